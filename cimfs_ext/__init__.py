@@ -1,0 +1,1 @@
+"""The compiled half of cimlayer: ``cimfs.h``, its portable implementation, and the hot loops."""

@@ -1,0 +1,69 @@
+"""The exceptions that the compiled modules raise; ``cimlayer.errors`` is where programs import them from."""
+
+from __future__ import annotations
+
+
+class ImageError(OSError):
+    """A call of ``cimfs.h`` failed.
+
+    ``errno`` is the nearest POSIX error, ``filename`` the image or the path inside it that the call was about,
+    ``hresult`` the unsigned 32-bit code (cimfs-api, "Errors").
+    """
+
+    hresult: int = 0x80004005
+
+
+class PathNotFoundError(ImageError, FileNotFoundError):
+    """The image, a parent directory, a link target or a path to delete is not there."""
+
+
+class ImageExistsError(ImageError, FileExistsError):
+    """The new image's name is taken."""
+
+
+class ImagePermissionError(ImageError, PermissionError):
+    """No rights, or a hard link to a directory."""
+
+
+class ImageBusyError(ImageError):
+    """Another image handle holds the directory, or a stream of this image is still open."""
+
+
+class StreamEndError(ImageError):
+    """More was written than the file's size."""
+
+
+class ImageFullError(ImageError):
+    """The disk is full; the image can only be closed."""
+
+
+class InvalidCallError(ImageError, ValueError):
+    """A malformed path or metadata, or a call that makes no sense on this object."""
+
+
+class UnsupportedCallError(ImageError, NotImplementedError):
+    """This implementation of ``cimfs.h`` does not have the function."""
+
+
+class CorruptImageError(ImageError):
+    """The files of an image contradict the format; the message names the file and the offset."""
+
+
+class FormatError(ValueError):
+    """Input from outside (a tar, a backup stream, a hive, a descriptor) is malformed.
+
+    ``what`` names the thing (an entry, a hive, a stream), ``offset`` the byte offset in it (-1: unknown).
+    """
+
+    def __init__(self, message: str, what: str = "", offset: int = -1) -> None:
+        """Build the message from its parts, so that each error names the same things in the same order."""
+        place = f"{what}: " if what else ""
+        where = f" (at offset {offset})" if offset >= 0 else ""
+        super().__init__(f"{place}{message}{where}")
+        self.reason = message
+        self.what = what
+        self.offset = offset
+
+
+class CorruptHiveError(FormatError):
+    """A registry hive cannot be read."""

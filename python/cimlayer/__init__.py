@@ -1,0 +1,1 @@
+"""Windows container layers as CimFS images, on any platform."""

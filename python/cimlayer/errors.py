@@ -1,0 +1,31 @@
+"""The exceptions of cimlayer, each an ``OSError`` or a ``ValueError`` where it is one."""
+
+from cimfs_ext.errors import (
+    CorruptHiveError,
+    CorruptImageError,
+    FormatError,
+    ImageBusyError,
+    ImageError,
+    ImageExistsError,
+    ImageFullError,
+    ImagePermissionError,
+    InvalidCallError,
+    PathNotFoundError,
+    StreamEndError,
+    UnsupportedCallError,
+)
+
+__all__ = [
+    "CorruptHiveError",
+    "CorruptImageError",
+    "FormatError",
+    "ImageBusyError",
+    "ImageError",
+    "ImageExistsError",
+    "ImageFullError",
+    "ImagePermissionError",
+    "InvalidCallError",
+    "PathNotFoundError",
+    "StreamEndError",
+    "UnsupportedCallError",
+]
