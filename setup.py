@@ -12,7 +12,10 @@ except ImportError:
 
 LIBCIMFS = [
     f"cimfs_ext/libcimfs/{name}.c"
-    for name in ("contentid",)
+    for name in (
+        "contentid", "error", "filetable", "guid", "image", "io_posix", "names", "objects", "overlay", "reader",
+        "region", "tree", "upcase", "verify",
+    )
 ]
 
 if sys.platform == "win32":
@@ -32,7 +35,9 @@ def extension(name: str, *sources: str) -> Extension:
     )
 
 
-EXTENSIONS: list[Extension] = [
+EXTENSIONS = [
+    extension("image", *LIBCIMFS),
+    extension("reader", *LIBCIMFS),
 ]
 
 setup(

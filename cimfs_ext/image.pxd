@@ -1,0 +1,17 @@
+"""What other compiled modules need of an image that is being written."""
+
+from cimfs_ext.cimfs cimport cimfs_api, cimfs_error, cimfs_hresult, cimfs_image, cimfs_stream
+
+cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operation, str path)
+cdef bytes wide(str text)
+
+cdef class ImageWriter:
+    cdef const cimfs_api *api
+    cdef cimfs_image image
+    cdef cimfs_stream stream
+    cdef cimfs_error error
+    cdef readonly str directory
+    cdef readonly str name
+    cdef str streaming_path
+    cdef int check_open(self) except -1
+    cdef int check(self, cimfs_hresult code, str operation, str path) except -1

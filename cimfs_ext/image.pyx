@@ -1,0 +1,280 @@
+"""Images being written: the calls of ``cimfs.h``, with handles as objects and HRESULTs as exceptions."""
+
+import errno
+import os
+
+from cimfs_ext import errors
+
+from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from cimfs_ext.cimfs cimport (
+    CIMFS_E_ACCESS_DENIED,
+    CIMFS_E_DISK_FULL,
+    CIMFS_E_FILE_CORRUPT,
+    CIMFS_E_FILE_EXISTS,
+    CIMFS_E_FILE_NOT_FOUND,
+    CIMFS_E_HANDLE_EOF,
+    CIMFS_E_INVALID_ARG,
+    CIMFS_E_NOTIMPL,
+    CIMFS_E_OUT_OF_MEMORY,
+    CIMFS_E_PATH_NOT_FOUND,
+    CIMFS_E_POINTER,
+    CIMFS_E_SHARING_VIOLATION,
+    CIMFS_OK,
+    cimfs_file_metadata,
+    cimfs_options,
+    cimfs_portable_api,
+    cimfs_wchar,
+)
+
+# HRESULT -> (exception, errno). What is not here is an ImageError with EIO.
+cdef dict EXCEPTIONS = {
+    CIMFS_E_NOTIMPL: (errors.UnsupportedCallError, errno.ENOSYS),
+    CIMFS_E_POINTER: (errors.InvalidCallError, errno.EFAULT),
+    CIMFS_E_FILE_NOT_FOUND: (errors.PathNotFoundError, errno.ENOENT),
+    CIMFS_E_PATH_NOT_FOUND: (errors.PathNotFoundError, errno.ENOENT),
+    CIMFS_E_ACCESS_DENIED: (errors.ImagePermissionError, errno.EACCES),
+    CIMFS_E_SHARING_VIOLATION: (errors.ImageBusyError, errno.EBUSY),
+    CIMFS_E_HANDLE_EOF: (errors.StreamEndError, errno.EFBIG),
+    CIMFS_E_FILE_EXISTS: (errors.ImageExistsError, errno.EEXIST),
+    CIMFS_E_INVALID_ARG: (errors.InvalidCallError, errno.EINVAL),
+    CIMFS_E_DISK_FULL: (errors.ImageFullError, errno.ENOSPC),
+    CIMFS_E_FILE_CORRUPT: (errors.CorruptImageError, errno.EBADMSG),
+}
+
+cdef uint64_t NO_OFFSET = <uint64_t>-1
+
+
+cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operation, str path):
+    """The exception for a failed call: what was done, to which path, and what the library knows of the cause."""
+    if code == CIMFS_E_OUT_OF_MEMORY:
+        return MemoryError(f"{operation}: {path}")
+    kind, number = EXCEPTIONS.get(code, (errors.ImageError, errno.EIO))
+    hresult = <uint32_t>code
+    details = []
+    if error != NULL and error.code == code:
+        if error.reason != NULL:
+            details.append(error.reason.decode())
+        file = error.file.decode("utf-8", "surrogateescape")
+        if file and file != path:
+            details.append(f"in {file}")
+        if error.offset != NO_OFFSET:
+            details.append(f"at offset {error.offset}")
+    text = " ".join(details) or os.strerror(number)
+    result = kind(number, f"{operation}: {text} (0x{hresult:08X})", path)
+    result.hresult = hresult
+    return result
+
+
+cdef bytes wide(str text):
+    """UTF-16 code units with their terminator; lone surrogates pass."""
+    if "\0" in text:
+        error = errors.InvalidCallError(errno.EINVAL, "a NUL in a path (0x80070057)", text)
+        error.hresult = 0x80070057
+        raise error
+    return text.encode("utf-16-le", "surrogatepass") + b"\0\0"
+
+
+cdef class ImageWriter:
+    """An image that is being written: new, forked from another one, or extended in place.
+
+    ``directory`` is the containing directory, ``existing_name`` the image to start from (None: an empty one),
+    ``new_name`` the image to make (None: extend the existing one). Nothing is visible under the new name before
+    :meth:`commit`; :meth:`close` without it leaves nothing behind. As a context manager it only closes: committing is
+    always said. Paths inside the image are relative, with backslashes, and compared without regard to case.
+
+    ``sync`` false commits without waiting for the disk. ``time`` (a FILETIME) is that of what the library makes
+    itself, and ``seed`` gives a region set ID that depends on it, the parent and the name alone; both serve
+    reproducible images.
+
+    Not thread safe: one thread at a time. Errors are :class:`cimfs_ext.errors.ImageError` (cimfs-api, "Errors").
+    """
+
+    def __cinit__(self, directory, existing_name=None, new_name=None, *, bint sync=True, int64_t time=0,
+                  bytes seed=None):
+        cdef cimfs_options options
+        cdef bytes path_text, existing_text, new_text
+        cdef cimfs_hresult code
+        cdef const cimfs_wchar *existing = NULL
+        cdef const cimfs_wchar *new = NULL
+        self.api = cimfs_portable_api()
+        self.image = NULL
+        self.stream = NULL
+        self.streaming_path = ""
+        memset(&self.error, 0, sizeof(self.error))
+        memset(&options, 0, sizeof(options))
+        self.directory = os.fsdecode(directory)
+        self.name = new_name if new_name is not None else existing_name or ""
+        options.no_sync = not sync
+        options.time = time
+        options.error = &self.error
+        if seed is not None:
+            options.seed = <const char *>seed
+            options.seed_size = <size_t>len(seed)
+        path_text = wide(self.directory)
+        cdef const cimfs_wchar *path = <const cimfs_wchar *><const char *>path_text
+        if existing_name is not None:
+            existing_text = wide(existing_name)
+            existing = <const cimfs_wchar *><const char *>existing_text
+        if new_name is not None:
+            new_text = wide(new_name)
+            new = <const cimfs_wchar *><const char *>new_text
+        with nogil:
+            code = self.api.create_image_with(path, existing, new, &options, &self.image)
+        self.check(code, "create image", self.name)
+
+    def __dealloc__(self):
+        if self.image != NULL:
+            self.api.close_image(self.image)
+            self.image = NULL
+
+    cdef int check_open(self) except -1:
+        if self.image == NULL:
+            raise ValueError("the image is closed")
+        return 0
+
+    cdef int check(self, cimfs_hresult code, str operation, str path) except -1:
+        if code < 0:
+            raise error_for(code, &self.error, operation, path)
+        return 0
+
+    @property
+    def implementation(self):
+        """Which filling of the function table this image uses: ``portable`` or ``system``."""
+        return self.api.name.decode()
+
+    @property
+    def closed(self):
+        """Whether the image was closed."""
+        return self.image == NULL
+
+    def create_file(self, str path, *, uint32_t attributes=0, uint64_t size=0, int64_t creation_time=0,
+                    int64_t last_write_time=0, int64_t change_time=0, int64_t last_access_time=0,
+                    security_descriptor=b"", reparse_data=b"", extended_attributes=b""):
+        """Add a file or directory and open its default stream for :meth:`write`.
+
+        ``attributes`` are FILE_ATTRIBUTE bits, times are FILETIMEs (100 ns since 1601), ``size`` is in bytes: what is
+        not written of it reads as zeros. The buffers are a self-relative descriptor, a REPARSE_DATA_BUFFER and a
+        FILE_FULL_EA_INFORMATION list. An open stream is closed first.
+        """
+        cdef cimfs_file_metadata metadata
+        cdef cimfs_hresult code
+        cdef const unsigned char[::1] sd = security_descriptor
+        cdef const unsigned char[::1] reparse = reparse_data
+        cdef const unsigned char[::1] ea = extended_attributes
+        self.close_stream()
+        if size > <uint64_t>INT64_MAX:
+            raise OverflowError("a file size has at most 63 bits")
+        memset(&metadata, 0, sizeof(metadata))
+        metadata.attributes = attributes
+        metadata.file_size = <int64_t>size
+        metadata.creation_time = creation_time
+        metadata.last_write_time = last_write_time
+        metadata.change_time = change_time
+        metadata.last_access_time = last_access_time
+        if sd.shape[0]:
+            metadata.security_descriptor = &sd[0]
+            metadata.security_descriptor_size = <uint32_t>min(sd.shape[0], 0xFFFFFFFF)
+        if reparse.shape[0]:
+            metadata.reparse_data = &reparse[0]
+            metadata.reparse_data_size = <uint32_t>min(reparse.shape[0], 0xFFFFFFFF)
+        if ea.shape[0]:
+            metadata.ea = &ea[0]
+            metadata.ea_size = <uint32_t>min(ea.shape[0], 0xFFFFFFFF)
+        cdef bytes text = wide(path)
+        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
+        with nogil:
+            code = self.api.create_file(self.image, units, &metadata, &self.stream)
+        self.check(code, "create file", path)
+        self.streaming_path = path
+
+    def create_alternate_stream(self, str path, uint64_t size):
+        """Add the stream ``path:name`` (or ``path:name:$DATA``) of ``size`` bytes and open it for :meth:`write`."""
+        cdef cimfs_hresult code
+        self.close_stream()
+        cdef bytes text = wide(path)
+        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
+        with nogil:
+            code = self.api.create_alternate_stream(self.image, units, size, &self.stream)
+        self.check(code, "create alternate stream", path)
+        self.streaming_path = path
+
+    def write(self, data):
+        """Append bytes to the stream that was opened last; returns their number."""
+        cdef const unsigned char[::1] view = data
+        cdef const unsigned char *at
+        cdef size_t left = <size_t>view.shape[0]
+        cdef uint32_t count
+        cdef cimfs_hresult code = CIMFS_OK
+        self.check_open()
+        if self.stream == NULL:
+            raise ValueError("no stream is open for writing")
+        if left == 0:
+            return 0
+        at = &view[0]
+        with nogil:
+            while left > 0 and code >= 0:
+                count = <uint32_t>left if left < 0x40000000 else 0x40000000
+                code = self.api.write_stream(self.stream, at, count)
+                at += count
+                left -= count
+        self.check(code, "write", self.streaming_path)
+        return view.shape[0]
+
+    def close_stream(self):
+        """Finish the open stream, if there is one."""
+        cdef cimfs_hresult code
+        cdef cimfs_stream stream = self.stream
+        self.check_open()
+        if stream == NULL:
+            return
+        self.stream = NULL
+        with nogil:
+            code = self.api.close_stream(stream)
+        self.check(code, "close stream", self.streaming_path)
+
+    def create_hard_link(self, str new_path, str existing_path):
+        """Give an existing file one more name; a file that has that name already is replaced."""
+        cdef cimfs_hresult code
+        self.close_stream()
+        cdef bytes new_text = wide(new_path)
+        cdef bytes existing_text = wide(existing_path)
+        cdef const cimfs_wchar *new = <const cimfs_wchar *><const char *>new_text
+        cdef const cimfs_wchar *existing = <const cimfs_wchar *><const char *>existing_text
+        with nogil:
+            code = self.api.create_hard_link(self.image, new, existing)
+        self.check(code, f"link to {existing_path}", new_path)
+
+    def delete_path(self, str path):
+        """Remove a file, a link, a stream, or a directory with all that it holds."""
+        cdef cimfs_hresult code
+        self.close_stream()
+        cdef bytes text = wide(path)
+        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
+        with nogil:
+            code = self.api.delete_path(self.image, units)
+        self.check(code, "delete", path)
+
+    def commit(self):
+        """Make the image; only :meth:`close` is allowed afterwards."""
+        cdef cimfs_hresult code
+        self.close_stream()
+        with nogil:
+            code = self.api.commit_image(self.image)
+        self.check(code, "commit", self.name)
+
+    def close(self):
+        """Release the image; if it was not committed, it leaves nothing behind. Closing twice is fine."""
+        cdef cimfs_image image = self.image
+        self.image = NULL
+        self.stream = NULL
+        if image != NULL:
+            with nogil:
+                self.api.close_image(image)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()

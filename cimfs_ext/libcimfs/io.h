@@ -1,0 +1,43 @@
+/*
+ * The file operations that the library needs, as a table, so that tests can fail any one of them.
+ *
+ * All return 0 or a negative HRESULT; names are relative to an open directory, in UTF-8.
+ */
+#ifndef CIMFS_IO_H
+#define CIMFS_IO_H
+
+#include "cimfs.h"
+
+typedef intptr_t cimfs_file;
+#define CIMFS_NO_FILE ((cimfs_file) - 1)
+
+enum cimfs_open_mode {
+    CIMFS_OPEN_READ,  /* an existing file */
+    CIMFS_OPEN_WRITE, /* an existing file, to be read and written */
+    CIMFS_OPEN_CREATE /* a new file, to be read and written; FILE_EXISTS if it is there */
+};
+
+struct cimfs_io {
+    /* lock: become the one writer of the directory until it is closed, or SHARING_VIOLATION. */
+    cimfs_hresult (*open_directory)(const char *path, int lock, cimfs_file *directory);
+    cimfs_hresult (*open)(cimfs_file directory, const char *name, enum cimfs_open_mode mode, cimfs_file *file);
+    void (*close)(cimfs_file file);
+    cimfs_hresult (*size)(cimfs_file file, uint64_t *size);
+    /* All of size bytes at offset, or HANDLE_EOF if the file ends before. */
+    cimfs_hresult (*read)(cimfs_file file, void *data, size_t size, uint64_t offset);
+    cimfs_hresult (*write)(cimfs_file file, const void *data, size_t size, uint64_t offset);
+    cimfs_hresult (*truncate)(cimfs_file file, uint64_t size);
+    cimfs_hresult (*sync)(cimfs_file file);
+    cimfs_hresult (*sync_directory)(cimfs_file directory);
+    cimfs_hresult (*rename)(cimfs_file directory, const char *from, const char *to);
+    cimfs_hresult (*remove)(cimfs_file directory, const char *name);
+    cimfs_hresult (*map)(cimfs_file file, size_t size, const uint8_t **data);
+    void (*unmap)(const uint8_t *data, size_t size);
+    cimfs_hresult (*random)(void *data, size_t size);
+    int64_t (*now)(void); /* FILETIME */
+};
+
+/* The operating system's own. */
+extern const struct cimfs_io cimfs_system_io;
+
+#endif

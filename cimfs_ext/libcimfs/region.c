@@ -1,0 +1,157 @@
+#include "region.h"
+
+#include <stdlib.h>
+
+#include "error.h"
+#include "guid.h"
+
+static cimfs_hresult allocate(struct cimfs_region *region, const struct cimfs_io *io, const struct cimfs_guid *set,
+                              uint16_t index)
+{
+    *region = (struct cimfs_region){.io = io, .file = CIMFS_NO_FILE, .index = index};
+    cimfs_set_file_name("region", set, index, region->name);
+    region->buffer = malloc(CIMFS_REGION_BUFFER);
+    return region->buffer ? CIMFS_OK : CIMFS_E_OUT_OF_MEMORY;
+}
+
+/* Start the buffer at the page that holds offset end, with what the file already has of it. */
+static cimfs_hresult load_last_page(struct cimfs_region *region, uint64_t end)
+{
+    region->flushed = end & ~(uint64_t)(CIMFS_PAGE - 1);
+    region->used = (uint32_t)(end - region->flushed);
+    return region->io->read(region->file, region->buffer, region->used, region->flushed);
+}
+
+cimfs_hresult cimfs_region_create(struct cimfs_region *region, const struct cimfs_io *io, cimfs_file directory,
+                                  const struct cimfs_guid *set, uint16_t index)
+{
+    CIMFS_TRY(allocate(region, io, set, index));
+    CIMFS_TRY(io->open(directory, region->name, CIMFS_OPEN_CREATE, &region->file));
+    struct cimfs_region_header header = {.index = put16(index), .type = (uint8_t)index};
+    memcpy(header.common.magic, CIMFS_MAGIC, sizeof header.common.magic);
+    header.common.header_length = put32(sizeof header);
+    header.common.file_type = CIMFS_FILE_REGION;
+    header.common.version_major = put32(CIMFS_VERSION_MAJOR);
+    return cimfs_region_append(region, &header, sizeof header);
+}
+
+cimfs_hresult cimfs_region_extend(struct cimfs_region *region, const struct cimfs_io *io, cimfs_file directory,
+                                  const struct cimfs_guid *set, uint16_t index)
+{
+    CIMFS_TRY(allocate(region, io, set, index));
+    CIMFS_TRY(io->open(directory, region->name, CIMFS_OPEN_WRITE, &region->file));
+    CIMFS_TRY(io->size(region->file, &region->committed));
+    return load_last_page(region, region->committed);
+}
+
+void cimfs_region_close(struct cimfs_region *region)
+{
+    if (region->buffer && region->file != CIMFS_NO_FILE)
+        region->io->close(region->file);
+    free(region->buffer);
+    region->buffer = NULL;
+    region->file = CIMFS_NO_FILE;
+}
+
+/* Write the whole buffer, which is full. */
+static cimfs_hresult write_buffer(struct cimfs_region *region)
+{
+    CIMFS_TRY(region->io->write(region->file, region->buffer, region->used, region->flushed));
+    region->flushed += region->used;
+    region->used = 0;
+    return CIMFS_OK;
+}
+
+cimfs_hresult cimfs_region_append(struct cimfs_region *region, const void *data, size_t size)
+{
+    const uint8_t *from = data;
+    if (size > CIMFS_OFFSET_MASK - cimfs_region_end(region))
+        return CIMFS_E_DISK_FULL;
+    while (size > 0) {
+        if (region->used == 0 && size >= CIMFS_REGION_BUFFER / 4) {
+            /* Large data goes out as it lies, in whole pages. */
+            size_t whole = size & ~(size_t)(CIMFS_PAGE - 1);
+            CIMFS_TRY(region->io->write(region->file, from, whole, region->flushed));
+            region->flushed += whole;
+            from += whole;
+            size -= whole;
+            continue;
+        }
+        size_t room = CIMFS_REGION_BUFFER - region->used;
+        size_t count = size < room ? size : room;
+        memcpy(region->buffer + region->used, from, count);
+        region->used += (uint32_t)count;
+        from += count;
+        size -= count;
+        if (region->used == CIMFS_REGION_BUFFER)
+            CIMFS_TRY(write_buffer(region));
+    }
+    return CIMFS_OK;
+}
+
+cimfs_hresult cimfs_region_append_zeros(struct cimfs_region *region, uint64_t size)
+{
+    if (size > CIMFS_OFFSET_MASK - cimfs_region_end(region))
+        return CIMFS_E_DISK_FULL;
+    while (size > 0) {
+        if (region->used == 0 && size >= CIMFS_REGION_BUFFER) {
+            /* The file ends at or before this offset (cut sees to it), so skipped ranges read as zeros. */
+            region->flushed += size & ~(uint64_t)(CIMFS_PAGE - 1);
+            size &= CIMFS_PAGE - 1;
+            continue;
+        }
+        uint64_t room = CIMFS_REGION_BUFFER - region->used;
+        uint32_t count = (uint32_t)(size < room ? size : room);
+        memset(region->buffer + region->used, 0, count);
+        region->used += count;
+        size -= count;
+        if (region->used == CIMFS_REGION_BUFFER)
+            CIMFS_TRY(write_buffer(region));
+    }
+    return CIMFS_OK;
+}
+
+cimfs_hresult cimfs_region_align(struct cimfs_region *region, uint32_t alignment)
+{
+    uint32_t beyond = (uint32_t)(cimfs_region_end(region) & (alignment - 1));
+    return beyond ? cimfs_region_append_zeros(region, alignment - beyond) : CIMFS_OK;
+}
+
+cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end)
+{
+    if (end >= region->flushed) {
+        region->used = (uint32_t)(end - region->flushed);
+        return CIMFS_OK;
+    }
+    /* Shortens the file, or lengthens it where a hole was not yet made real. */
+    CIMFS_TRY(region->io->truncate(region->file, end));
+    return load_last_page(region, end);
+}
+
+cimfs_hresult cimfs_region_read(const struct cimfs_region *region, void *data, size_t size, uint64_t offset)
+{
+    uint8_t *to = data;
+    if (offset > cimfs_region_end(region) || size > cimfs_region_end(region) - offset)
+        return CIMFS_E_HANDLE_EOF;
+    if (offset < region->flushed) {
+        uint64_t before = region->flushed - offset;
+        size_t count = size < before ? size : (size_t)before;
+        uint64_t length;
+        CIMFS_TRY(region->io->size(region->file, &length));
+        size_t stored = offset >= length ? 0 : length - offset < count ? (size_t)(length - offset) : count;
+        CIMFS_TRY(region->io->read(region->file, to, stored, offset));
+        memset(to + stored, 0, count - stored);
+        to += count;
+        size -= count;
+        offset += count;
+    }
+    if (size > 0)
+        memcpy(to, region->buffer + (offset - region->flushed), size);
+    return CIMFS_OK;
+}
+
+cimfs_hresult cimfs_region_flush(struct cimfs_region *region)
+{
+    CIMFS_TRY(region->io->write(region->file, region->buffer, region->used, region->flushed));
+    return region->io->truncate(region->file, cimfs_region_end(region));
+}

@@ -1,0 +1,51 @@
+/*
+ * A region file that is being appended to. Bytes are gathered into large writes that start on page
+ * boundaries; what was appended last can be taken back, which is how a stream that turns out to be a
+ * duplicate disappears again.
+ */
+#ifndef CIMFS_REGION_H
+#define CIMFS_REGION_H
+
+#include "format.h"
+#include "io.h"
+
+#define CIMFS_REGION_BUFFER (1u << 20)
+
+struct cimfs_region {
+    const struct cimfs_io *io;
+    cimfs_file file;
+    uint64_t committed; /* the file's length before this image touched it */
+    uint64_t flushed;   /* page-aligned offset of buffer[0] in the file */
+    uint32_t used;      /* bytes in the buffer */
+    uint8_t *buffer;
+    uint16_t index;
+    char name[CIMFS_FILE_NAME];
+};
+
+/* A new region file with its header. */
+cimfs_hresult cimfs_region_create(struct cimfs_region *region, const struct cimfs_io *io, cimfs_file directory,
+                                  const struct cimfs_guid *set, uint16_t index);
+/* An existing one, to be continued at its end. */
+cimfs_hresult cimfs_region_extend(struct cimfs_region *region, const struct cimfs_io *io, cimfs_file directory,
+                                  const struct cimfs_guid *set, uint16_t index);
+/* Close; safe on a zeroed region and twice. */
+void cimfs_region_close(struct cimfs_region *region);
+
+static inline uint64_t cimfs_region_end(const struct cimfs_region *region)
+{
+    return region->flushed + region->used;
+}
+
+/* Pad with zeros to a multiple of alignment, a power of two. */
+cimfs_hresult cimfs_region_align(struct cimfs_region *region, uint32_t alignment);
+cimfs_hresult cimfs_region_append(struct cimfs_region *region, const void *data, size_t size);
+/* size zero bytes; long runs become a hole of the file. */
+cimfs_hresult cimfs_region_append_zeros(struct cimfs_region *region, uint64_t size);
+/* Take back everything from offset end on. */
+cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end);
+/* Read back what was appended: all of size bytes, or HANDLE_EOF. */
+cimfs_hresult cimfs_region_read(const struct cimfs_region *region, void *data, size_t size, uint64_t offset);
+/* Bring the file to its full length on the way to a commit. */
+cimfs_hresult cimfs_region_flush(struct cimfs_region *region);
+
+#endif

@@ -1,0 +1,434 @@
+"""Committed images: look up, list, read, check. Any image that the format document describes, Windows' own too."""
+
+import errno
+import io
+import os
+from uuid import UUID
+
+from cimfs_ext import entries, errors
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.unicode cimport PyUnicode_DecodeUTF16
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, CIMFS_OK, cimfs_error, cimfs_hresult
+from cimfs_ext.image cimport error_for
+
+cdef uint64_t OFFSET_MASK = (<uint64_t>1 << 48) - 1
+cdef uint64_t NO_OFFSET = <uint64_t>-1
+cdef size_t READ_SIZE = 1 << 20
+cdef int MAX_PROBLEMS = 1000  # kept in a report; the rest are only counted
+
+
+cdef str decode(const uint16_t *units, uint32_t length):
+    cdef int order = -1
+    return PyUnicode_DecodeUTF16(<char *>units, length * 2, "surrogatepass", &order)
+
+
+cdef bytes path_units(str path):
+    """Backslashed UTF-16 without leading or trailing separators; a slash can be in no name, so it separates too."""
+    return path.replace("/", "\\").strip("\\").encode("utf-16-le", "surrogatepass")
+
+
+cdef class ImageReader:
+    """A committed image, opened by the path of its ``.cim`` file.
+
+    Paths inside the image are relative, separated by backslashes or slashes, compared without regard to case; the
+    empty path is the root. Wherever a path is taken, an :class:`~cimfs_ext.entries.ImageEntry` serves as well.
+
+    Raises :class:`~cimfs_ext.errors.PathNotFoundError` for what is not there and
+    :class:`~cimfs_ext.errors.CorruptImageError` for a file that contradicts the format, with the file and the offset.
+    An open reader never changes: threads may share it. The files must not be shortened while it is open.
+    """
+
+    def __cinit__(self, path):
+        cdef cimfs_error error
+        cdef cimfs_hresult code
+        self.reader = NULL
+        full = os.fspath(path)
+        full = os.fsdecode(full)
+        self.directory, self.name = os.path.split(full)
+        self.directory = self.directory or os.curdir
+        self.directory_bytes = os.fsencode(self.directory)
+        name_bytes = os.fsencode(self.name)
+        if b"\0" in self.directory_bytes or b"\0" in name_bytes:
+            raise ValueError("embedded null byte")
+        cdef const char *directory = self.directory_bytes
+        cdef const char *name = name_bytes
+        memset(&error, 0, sizeof(error))
+        with nogil:
+            code = cimfs_reader_open(&cimfs_system_io, directory, name, &error, &self.reader)
+        if code < 0:
+            raise error_for(code, &error, "open image", full)
+
+    def __dealloc__(self):
+        if self.reader != NULL:
+            cimfs_reader_close(self.reader)
+            self.reader = NULL
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def close(self):
+        """Release the files. Must not be called while another thread uses the reader."""
+        cdef cimfs_reader *reader = self.reader
+        self.reader = NULL
+        if reader != NULL:
+            cimfs_reader_close(reader)
+
+    @property
+    def version(self):
+        """The format's major version."""
+        self.check_open()
+        return cimfs_reader_version(self.reader)
+
+    @property
+    def region_sets(self):
+        """The image's region sets, parents first, its own last."""
+        cdef uint32_t count, i
+        self.check_open()
+        cdef const cimfs_set *sets = cimfs_reader_sets(self.reader, &count)
+        return [
+            entries.RegionSet(UUID(bytes_le=(<char *>sets[i].id.b)[:16]), sets[i].count) for i in range(count)
+        ]
+
+    cdef int check_open(self) except -1:
+        if self.reader == NULL:
+            raise ValueError("the image is closed")
+        return 0
+
+    cdef int open_file(self, uint32_t id, cimfs_record *record) except -1:
+        cdef cimfs_error error
+        memset(&error, 0, sizeof(error))
+        cdef cimfs_hresult code = cimfs_reader_record(self.reader, id, &error, record)
+        if code < 0:
+            raise error_for(code, &error, "read image", self.name)
+        return 0
+
+    cdef object entry(self, uint32_t id, str name, const cimfs_record *record):
+        cdef cimfs_extent data = cimfs_extent_of(record.data)
+        cdef bint directory = cimfs_is_directory(record)
+        return entries.ImageEntry(
+            name, id, cimfs_attributes_of(record), 0 if directory else data.length,
+            <int64_t>get64(record.creation_time), <int64_t>get64(record.last_write_time),
+            <int64_t>get64(record.change_time), <int64_t>get64(record.last_access_time),
+            get32(record.reparse_tag), get32(record.parent), bool(data.sparse))
+
+    cdef uint32_t find(self, target) except 0:
+        """The file ID of a path or an entry."""
+        cdef cimfs_error error
+        cdef cimfs_name name
+        cdef uint32_t id = 0
+        self.check_open()
+        if isinstance(target, entries.ImageEntry):
+            return target.file_id
+        units = path_units(target)
+        name.units = <const uint16_t *><const char *>units
+        name.length = <uint32_t>(len(units) // 2)
+        memset(&error, 0, sizeof(error))
+        cdef cimfs_hresult code = cimfs_reader_lookup(self.reader, name, &error, &id)
+        if code == CIMFS_E_PATH_NOT_FOUND:
+            result = errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", target)
+            result.hresult = 0x80070003
+            raise result
+        if code < 0:
+            raise error_for(code, &error, "look up", target)
+        return id
+
+    def stat(self, str path):
+        """The entry at a path; its ``name`` is the path's last component as it was asked for."""
+        cdef cimfs_record record
+        cdef uint32_t id = self.find(path)
+        self.open_file(id, &record)
+        return self.entry(id, path.replace("/", "\\").strip("\\").rpartition("\\")[2], &record)
+
+    def exists(self, str path):
+        """Whether a path is there."""
+        try:
+            self.find(path)
+        except errors.PathNotFoundError:
+            return False
+        return True
+
+    def listdir(self, directory=""):
+        """The entries of a directory in the order of their names; NotADirectoryError for a file."""
+        cdef cimfs_record record, child
+        cdef cimfs_links links
+        cdef cimfs_link link
+        cdef cimfs_error error
+        cdef cimfs_hresult code
+        cdef uint32_t i, id = self.find(directory)
+        self.open_file(id, &record)
+        if not cimfs_is_directory(&record):
+            raise NotADirectoryError(errno.ENOTDIR, f"a file of {self.name}", _name_of(directory))
+        memset(&error, 0, sizeof(error))
+        code = cimfs_reader_children(self.reader, &record, &error, &links)
+        result = []
+        for i in range(links.count if code >= 0 else 0):
+            code = cimfs_links_at(&links, i, &error, &link)
+            if code >= 0:
+                code = cimfs_links_file_id(&links, &link, &error, &id)
+            if code >= 0:
+                code = cimfs_reader_record(self.reader, id, &error, &child)
+            if code < 0:
+                break
+            result.append(self.entry(id, decode(link.units, link.length), &child))
+        if code < 0:
+            raise error_for(code, &error, "list directory", _name_of(directory))
+        return result
+
+    def walk(self, top=""):
+        """Yield ``(path, entry)`` for everything below a directory, each directory before what it holds.
+
+        A hostile image in which a directory lies in itself gives a CorruptImageError.
+        """
+        base = "" if not isinstance(top, str) else top.replace("/", "\\").strip("\\")
+        pending = [(base, top)]
+        seen = {self.find(top)}
+        while pending:
+            path, directory = pending.pop()
+            found = []
+            for entry in self.listdir(directory):
+                inner = f"{path}\\{entry.name}" if path else entry.name
+                yield inner, entry
+                if entry.is_directory:
+                    if entry.file_id in seen:
+                        error = errors.CorruptImageError(
+                            errno.EBADMSG, "a directory has two names, or lies in itself", inner)
+                        error.hresult = 0x80070570
+                        raise error
+                    seen.add(entry.file_id)
+                    found.append((inner, entry))
+            pending.extend(reversed(found))
+
+    def streams(self, target):
+        """The alternate streams of a file or directory, in the order of their names."""
+        cdef cimfs_record record
+        cdef cimfs_links links
+        cdef cimfs_link link
+        cdef cimfs_error error
+        cdef cimfs_raw_stream raw
+        cdef uint32_t i
+        self.open_file(self.find(target), &record)
+        if get64(record.streams) == 0:
+            return []
+        memset(&error, 0, sizeof(error))
+        cdef cimfs_hresult code = cimfs_reader_streams(self.reader, &record, &error, &links)
+        result = []
+        for i in range(links.count if code >= 0 else 0):
+            code = cimfs_links_at(&links, i, &error, &link)
+            if code < 0:
+                break
+            memcpy(&raw, link.value, sizeof(raw))
+            result.append(entries.StreamEntry(decode(link.units, link.length), cimfs_extent_of(raw).length))
+        if code < 0:
+            raise error_for(code, &error, "list streams", _name_of(target))
+        return result
+
+    cdef bytes attachment(self, target, cimfs_attachment which):
+        cdef cimfs_record record
+        cdef cimfs_error error
+        cdef const uint8_t *data
+        cdef uint32_t size
+        self.open_file(self.find(target), &record)
+        memset(&error, 0, sizeof(error))
+        cdef cimfs_hresult code = cimfs_reader_attachment(self.reader, &record, which, &error, &data, &size)
+        if code < 0:
+            raise error_for(code, &error, "read metadata", _name_of(target))
+        return (<const char *>data)[:size] if size else b""
+
+    def security_descriptor(self, target):
+        """The self-relative security descriptor."""
+        return self.attachment(target, CIMFS_SECURITY_DESCRIPTOR)
+
+    def extended_attributes(self, target):
+        """The FILE_FULL_EA_INFORMATION list; empty if there is none."""
+        return self.attachment(target, CIMFS_EA_BUFFER)
+
+    def reparse_data(self, target):
+        """The whole REPARSE_DATA_BUFFER; empty if there is none."""
+        return self.attachment(target, CIMFS_REPARSE_DATA)
+
+    cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1:
+        cdef cimfs_record record
+        cdef cimfs_links links
+        cdef cimfs_link link
+        cdef cimfs_error error
+        cdef cimfs_raw_stream raw
+        cdef cimfs_name name
+        cdef int found = 0
+        self.open_file(self.find(target), &record)
+        if stream is None:
+            if cimfs_is_directory(&record):
+                raise IsADirectoryError(errno.EISDIR, f"a directory of {self.name}", _name_of(target))
+            extent[0] = cimfs_extent_of(record.data)
+            return 0
+        memset(&error, 0, sizeof(error))
+        cdef cimfs_hresult code = cimfs_reader_streams(self.reader, &record, &error, &links)
+        units = stream.encode("utf-16-le", "surrogatepass")
+        name.units = <const uint16_t *><const char *>units
+        name.length = <uint32_t>(len(units) // 2)
+        if code >= 0 and links.count:
+            code = cimfs_links_find(&links, name, &error, &link, &found)
+        if code < 0:
+            raise error_for(code, &error, "open stream", f"{_name_of(target)}:{stream}")
+        if not found:
+            result = errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", f"{_name_of(target)}:{stream}")
+            result.hresult = 0x80070003
+            raise result
+        memcpy(&raw, link.value, sizeof(raw))
+        extent[0] = cimfs_extent_of(raw)
+        return 0
+
+    def open(self, target, stream=None):
+        """A raw binary file over the content, or over the alternate stream of that bare name.
+
+        The image must stay open for as long as the file is used.
+        """
+        return StreamReader(self, target, stream)
+
+    def read(self, target, stream=None):
+        """All bytes of the content or of an alternate stream."""
+        with StreamReader(self, target, stream) as file:
+            return file.readall()
+
+    def verify(self, progress=None):
+        """Check every table and object of the image, and content against its object IDs.
+
+        ``progress`` is called with the number of bytes checked so far; raising in it stops the check. Returns a
+        :class:`~cimfs_ext.entries.VerifyReport`; a damaged image is a report with problems, not an exception.
+        """
+        cdef cimfs_verify_counts counts
+        cdef cimfs_verify_events events
+        cdef cimfs_hresult code
+        cdef const char *directory = self.directory_bytes
+        self.check_open()
+        check = _Check(progress, [])
+        events.context = <void *>check
+        events.problem = on_problem
+        events.progress = on_progress
+        with nogil:
+            code = cimfs_verify(&cimfs_system_io, directory, self.reader, &events, &counts)
+        if check.raised is not None:
+            raise check.raised
+        if code < 0:
+            raise error_for(code, NULL, "verify", self.name)
+        return entries.VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
+                                    counts.unjudged, counts.problems, tuple(check.problems))
+
+
+def _name_of(target):
+    return target if isinstance(target, str) else target.name
+
+
+cdef class _Check:
+    """What the callbacks of one check share."""
+
+    cdef object progress
+    cdef list problems
+    cdef object raised
+
+    def __init__(self, progress, problems):
+        self.progress = progress
+        self.problems = problems
+        self.raised = None
+
+
+cdef int on_problem(void *context, uint64_t offset, const cimfs_error *error) noexcept with gil:
+    check = <_Check>context
+    try:
+        if len(check.problems) < MAX_PROBLEMS:
+            reason = error.reason.decode() if error.reason != NULL else f"0x{<uint32_t>error.code:08X}"
+            check.problems.append(entries.Problem(
+                error.file.decode("utf-8", "surrogateescape"),
+                None if error.offset == NO_OFFSET else error.offset, reason, offset))
+    except BaseException as raised:
+        check.raised = raised
+        return 1
+    return 0
+
+
+cdef int on_progress(void *context, const cimfs_verify_counts *counts) noexcept with gil:
+    check = <_Check>context
+    try:
+        PyErr_CheckSignals()
+        if check.progress is not None:
+            check.progress(counts.bytes)
+    except BaseException as raised:
+        check.raised = raised
+        return 1
+    return 0
+
+
+cdef class _StreamCursor:
+    """Reads of one stream, position by position, without the GIL."""
+
+    cdef ImageReader image
+    cdef cimfs_extent extent
+
+    def __init__(self, ImageReader image, target, stream):
+        self.image = image
+        image.open_extent(target, stream, &self.extent)
+
+    @property
+    def size(self):
+        return self.extent.length
+
+    def read_at(self, uint64_t position, buffer):
+        """Fill the writable buffer from a position on; returns how many bytes there were."""
+        cdef unsigned char[::1] view = buffer
+        cdef cimfs_error error
+        cdef cimfs_hresult code
+        cdef size_t got = 0, size = <size_t>view.shape[0]
+        cdef void *to
+        self.image.check_open()
+        if size == 0:
+            return 0
+        to = &view[0]
+        memset(&error, 0, sizeof(error))
+        with nogil:
+            code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
+        if code < 0:
+            raise error_for(code, &error, "read", self.image.name)
+        return got
+
+
+class StreamReader(io.RawIOBase):
+    """A read-only, seekable binary file over one stream of an image."""
+
+    def __init__(self, image, target, stream=None):
+        super().__init__()
+        self._cursor = _StreamCursor(image, target, stream)
+        self._position = 0
+
+    @property
+    def size(self):
+        """The stream's length in bytes."""
+        return self._cursor.size
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def readinto(self, buffer):
+        if self.closed:
+            raise ValueError("the stream is closed")
+        got = self._cursor.read_at(self._position, memoryview(buffer).cast("B"))
+        self._position += got
+        return got
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._cursor.size}[whence]
+        if base + offset < 0:
+            raise ValueError("negative seek position")
+        self._position = base + offset
+        return self._position
+
+    def tell(self):
+        return self._position
