@@ -33,6 +33,7 @@ def extension(name: str, *sources: str) -> Extension:
 
 
 EXTENSIONS: list[Extension] = [
+    extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
 ]
 
 setup(
