@@ -34,6 +34,7 @@ def extension(name: str, *sources: str) -> Extension:
 
 EXTENSIONS: list[Extension] = [
     extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
+    extension("names", "cimfs_ext/libcimfs/upcase.c"),
 ]
 
 setup(
