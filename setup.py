@@ -38,6 +38,8 @@ def extension(name: str, *sources: str) -> Extension:
 EXTENSIONS = [
     extension("image", *LIBCIMFS),
     extension("reader", *LIBCIMFS),
+    extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
+    extension("names", "cimfs_ext/libcimfs/upcase.c"),
 ]
 
 setup(

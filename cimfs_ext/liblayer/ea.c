@@ -1,0 +1,80 @@
+#include "ea.h"
+
+#include <string.h>
+
+#include "base64.h"
+
+enum { HEADER = 8, MAX_NAME = 254, MAX_VALUE = 65535, MAX_LIST = 65535 };
+
+static int compare_names(struct layer_slice a, struct layer_slice b)
+{
+    int order = memcmp(a.data, b.data, a.size < b.size ? a.size : b.size);
+    return order ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+/* By name; of equal names the later record comes last. */
+static int by_name(const void *left, const void *right)
+{
+    const struct layer_ea *a = left, *b = right;
+    int order = compare_names(a->name, b->name);
+    return order ? order : (a->order > b->order) - (a->order < b->order);
+}
+
+static int append(const struct layer_ea *ea, struct layer_buffer *to, size_t *last, const char **reason)
+{
+    if (ea->name.size > MAX_NAME) {
+        *reason = "an EA name of more than 254 bytes";
+        return -1;
+    }
+    if (ea->value.size / 4 * 3 > MAX_LIST + 2) {
+        *reason = "extended attributes of more than 65,535 bytes";
+        return -1;
+    }
+    size_t start = to->size;
+    if (layer_buffer_reserve(to, start + HEADER + ea->name.size + 1 + layer_base64_room(ea->value.size) + 4) < 0) {
+        *reason = "out of memory";
+        return -1;
+    }
+    uint8_t *entry = to->data + start;
+    size_t length = layer_base64_decode(ea->value.data, ea->value.size, entry + HEADER + ea->name.size + 1);
+    if (length > MAX_VALUE) {
+        *reason = "an EA value that is not base64, or of more than 65,535 bytes";
+        return -1;
+    }
+    memset(entry, 0, HEADER);
+    entry[5] = (uint8_t)ea->name.size;
+    entry[6] = (uint8_t)length;
+    entry[7] = (uint8_t)(length >> 8);
+    memcpy(entry + HEADER, ea->name.data, ea->name.size);
+    entry[HEADER + ea->name.size] = 0;
+    size_t end = start + HEADER + ea->name.size + 1 + length;
+    while (end % 4 != 0)
+        to->data[end++] = 0;
+    if (end > MAX_LIST) {
+        *reason = "extended attributes of more than 65,535 bytes";
+        return -1;
+    }
+    to->size = end;
+    if (*last != SIZE_MAX) {
+        size_t next = start - *last;
+        to->data[*last] = (uint8_t)next;
+        to->data[*last + 1] = (uint8_t)(next >> 8);
+    }
+    *last = start;
+    return 0;
+}
+
+int layer_ea_list(struct layer_ea *eas, size_t count, struct layer_buffer *to, const char **reason)
+{
+    size_t last = SIZE_MAX;
+    to->size = 0;
+    if (count > 1)
+        qsort(eas, count, sizeof *eas, by_name);
+    for (size_t i = 0; i < count; i++) {
+        if (i + 1 < count && compare_names(eas[i].name, eas[i + 1].name) == 0)
+            continue;
+        if (eas[i].value.size > 0 && append(&eas[i], to, &last, reason) < 0)
+            return -1;
+    }
+    return 0;
+}

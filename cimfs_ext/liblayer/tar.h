@@ -1,0 +1,96 @@
+/*
+ * Tar archives as they come, in pieces of any size: headers of all dialects and PAX records become entries,
+ * data is handed on where it lies (backup-stream.md, "Tar PAX records").
+ *
+ * Read: v7, ustar with prefix, GNU long names and links, base-256 numbers, PAX records per file and global.
+ * Sparse dialects are refused. Two zero blocks end the archive, what follows is ignored.
+ */
+#ifndef LAYER_TAR_H
+#define LAYER_TAR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LAYER_TAR_BLOCK 512u
+#define LAYER_TAR_MAX_RECORDS (8u << 20) /* bytes of PAX records or of a GNU long name */
+
+struct layer_slice {
+    const char *data; /* NULL: absent */
+    size_t size;
+};
+
+struct layer_ea {
+    struct layer_slice name;
+    struct layer_slice value; /* base64 */
+    size_t order;             /* of two with one name the later one counts */
+};
+
+/* The records that mean something to us, as they stand in the archive. */
+struct layer_pax {
+    struct layer_slice path, link_path, size;
+    struct layer_slice mtime, atime, ctime, creation_time;
+    struct layer_slice attributes, raw_descriptor, sddl, mount_point, sparse;
+    struct layer_ea *eas;
+    size_t ea_count, ea_capacity;
+    char *text; /* the slices point into it */
+    size_t text_size, text_capacity;
+};
+
+enum layer_entry_type { LAYER_FILE, LAYER_DIRECTORY, LAYER_SYMLINK, LAYER_HARD_LINK };
+
+struct layer_entry {
+    uint64_t offset; /* of its first header in the archive */
+    enum layer_entry_type type;
+    struct layer_slice name, link; /* UTF-8 as it stands there */
+    uint64_t size;
+    int64_t creation_time, last_write_time, change_time, last_access_time; /* FILETIME */
+    int has_attributes;
+    uint32_t attributes;
+    struct layer_slice raw_descriptor, sddl; /* base64; text */
+    int mount_point;
+    const struct layer_ea *eas;
+    size_t ea_count;
+};
+
+enum layer_tar_event {
+    LAYER_TAR_NEED_INPUT, /* all input was used */
+    LAYER_TAR_ENTRY,      /* tar->entry, valid until the next entry */
+    LAYER_TAR_DATA,       /* a piece of its content */
+    LAYER_TAR_ENTRY_END,
+    LAYER_TAR_END,
+    LAYER_TAR_ERROR /* tar->reason and tar->offset */
+};
+
+struct layer_tar {
+    uint64_t offset; /* of the next input byte in the archive */
+    const char *reason;
+    struct layer_entry entry;
+    int state;
+    uint64_t entry_offset; /* of the first header of the entry being read; UINT64_MAX: between entries */
+    uint64_t left;         /* bytes of data, records or padding to come */
+    uint32_t padding;
+    uint32_t zero_blocks;
+    uint32_t gathered; /* bytes of a header block that came in pieces */
+    char record_type;
+    uint8_t block[LAYER_TAR_BLOCK];
+    uint8_t header[LAYER_TAR_BLOCK]; /* of the entry: names may point into it */
+    char ustar_name[LAYER_TAR_BLOCK]; /* prefix/name */
+    struct layer_pax local, global;
+    struct layer_pax long_name, long_link; /* GNU: only the text is used */
+    struct layer_ea *eas; /* of the entry: global and local ones */
+    size_t ea_capacity;
+};
+
+void layer_tar_init(struct layer_tar *tar);
+void layer_tar_cleanup(struct layer_tar *tar);
+
+/* The next event; takes what it uses off the input. piece is set for DATA. */
+enum layer_tar_event layer_tar_next(struct layer_tar *tar, const uint8_t **input, size_t *size,
+                                    struct layer_slice *piece);
+/* The input has ended: 0, or -1 with reason and offset if it was cut inside an entry. */
+int layer_tar_finish(struct layer_tar *tar);
+
+/* PAX decimal seconds since 1970 as a FILETIME, cut to 100 ns; -1 if malformed or out of range. */
+int layer_tar_time(struct layer_slice text, int64_t *filetime);
+
+#endif
