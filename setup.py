@@ -18,6 +18,11 @@ LIBCIMFS = [
     )
 ]
 
+IMPORTER = [
+    *(f"cimfs_ext/liblayer/{name}.c" for name in ("base64", "ea", "importer", "pathset", "reparse", "tar")),
+    *(f"cimfs_ext/libcimfs/{name}.c" for name in ("names", "upcase")),
+]
+
 if sys.platform == "win32":
     CFLAGS = ["/O2", "/std:c11"]
 else:
@@ -38,6 +43,7 @@ def extension(name: str, *sources: str) -> Extension:
 EXTENSIONS = [
     extension("image", *LIBCIMFS),
     extension("reader", *LIBCIMFS),
+    extension("importer", *IMPORTER),
     extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
     extension("names", "cimfs_ext/libcimfs/upcase.c"),
 ]

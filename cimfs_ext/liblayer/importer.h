@@ -1,0 +1,81 @@
+/*
+ * A layer tar into an image: each entry becomes calls on cimfs.h, its bytes go from the input buffer to the
+ * image as they lie (layer.md, "From an OCI layer tar").
+ *
+ * What needs policy comes back as an event: standard files and links to them, whiteouts, descriptors in text.
+ */
+#ifndef LAYER_IMPORTER_H
+#define LAYER_IMPORTER_H
+
+#include "buffer.h"
+#include "cimfs.h"
+#include "pathset.h"
+#include "tar.h"
+
+#define LAYER_MAX_PATH 32767u
+#define LAYER_MAX_STREAM_PATH (LAYER_MAX_PATH + 263u)
+#define LAYER_SDDL_CACHE 64u
+
+enum layer_import_event {
+    LAYER_IMPORT_NEED_INPUT,
+    LAYER_IMPORT_END,
+    LAYER_IMPORT_SDDL,          /* tar.entry.sddl: answer with layer_importer_descriptor */
+    LAYER_IMPORT_WHITEOUT,      /* path: what is to be hidden */
+    LAYER_IMPORT_OPAQUE,        /* path: the directory whose content is to be hidden */
+    LAYER_IMPORT_STANDARD_FILE, /* path, metadata; DATA and STANDARD_END follow */
+    LAYER_IMPORT_STANDARD_DATA,
+    LAYER_IMPORT_STANDARD_END,
+    LAYER_IMPORT_STANDARD_LINK, /* path, target */
+    LAYER_IMPORT_BAD_ENTRY,     /* reason; tar.entry names it */
+    LAYER_IMPORT_BAD_ARCHIVE,   /* tar.reason, tar.offset */
+    LAYER_IMPORT_FAILED         /* code: of a call on cimfs.h about path */
+};
+
+struct layer_wide {
+    uint16_t *units; /* NUL-terminated */
+    size_t length;
+};
+
+struct layer_sddl {
+    struct layer_buffer text, descriptor;
+};
+
+struct layer_importer {
+    const struct cimfs_api *api;
+    cimfs_image image;
+    int64_t time; /* FILETIME of directories that no entry describes */
+    int has_parent;
+    const uint16_t *const *standard; /* upcased, NUL-terminated paths of standard files */
+    size_t standard_count;
+
+    struct layer_tar tar;
+    int state;
+    const char *reason;
+    cimfs_hresult code;
+    struct layer_wide path, target, previous; /* previous: the file or directory that streams may follow */
+    int previous_is_standard;
+    struct cimfs_file_metadata metadata;
+    cimfs_stream stream;
+    uint64_t file_bytes; /* sum of the sizes of files; streams and links not counted */
+    uint64_t entries;
+    int utility_vm; /* something at or below UtilityVM was seen */
+    struct layer_path_set added;
+    struct layer_buffer descriptor, reparse, ea;
+    struct layer_sddl cache[LAYER_SDDL_CACHE];
+    size_t cache_next;
+};
+
+/* -1 without memory. standard must live as long as the importer. */
+int layer_importer_init(struct layer_importer *importer, const struct cimfs_api *api, cimfs_image image,
+                        const uint16_t *const *standard, size_t standard_count);
+void layer_importer_cleanup(struct layer_importer *importer);
+
+/* The next event; takes what it uses off the input. piece is set for STANDARD_DATA. */
+enum layer_import_event layer_importer_next(struct layer_importer *importer, const uint8_t **input, size_t *size,
+                                            struct layer_slice *piece);
+/* The answer to SDDL: a self-relative descriptor. */
+int layer_importer_descriptor(struct layer_importer *importer, const uint8_t *data, size_t size);
+/* The input has ended. END, BAD_ARCHIVE if it was cut, or another error. */
+enum layer_import_event layer_importer_finish(struct layer_importer *importer);
+
+#endif
