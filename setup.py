@@ -15,6 +15,11 @@ LIBCIMFS = [
     for name in ("contentid",)
 ]
 
+HIVE = [
+    f"cimfs_ext/hive/{name}.c"
+    for name in ("arena", "merge", "names", "order", "read", "recover", "tree", "write")
+]
+
 if sys.platform == "win32":
     CFLAGS = ["/O2", "/std:c11"]
 else:
@@ -33,6 +38,7 @@ def extension(name: str, *sources: str) -> Extension:
 
 
 EXTENSIONS: list[Extension] = [
+    extension("regf", *HIVE),
 ]
 
 setup(
