@@ -39,6 +39,8 @@ def extension(name: str, *sources: str) -> Extension:
 
 EXTENSIONS: list[Extension] = [
     extension("regf", *HIVE),
+    extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
+    extension("names", "cimfs_ext/libcimfs/upcase.c"),
 ]
 
 setup(
