@@ -126,13 +126,24 @@ def test_log_is_uninitialised(volume: Path) -> None:
     assert not log.strip(b"\xff")
 
 
-def test_attribute_definitions_equal_those_of_mkntfs(tmp_path: Path) -> None:
-    reference = tmp_path / "reference"
-    with reference.open("wb") as file:
+@pytest.fixture
+def foreign_volume(tmp_path: Path) -> Path:
+    path = tmp_path / "foreign"
+    with path.open("wb") as file:
         file.truncate(64 * MIB)
-    run("mkntfs", "--quiet", "--force", "--quick", "--cluster-size", "4096", reference)
+    run("mkntfs", "--quiet", "--force", "--quick", "--cluster-size", "4096", path)
+    return path
+
+
+def test_attribute_definitions_equal_those_of_mkntfs(foreign_volume: Path, tmp_path: Path) -> None:
     ours = volume_image(tmp_path / "ours", 64 * MIB)
-    assert run("ntfscat", "-i", "4", ours) == run("ntfscat", "-i", "4", reference)
+    assert run("ntfscat", "-i", "4", ours) == run("ntfscat", "-i", "4", foreign_volume)
+
+
+def test_descriptors_are_hashed_as_mkntfs_does(foreign_volume: Path) -> None:
+    stream = run("ntfscat", "-i", "9", "-a", "0x80", "-n", "$SDS", foreign_volume)
+    checksum, _, _, size = struct.unpack_from("<IIQI", stream)
+    assert checksum == ntfs_security._hash(stream[20:size])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cimfs_ext.names import upcase_table
+
 from cimlayer.disks import ntfs_security
 from cimlayer.disks.extents import SECTOR, Extent, shifted
 from cimlayer.disks.ntfs_records import (
@@ -30,7 +32,6 @@ from cimlayer.disks.ntfs_records import (
     resident,
     view_entry,
 )
-from cimlayer.disks.upcase import upcase_table
 
 MIB = 1 << 20
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cimlayer.disks.extents import Extent
 from cimlayer.disks.ntfs_records import Collation, index_root, padded, view_entry
+from cimlayer.sddl import descriptor_from_sddl
 
 SYSTEM_FILE_ID = 0x100
 ROOT_ID = 0x101
@@ -14,45 +15,12 @@ ROOT_ID = 0x101
 _COPY_OFFSET = 0x40000  # in $SDS each 256 KiB is followed by a copy of it
 _HEADER_SIZE = 20
 
-_Ace = tuple[int, int, bytes]  # inheritance flags, access mask, SID
-
-
-def _sid(authority: int, *parts: int) -> bytes:
-    return struct.pack(f"<BB6s{len(parts)}I", 1, len(parts), authority.to_bytes(6, "big"), *parts)
-
-
-_CREATOR_OWNER = _sid(3, 0)
-_LOCAL_SYSTEM = _sid(5, 18)
-_ADMINISTRATORS = _sid(5, 32, 544)
-_USERS = _sid(5, 32, 545)
-
-_OBJECT_INHERIT, _CONTAINER_INHERIT, _INHERIT_ONLY = 1, 2, 8
-_ALL_BELOW = _OBJECT_INHERIT | _CONTAINER_INHERIT
-_READ_WRITE, _READ_EXECUTE, _FULL, _GENERIC_ALL = 0x12019F, 0x1200A9, 0x1F01FF, 0x10000000
-_ADD_FILE, _ADD_SUBDIRECTORY = 2, 4
-
-_SYSTEM_FILE_ACES: tuple[_Ace, ...] = (
-    (0, _READ_WRITE, _LOCAL_SYSTEM),
-    (0, _READ_WRITE, _ADMINISTRATORS),
-)
+_SYSTEM_FILE = "O:BAG:SYD:(A;;0x12019f;;;SY)(A;;0x12019f;;;BA)"
 # What Windows gives the root of a system drive: a scratch disk becomes a container's C:.
-_ROOT_ACES: tuple[_Ace, ...] = (
-    (_ALL_BELOW, _FULL, _LOCAL_SYSTEM),
-    (_ALL_BELOW, _FULL, _ADMINISTRATORS),
-    (_ALL_BELOW, _READ_EXECUTE, _USERS),
-    (_CONTAINER_INHERIT, _ADD_SUBDIRECTORY, _USERS),
-    (_CONTAINER_INHERIT | _INHERIT_ONLY, _ADD_FILE, _USERS),
-    (_ALL_BELOW | _INHERIT_ONLY, _GENERIC_ALL, _CREATOR_OWNER),
+_ROOT = (
+    "O:BAG:SYD:(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)(A;CI;LC;;;BU)(A;CIIO;DC;;;BU)"
+    "(A;OICIIO;GA;;;CO)"
 )
-
-
-def _descriptor(aces: tuple[_Ace, ...]) -> bytes:
-    """Return a self-relative descriptor owned by the administrators, with these allowing entries."""
-    body = b"".join(struct.pack("<BBHI", 0, flags, 8 + len(sid), mask) + sid for flags, mask, sid in aces)
-    acl = struct.pack("<BBHHH", 2, 0, 8 + len(body), len(aces), 0) + body
-    owner = 20 + len(acl)
-    group = owner + len(_ADMINISTRATORS)
-    return struct.pack("<BBHIIII", 1, 0, 0x8004, owner, group, 0, 20) + acl + _ADMINISTRATORS + _LOCAL_SYSTEM
 
 
 def _hash(descriptor: bytes) -> int:
@@ -66,8 +34,8 @@ def _entries() -> list[tuple[bytes, bytes]]:
     """Return each descriptor with the header that stands before it in ``$SDS`` and is its index data."""
     entries = []
     offset = 0
-    for security_id, aces in ((SYSTEM_FILE_ID, _SYSTEM_FILE_ACES), (ROOT_ID, _ROOT_ACES)):
-        descriptor = _descriptor(aces)
+    for security_id, text in ((SYSTEM_FILE_ID, _SYSTEM_FILE), (ROOT_ID, _ROOT)):
+        descriptor = descriptor_from_sddl(text)
         size = _HEADER_SIZE + len(descriptor)
         entries.append((struct.pack("<IIQI", _hash(descriptor), security_id, offset, size), descriptor))
         offset += len(padded(bytes(size), 16))
