@@ -79,10 +79,14 @@ static uint32_t write_big_data(writer *w, const uint8_t *data, uint32_t size) {
         store32(db + 4, list_offset);
     }
     for (uint32_t i = 0; i < count; i++) {
+        uint8_t *body;
         uint32_t part = size < REGF_SEGMENT ? size : REGF_SEGMENT;
-        uint32_t segment = write_bytes(w, data, part);
-        if (list)
+        /* As Windows does, a segment has its full size and four bytes more; hivex counts on it. */
+        uint32_t segment = new_cell(w, REGF_SEGMENT + 4, &body);
+        if (body) {
+            memcpy(body, data, part);
             store32(list + 4 * (size_t)i, segment);
+        }
         data += part;
         size -= part;
     }
