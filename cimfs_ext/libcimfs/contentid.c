@@ -3,31 +3,17 @@
 #include <string.h>
 
 /*
- * CIMFS_PLAIN_C leaves nothing but standard C11, the way a compiler without GNU extensions sees this file; the
- * tests build it so to hold both ways against each other.
+ * CIMFS_PLAIN_C leaves nothing but standard C11, the way a compiler without GNU extensions sees this file;
+ * the tests build it so to hold both ways against each other.
  */
-#if !defined(CIMFS_PLAIN_C) && defined(__has_builtin) && defined(__BYTE_ORDER__)
-#if __has_builtin(__builtin_shufflevector) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define VECTOR_EXTENSIONS 1
+#if defined(__GNUC__) && !defined(CIMFS_PLAIN_C)
+#ifdef __x86_64__
+#define X86_VECTORS 1
+#include <immintrin.h>
 #endif
-#endif
-
-#if !defined(CIMFS_PLAIN_C) && defined(__SIZEOF_INT128__)
+#ifdef __SIZEOF_INT128__
 #define HAVE_INT128 1
 #endif
-
-/* Sanitizers crash in the resolvers that target_clones makes, and only glibc is sure to run them. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(VECTOR_EXTENSIONS) && defined(__x86_64__) && defined(__ELF__) && defined(__GLIBC__) && !defined(SANITIZED)
-#define CLONE_PER_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define CLONE_PER_CPU
 #endif
 
 enum {
@@ -157,7 +143,8 @@ static uint64_t mix(const uint8_t *data, size_t offset, uint64_t seed) {
                 load64(data + 8) ^ (load64(secret + offset + 8) - seed));
 }
 
-static void mix_two(struct pair *acc, const uint8_t *first, const uint8_t *second, size_t offset, uint64_t seed) {
+static void mix_two(struct pair *acc, const uint8_t *first, const uint8_t *second, size_t offset,
+                    uint64_t seed) {
     acc->low += mix(first, offset, seed);
     acc->low ^= load64(second) + load64(second + 8);
     acc->high += mix(second, offset + 16, seed);
@@ -213,32 +200,59 @@ static void accumulate(uint64_t acc[LANES], const uint8_t *stripe, const uint8_t
 }
 
 /*
- * Takes `stripes` whole stripes, at least one byte of input being behind them: the last stripe of all is
- * treated otherwise, and so is a last block (no scrambling behind it).
+ * consume takes `stripes` whole stripes, at least one byte of input being behind them: the last stripe of all
+ * is treated otherwise, and so is a last block (no scrambling behind it).
  */
-#ifdef VECTOR_EXTENSIONS
-CLONE_PER_CPU
-static void consume(struct cimfs_hash *hash, const uint8_t *data, size_t stripes) {
-    typedef uint64_t vector __attribute__((vector_size(STRIPE)));
-    vector acc, lanes, keyed;
-    uint32_t at = hash->stripe;
-    memcpy(&acc, hash->acc, sizeof acc);
-    for (; stripes > 0; stripes--, data += STRIPE) {
-        memcpy(&lanes, data, sizeof lanes);
-        memcpy(&keyed, secret + SECRET_STEP * at, sizeof keyed);
-        keyed ^= lanes;
-        acc += __builtin_shufflevector(lanes, lanes, 1, 0, 3, 2, 5, 4, 7, 6);
-        acc += (keyed & 0xffffffff) * (keyed >> 32);
-        if (++at == STRIPES_PER_BLOCK) {
-            at = 0;
-            memcpy(&keyed, secret + SECRET_SIZE - STRIPE, sizeof keyed);
-            acc = (acc ^ acc >> 47 ^ keyed) * PRIME32_1;
-        }
+#ifdef X86_VECTORS
+
+/* The same for each width of vectors. MULTIPLY takes the lanes' lower halves, SWAP trades the lanes of a
+ * pair. */
+#define DEFINE_CONSUME(NAME, ISA, RAW, MULTIPLY, SWAP)                                                       \
+    __attribute__((target(ISA))) static void NAME(struct cimfs_hash *hash, const uint8_t *data,              \
+                                                  size_t stripes) {                                          \
+        typedef uint64_t vector __attribute__((vector_size(sizeof(RAW))));                                   \
+        enum { COUNT = STRIPE / sizeof(vector) };                                                            \
+        vector acc[COUNT];                                                                                   \
+        uint32_t at = hash->stripe;                                                                          \
+        memcpy(acc, hash->acc, sizeof acc);                                                                  \
+        for (; stripes > 0; stripes--, data += STRIPE) {                                                     \
+            const uint8_t *key = secret + SECRET_STEP * at;                                                  \
+            for (size_t i = 0; i < COUNT; i++) {                                                             \
+                vector lanes, keyed;                                                                         \
+                memcpy(&lanes, data + i * sizeof lanes, sizeof lanes);                                       \
+                memcpy(&keyed, key + i * sizeof keyed, sizeof keyed);                                        \
+                keyed ^= lanes;                                                                              \
+                acc[i] += (vector)SWAP((RAW)lanes, 0x4e);                                                    \
+                acc[i] += (vector)MULTIPLY((RAW)keyed, (RAW)(keyed >> 32));                                  \
+            }                                                                                                \
+            if (++at == STRIPES_PER_BLOCK) {                                                                 \
+                at = 0;                                                                                      \
+                for (size_t i = 0; i < COUNT; i++) {                                                         \
+                    vector last_key;                                                                         \
+                    memcpy(&last_key, secret + SECRET_SIZE - STRIPE + i * sizeof last_key, sizeof last_key); \
+                    acc[i] = (acc[i] ^ acc[i] >> 47 ^ last_key) * PRIME32_1;                                 \
+                }                                                                                            \
+            }                                                                                                \
+        }                                                                                                    \
+        memcpy(hash->acc, acc, sizeof acc);                                                                  \
+        hash->stripe = at;                                                                                   \
     }
-    memcpy(hash->acc, &acc, sizeof acc);
-    hash->stripe = at;
+
+DEFINE_CONSUME(consume_avx512, "avx512f", __m512i, _mm512_mul_epu32, _mm512_shuffle_epi32)
+DEFINE_CONSUME(consume_avx2, "avx2", __m256i, _mm256_mul_epu32, _mm256_shuffle_epi32)
+DEFINE_CONSUME(consume_sse2, "sse2", __m128i, _mm_mul_epu32, _mm_shuffle_epi32)
+
+static void consume(struct cimfs_hash *hash, const uint8_t *data, size_t stripes) {
+    if (__builtin_cpu_supports("avx512f"))
+        consume_avx512(hash, data, stripes);
+    else if (__builtin_cpu_supports("avx2"))
+        consume_avx2(hash, data, stripes);
+    else
+        consume_sse2(hash, data, stripes);
 }
+
 #else
+
 static void scramble(uint64_t acc[LANES]) {
     const uint8_t *key = secret + SECRET_SIZE - STRIPE;
     for (size_t i = 0; i < LANES; i++)
@@ -254,6 +268,7 @@ static void consume(struct cimfs_hash *hash, const uint8_t *data, size_t stripes
         }
     }
 }
+
 #endif
 
 static uint64_t merge(const uint64_t acc[LANES], uint64_t start, size_t offset) {

@@ -12,7 +12,7 @@
 
 enum {
     CIMFS_DIGEST_SIZE = 16,
-    CIMFS_HASH_BUFFER = 256, /* whole stripes, and more than the 240 bytes that the short formulas need at once */
+    CIMFS_HASH_BUFFER = 256, /* whole stripes, and room for the 240 bytes that have a formula of their own */
 };
 
 /* A stream being hashed. A plain value: it may be copied, and there is nothing to free. */

@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-/* Every `step`-th code unit from `first` to `last` has `delta` added, modulo 65,536; sorted, never overlapping. */
+/* Every `step`-th code unit from `first` to `last` has `delta` added, modulo 65,536; sorted, no overlaps. */
 static const struct {
     uint16_t first;
     uint16_t last;
