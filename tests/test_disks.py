@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +171,26 @@ def test_an_impossible_size_is_an_error_and_leaves_the_old_file(tmp_path: Path, 
     with pytest.raises(ValueError, match=r"whole MiB|too few|more than"):
         create_formatted_disk(tmp_path / "disk", size)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("disk", b"old")]
+
+
+@pytest.mark.parametrize("status", [0, 5])
+def test_on_windows_virtual_machines_may_read_both_disks_or_neither_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    granted = []
+
+    def icacls(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
+        granted.append(Path(command[1]).name.split(".")[1])
+        assert command[0] == "icacls"
+        assert command[2:] == ["/grant", "*S-1-5-83-0:(R)"]
+        return subprocess.CompletedProcess(command, status if granted[-1] == "d" else 0, b"", b"denied")
+
+    monkeypatch.setattr("cimlayer.disks.sys.platform", "win32")
+    monkeypatch.setattr("cimlayer.disks.subprocess.run", icacls)
+    with contextlib.nullcontext() if status == 0 else pytest.raises(PermissionError, match="denied"):
+        create_scratch_disk(tmp_path / "b", tmp_path / "d", 64 * MIB)
+    assert granted == ["b", "d"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["b", "d"] if status == 0 else [])
 
 
 def test_when_the_second_disk_cannot_be_placed_the_first_is_not_left(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import uuid
@@ -167,10 +168,8 @@ def test_the_header_with_the_higher_sequence_number_counts() -> None:
     newer = bytearray(file.getvalue()[64 << 10 : 68 << 10])
     newer[8:16] = struct.pack("<Q", 7)
     newer[32:48] = uuid.UUID(int=7).bytes_le
-    newer[4:8] = bytes(4)
-    newer[4:8] = struct.pack("<I", vhdx.crc32c(bytes(newer)))
     file.seek(64 << 10)
-    file.write(newer)
+    file.write(with_valid_checksum(bytes(newer)))
     assert vhdx.read_parent(file, "disk").data_write_guid == uuid.UUID(int=7)
 
 
@@ -202,10 +201,27 @@ def test_a_parent_that_cannot_be_used_is_an_error_that_names_it(file: io.BytesIO
     assert caught.value.what == "the parent"
 
 
+def with_valid_checksum(structure: bytes) -> bytes:
+    unsigned = structure[:4] + bytes(4) + structure[8:]
+    return structure[:4] + struct.pack("<I", vhdx.crc32c(unsigned)) + structure[8:]
+
+
+@pytest.mark.parametrize("offset", [1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_metadata_outside_the_file_is_an_error(offset: int) -> None:
+    table = bytearray(dynamic(64 * MIB, []).getvalue()[192 << 10 : 256 << 10])
+    struct.pack_into("<Q", table, 16 + 32 + 16, offset)
+    with pytest.raises(FormatError, match="the parent: the file ends"):
+        vhdx.read_parent(damaged(192 << 10, with_valid_checksum(bytes(table))), "the parent")
+
+
+@given(at=st.integers(0, 300), data=st.binary(min_size=1, max_size=40))
+def test_damaged_metadata_gives_a_disk_or_a_format_error(at: int, data: bytes) -> None:
+    with contextlib.suppress(FormatError):
+        assert 0 < vhdx.read_parent(damaged(2 * MIB + at, data), "disk").size <= vhdx.MAX_SIZE
+
+
 def test_a_parent_with_an_unreplayed_log_is_an_error() -> None:
     header = bytearray(dynamic(64 * MIB, []).getvalue()[128 << 10 : 132 << 10])
     header[48:64] = uuid.UUID(int=1).bytes_le
-    header[4:8] = bytes(4)
-    header[4:8] = struct.pack("<I", vhdx.crc32c(bytes(header)))
     with pytest.raises(FormatError, match="log must be replayed"):
-        vhdx.read_parent(damaged(128 << 10, bytes(header)), "the parent")
+        vhdx.read_parent(damaged(128 << 10, with_valid_checksum(bytes(header))), "the parent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import subprocess
@@ -116,7 +117,10 @@ def _replacing(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
 
 
 def _admit_virtual_machines(path: Path) -> None:
-    """On Windows, let the group of all virtual machines use the disk; elsewhere there is no such group."""
+    """On Windows, let the group of all virtual machines read the disk; elsewhere there is no such group."""
     if sys.platform == "win32":
-        command = ["icacls", str(path), "/grant", f"*{_VIRTUAL_MACHINES}:(R,W)"]
-        subprocess.run(command, check=True, capture_output=True)
+        command = ["icacls", str(path), "/grant", f"*{_VIRTUAL_MACHINES}:(R)"]
+        done = subprocess.run(command, check=False, capture_output=True)
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip()
+            raise PermissionError(errno.EACCES, f"virtual machines get no access: {reason}", str(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 SECTOR = 512
+MIB = 1 << 20
 
 Extent = tuple[int, bytes]
 """Offset in bytes from the start of the disk or volume, and what stands there."""

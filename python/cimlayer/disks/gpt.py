@@ -6,9 +6,8 @@ import struct
 import zlib
 from uuid import UUID
 
-from cimlayer.disks.extents import SECTOR, Extent
+from cimlayer.disks.extents import MIB, SECTOR, Extent
 
-MIB = 1 << 20
 MSR_OFFSET = MIB
 MSR_SIZE = 16 * MIB
 DATA_OFFSET = MSR_OFFSET + MSR_SIZE

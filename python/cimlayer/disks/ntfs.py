@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cimfs_ext.names import upcase_table
-
 from cimlayer.disks import ntfs_security
-from cimlayer.disks.extents import SECTOR, Extent, shifted
+from cimlayer.disks.extents import MIB, SECTOR, Extent, shifted
 from cimlayer.disks.ntfs_records import (
     CLUSTER,
     INDEX_BLOCK,
@@ -32,8 +31,6 @@ from cimlayer.disks.ntfs_records import (
     resident,
     view_entry,
 )
-
-MIB = 1 << 20
 
 _MAX_CLUSTERS = (1 << 32) - 1
 _BOOT_SIZE = 8192

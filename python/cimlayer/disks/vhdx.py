@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 from uuid import UUID
 
-from cimfs_ext.errors import FormatError
-from cimlayer.disks.extents import SECTOR, Extent, split
+from cimlayer.disks.extents import MIB, SECTOR, Extent, split
 from cimlayer.disks.identity import IdentitySource
+from cimlayer.errors import FormatError
 
-KIB, MIB = 1 << 10, 1 << 20
+KIB = 1 << 10
 BLOCK = MIB
 MAX_SIZE = 64 << 40
 
@@ -29,6 +29,7 @@ _HEADER_SIZE = 4 * KIB
 _REGION_TABLES = (192 * KIB, 256 * KIB)
 _REGION_TABLE_SIZE = 64 * KIB
 _MAX_ENTRIES = 2047  # of 32 bytes, in the region table and in the metadata table
+_MAX_OFFSET = (1 << 63) - 1  # that a file can be read at
 _LOG = MIB
 _METADATA = 2 * MIB
 _METADATA_ITEMS = 64 * KIB  # where items begin in the metadata region, after its table
@@ -197,8 +198,10 @@ def _parent_locator(pairs: dict[str, str]) -> bytes:
 
 
 def _read(file: BinaryIO, offset: int, size: int, name: str) -> bytes:
-    file.seek(offset)
-    data = file.read(size)
+    data = b""
+    if offset <= _MAX_OFFSET:
+        file.seek(offset)
+        data = file.read(size)
     if len(data) < size:
         raise FormatError(f"the file ends within {size} bytes", name, offset)
     return data
