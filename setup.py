@@ -23,6 +23,11 @@ IMPORTER = [
     *(f"cimfs_ext/libcimfs/{name}.c" for name in ("names", "upcase")),
 ]
 
+HIVE = [
+    f"cimfs_ext/hive/{name}.c"
+    for name in ("arena", "merge", "names", "order", "read", "recover", "tree", "write")
+]
+
 if sys.platform == "win32":
     CFLAGS = ["/O2", "/std:c11"]
 else:
@@ -44,6 +49,7 @@ EXTENSIONS = [
     extension("image", *LIBCIMFS),
     extension("reader", *LIBCIMFS),
     extension("importer", *IMPORTER),
+    extension("regf", *HIVE),
     extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
     extension("names", "cimfs_ext/libcimfs/upcase.c"),
 ]

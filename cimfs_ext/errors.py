@@ -67,3 +67,7 @@ class FormatError(ValueError):
 
 class CorruptHiveError(FormatError):
     """A registry hive cannot be read."""
+
+
+class DirtyHiveWarning(UserWarning):
+    """A hive that Windows had not finished writing was read as it is: its logs were not given or do not fit."""

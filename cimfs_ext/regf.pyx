@@ -1,0 +1,437 @@
+"""Registry hives: read, edit, merge and write them (registry.md). The work is done in ``hive/``, without the GIL."""
+
+import os
+import warnings
+from collections import namedtuple
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+
+from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError
+
+
+cdef extern from "hive/hive.h" nogil:
+    int HIVE_NO_MEMORY, HIVE_CORRUPT, HIVE_MAX_DEPTH, HIVE_KEY_SYMLINK
+    uint32_t HIVE_NO_SECURITY
+    uint64_t HIVE_NO_OFFSET
+
+    ctypedef struct hive_error:
+        const char *reason
+        uint64_t offset
+
+    ctypedef struct hive_bytes:
+        const uint8_t *data
+        size_t size
+
+    ctypedef struct hive_name:
+        const uint8_t *bytes
+        uint16_t size
+        bint latin1
+
+    ctypedef struct hive_value:
+        hive_name name
+        const uint8_t *data
+        uint32_t data_size
+        uint32_t type
+        bint tombstone
+
+    ctypedef struct hive_key:
+        hive_name name
+        const uint8_t *class_name
+        hive_key **subkeys
+        hive_value *values
+        uint64_t last_written
+        uint32_t subkey_count
+        uint32_t value_count
+        uint32_t security
+        uint16_t class_size
+        uint16_t flags
+        uint8_t layering
+
+    ctypedef struct hive:
+        hive_key *root
+        hive_bytes *descriptors
+        uint64_t last_written
+        uint32_t minor_version
+        bint layered
+        bint dirty
+        uint8_t *recovered
+
+    int hive_read(hive_bytes file, const hive_bytes *logs, size_t log_count, hive **out, hive_error *error)
+    int hive_create(uint64_t last_written, hive **out, hive_error *error)
+    void hive_destroy(hive *h)
+    hive_key *hive_find_subkey(const hive_key *parent, hive_name name)
+    int hive_add_subkey(hive *h, hive_key *parent, hive_name name, uint64_t last_written, hive_key **out,
+                        hive_error *error)
+    bint hive_remove_subkey(hive_key *parent, hive_name name)
+    hive_value *hive_find_value(const hive_key *key, hive_name name)
+    int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data, hive_error *error)
+    bint hive_remove_value(hive_key *key, hive_name name)
+    int hive_merge(hive *base, const hive *delta, hive_error *error)
+    int hive_measure(const hive *h, size_t *size, hive_error *error)
+    int hive_write(const hive *h, uint8_t *out, size_t size, hive_error *error)
+
+
+Value = namedtuple("Value", "name type data tombstone")
+
+
+cdef bytes load(source):
+    """The bytes of a buffer, or of the file at a path."""
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as file:
+            return file.read()
+    return bytes(source)
+
+
+cdef hive_bytes view(bytes data):
+    return hive_bytes(<const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data))
+
+
+cdef bytes encode(str name):
+    cdef bytes encoded = name.encode("utf-16-le", "surrogatepass")
+    if len(encoded) > 0xFFFF:
+        raise FormatError("a name is too long", name[:40] + "...")
+    return encoded
+
+
+cdef hive_name as_name(bytes encoded):
+    return hive_name(<const uint8_t *>PyBytes_AS_STRING(encoded), <uint16_t>len(encoded), False)
+
+
+cdef str decode(const hive_name *name):
+    cdef bytes raw = name.bytes[:name.size]
+    return raw.decode("latin-1") if name.latin1 else raw.decode("utf-16-le", "surrogatepass")
+
+
+cdef list split(path):
+    """The names in a key's path; a backslash at either end is ignored."""
+    path = path.strip("\\")
+    return path.split("\\") if path else []
+
+
+cdef object as_value(const hive_value *value):
+    return Value(decode(&value.name), value.type, <bytes>value.data[:value.data_size], bool(value.tombstone))
+
+
+cdef class Key:
+    """A key of a hive. It shows what the key is at the time of asking; a deleted one shows what it last was."""
+
+    cdef Hive hive
+    cdef hive_key *key
+    cdef readonly str path
+
+    @property
+    def name(self) -> str:
+        """The name as spelled in the hive."""
+        return decode(&self.key.name)
+
+    @property
+    def class_name(self) -> str:
+        """The class name; empty: none."""
+        cdef bytes raw = self.key.class_name[:self.key.class_size] if self.key.class_size else b""
+        return raw.decode("utf-16-le", "replace")
+
+    @property
+    def timestamp(self) -> int:
+        """When the key was last written, a FILETIME."""
+        return self.key.last_written
+
+    @property
+    def security(self) -> bytes:
+        """The self-relative security descriptor; empty: none."""
+        if self.key.security == HIVE_NO_SECURITY:
+            return b""
+        cdef hive_bytes found = self.hive.hive.descriptors[self.key.security]
+        return <bytes>found.data[:found.size]
+
+    @property
+    def layering(self) -> int:
+        """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (registry.md, File)."""
+        return self.key.layering
+
+    @property
+    def symlink(self) -> bool:
+        """Whether the key is a symbolic link."""
+        return bool(self.key.flags & HIVE_KEY_SYMLINK)
+
+    def subkeys(self) -> list[Key]:
+        """The keys right below, sorted by upper-case name."""
+        cdef uint32_t i
+        self.hive.check()
+        prefix = f"{self.path}\\" if self.path else ""
+        return [
+            self.hive.wrap(self.key.subkeys[i], prefix + decode(&self.key.subkeys[i].name))
+            for i in range(self.key.subkey_count)
+        ]
+
+    def values(self) -> list[Value]:
+        """The values in the order of the hive; the default value's name is empty."""
+        cdef uint32_t i
+        self.hive.check()
+        return [as_value(&self.key.values[i]) for i in range(self.key.value_count)]
+
+    def value(self, str name not None) -> Value:
+        """The value of that name. KeyError: there is none."""
+        self.hive.check()
+        cdef bytes encoded = encode(name)
+        cdef hive_value *found = hive_find_value(self.key, as_name(encoded))
+        if found == NULL:
+            raise KeyError(f"{self.hive.name}: {self.path}: no value {name!r}")
+        return as_value(found)
+
+    def __repr__(self) -> str:
+        return f"<Key {self.path!r} of {self.hive.name!r}>"
+
+
+cdef class Hive:
+    """A registry hive in memory.
+
+    ``name`` stands in errors. Key paths are separated by backslashes, names compare without regard to case, and the
+    empty path is the root. A hive serves one thread at a time: while one method runs without the GIL, others raise
+    RuntimeError.
+    """
+
+    cdef hive *hive
+    cdef bint busy
+    cdef list sources  # what the tree refers to: the file's bytes and the deltas that were merged
+    cdef readonly str name
+
+    def __cinit__(self):
+        self.sources = []
+        self.name = ""
+
+    def __dealloc__(self):
+        hive_destroy(self.hive)
+
+    def __init__(self):
+        raise TypeError("use Hive.open or Hive.empty")
+
+    @staticmethod
+    def open(source: bytes | str | os.PathLike[str], *, logs=(), str name="") -> Hive:
+        """Read a hive of version 1.3 to 1.6 from bytes or a file, applying its transaction logs if it is dirty.
+
+        ``logs`` are the contents or paths of ``.LOG``, ``.LOG1`` or ``.LOG2``, in any order; those that do not fit are
+        ignored. A hive that stays dirty is read as it is, with a DirtyHiveWarning. ``name`` is the path if not given.
+        Raises CorruptHiveError with the offset in the file (what counts as corrupt: hive/hive.h), and OSError.
+        """
+        cdef Hive self = Hive.__new__(Hive)
+        cdef bytes data = load(source)
+        cdef list log_data = [load(log) for log in logs]
+        cdef hive_bytes file = view(data)
+        cdef size_t i, count = len(log_data)
+        cdef hive_bytes *views = <hive_bytes *>malloc((count + 1) * sizeof(hive_bytes))
+        cdef hive_error error
+        cdef int code
+        if views == NULL:
+            raise MemoryError
+        self.name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "hive")
+        for i in range(count):
+            views[i] = view(log_data[i])
+        with nogil:
+            code = hive_read(file, views, count, &self.hive, &error)
+        free(views)
+        if code:
+            self.fail(code, error)
+        self.sources.append(data)
+        if self.hive.dirty:
+            warnings.warn(f"{self.name}: a dirty hive is read as it is", DirtyHiveWarning, stacklevel=2)
+        return self
+
+    @staticmethod
+    def empty(uint64_t timestamp, *, str name="hive") -> Hive:
+        """A hive of a root key alone, named ``ROOT``; ``timestamp`` is the FILETIME of the hive and the key.
+
+        Administrators and the system have all rights to it, everybody may read.
+        """
+        cdef Hive self = Hive.__new__(Hive)
+        cdef hive_error error
+        self.name = name
+        cdef int code = hive_create(timestamp, &self.hive, &error)
+        if code:
+            self.fail(code, error)
+        return self
+
+    cdef check(self):
+        if self.busy:
+            raise RuntimeError(f"{self.name}: the hive is in use by another thread")
+
+    cdef fail(self, int code, hive_error error):
+        if code == HIVE_NO_MEMORY:
+            raise MemoryError
+        offset = -1 if error.offset == HIVE_NO_OFFSET else error.offset
+        kind = CorruptHiveError if code == HIVE_CORRUPT else FormatError
+        raise kind(error.reason.decode("ascii"), self.name, offset)
+
+    cdef Key wrap(self, hive_key *key, str path):
+        cdef Key wrapped = Key.__new__(Key)
+        wrapped.hive = self
+        wrapped.key = key
+        wrapped.path = path
+        return wrapped
+
+    cdef hive_key *find(self, path) except? NULL:
+        """The key at path, or NULL."""
+        cdef hive_key *key = self.hive.root
+        cdef bytes encoded
+        self.check()
+        for part in split(path):
+            encoded = encode(part)
+            key = hive_find_subkey(key, as_name(encoded))
+            if key == NULL:
+                return NULL
+        return key
+
+    cdef hive_key *get(self, path) except NULL:
+        cdef hive_key *key = self.find(path)
+        if key == NULL:
+            raise KeyError(f"{self.name}: no key {path!r}")
+        return key
+
+    @property
+    def timestamp(self) -> int:
+        """When the hive was last written, a FILETIME."""
+        return self.hive.last_written
+
+    @property
+    def minor_version(self) -> int:
+        """3 to 6, of the file that was read."""
+        return self.hive.minor_version
+
+    @property
+    def layered(self) -> bool:
+        """Whether the hive says that its keys are layered, as deltas do."""
+        return bool(self.hive.layered)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a dirty hive was read as it is."""
+        return bool(self.hive.dirty)
+
+    @property
+    def recovered(self) -> bool:
+        """Whether transaction logs were applied."""
+        return self.hive.recovered != NULL
+
+    @property
+    def root(self) -> Key:
+        """The root key; its path is empty."""
+        return self.wrap(self.hive.root, "")
+
+    def __contains__(self, str path not None) -> bool:
+        return self.find(path) != NULL
+
+    def key(self, str path not None) -> Key:
+        """The key at ``path``. KeyError: there is none."""
+        return self.wrap(self.get(path), "\\".join(split(path)))
+
+    def walk(self, str path not None="") -> Iterator[Key]:
+        """The key at ``path`` and all below it, parents first."""
+        waiting = [self.key(path)]
+        while waiting:
+            key = waiting.pop()
+            yield key
+            waiting += reversed(key.subkeys())
+
+    def create_key(self, str path not None, timestamp: int | None = None) -> Key:
+        """The key at ``path``, made with its missing parents if it is not there.
+
+        New keys get ``timestamp`` (a FILETIME; without it the hive's) and the security of their parent.
+        Raises FormatError for a name that is empty or has more than 255 characters, or a path of more than 512 names.
+        """
+        cdef hive_key *key = self.hive.root
+        cdef uint64_t time = self.hive.last_written if timestamp is None else timestamp
+        cdef hive_error error
+        cdef bytes encoded
+        cdef int code
+        cdef list parts = split(path)
+        self.check()
+        if len(parts) > HIVE_MAX_DEPTH:
+            raise FormatError("keys nest too deeply", self.name)
+        for part in parts:
+            encoded = encode(part)
+            code = hive_add_subkey(self.hive, key, as_name(encoded), time, &key, &error)
+            if code:
+                self.fail(code, error)
+        return self.wrap(key, "\\".join(parts))
+
+    def delete_key(self, str path not None) -> None:
+        """Delete a key and all below it. KeyError: there is none. ValueError: it is the root."""
+        parent, _, name = path.strip("\\").rpartition("\\")
+        cdef bytes encoded = encode(name)
+        if not name:
+            raise ValueError(f"{self.name}: the root key cannot be deleted")
+        if not hive_remove_subkey(self.get(parent), as_name(encoded)):
+            raise KeyError(f"{self.name}: no key {path!r}")
+
+    def value(self, str path not None, str name not None) -> Value:
+        """The value ``name`` of the key at ``path``. KeyError: there is no such key or value."""
+        return self.key(path).value(name)
+
+    def set_value(
+        self, str path not None, str name not None, uint32_t type, bytes data not None, timestamp: int | None = None
+    ) -> None:
+        """Set a value, making its key if it is not there. An existing value keeps the spelling of its name.
+
+        ``timestamp`` (a FILETIME) becomes the key's; without it the key keeps its own.
+        Raises FormatError for a name of more than 16,383 characters.
+        """
+        cdef Key key = self.create_key(path, timestamp)
+        cdef bytes encoded = encode(name)
+        cdef hive_error error
+        cdef int code = hive_set_value(self.hive, key.key, as_name(encoded), type, view(data), &error)
+        if code:
+            self.fail(code, error)
+        if timestamp is not None:
+            key.key.last_written = timestamp
+
+    def delete_value(self, str path not None, str name not None) -> None:
+        """Delete a value. KeyError: there is no such key or value."""
+        cdef bytes encoded = encode(name)
+        if not hive_remove_value(self.get(path), as_name(encoded)):
+            raise KeyError(f"{self.name}: {path}: no value {name!r}")
+
+    def merge(self, Hive delta not None) -> None:
+        """Turn this hive into itself + ``delta`` (registry.md, Merge): a plain hive. The delta stays as it is.
+
+        Raises CorruptHiveError if the delta's root is a tombstone. After a MemoryError this hive is of no use.
+        """
+        cdef hive_error error
+        cdef int code
+        if delta is self:
+            raise ValueError(f"{self.name}: a hive cannot be merged onto itself")
+        self.check()
+        delta.check()
+        self.sources.append(delta)
+        self.busy = delta.busy = True
+        with nogil:
+            code = hive_merge(self.hive, delta.hive, &error)
+        self.busy = delta.busy = False
+        if code:
+            delta.fail(code, error)
+
+    def to_bytes(self) -> bytes:
+        """The hive as a compact file of version 1.5, or 1.6 if it is layered; the same hive gives the same bytes.
+
+        Raises FormatError if it would exceed 2 GiB, beyond which offsets mean volatile storage.
+        """
+        cdef hive_error error
+        cdef size_t size = 0
+        cdef bytes result = b""
+        cdef uint8_t *out
+        cdef int code
+        self.check()
+        self.busy = True
+        try:
+            with nogil:
+                code = hive_measure(self.hive, &size, &error)
+            if code == 0:
+                result = PyBytes_FromStringAndSize(NULL, size)
+                out = <uint8_t *>PyBytes_AS_STRING(result)
+                with nogil:
+                    code = hive_write(self.hive, out, size, &error)
+        finally:
+            self.busy = False
+        if code:
+            self.fail(code, error)
+        return result
