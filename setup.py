@@ -38,6 +38,7 @@ def extension(name: str, *sources: str) -> Extension:
 EXTENSIONS = [
     extension("image", *LIBCIMFS),
     extension("reader", *LIBCIMFS),
+    extension("backupstream", "cimfs_ext/liblayer/backupstream.c"),
 ]
 
 setup(
