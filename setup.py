@@ -52,6 +52,7 @@ EXTENSIONS = [
     extension("regf", *HIVE),
     extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
     extension("names", "cimfs_ext/libcimfs/upcase.c"),
+    extension("backupstream", "cimfs_ext/liblayer/backupstream.c"),
 ]
 
 setup(
