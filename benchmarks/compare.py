@@ -103,8 +103,8 @@ def _claim_memory(directory: Path) -> None:
 def _discard(out: Path, keep_as: Path) -> None:
     """Deletes what a run left, at once if it is a handful of files.
 
-    A whole tree is kept to the end: ext4 without a journal does not reuse an inode for minutes after its deletion,
-    and steps over each such inode for every file that the next run makes.
+    A whole tree is kept to the end: ext4 without a journal does not reuse an inode for minutes after its
+    deletion, and steps over each such inode for every file that the next run makes.
     """
     if any(itertools.islice(out.rglob("*"), MANY_FILES, None)):
         out.rename(keep_as)

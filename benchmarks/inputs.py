@@ -78,7 +78,7 @@ def _descriptors() -> list[bytes]:
 DESCRIPTORS = _descriptors()
 
 
-def _add_hives(layer: LayerTar) -> None:
+def add_hives(layer: LayerTar) -> None:
     layer.directory(CONFIG, DESCRIPTORS[0])
     for name in HIVES:
         layer.file(f"{CONFIG}/{name}", minimal_hive(name), SYSTEM_ONLY)
@@ -150,7 +150,7 @@ def make(name: str) -> Path:
     if not tar.exists():
         partial = tar.with_suffix(".partial")
         with partial.open("wb") as out, LayerTar(out) as layer:
-            _add_hives(layer)
+            add_hives(layer)
             MAKERS[name](layer)
         partial.rename(tar)
     if not compressed.exists():
