@@ -223,7 +223,10 @@ def main() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory(prefix="compare-", dir=options.output_dir) as directory:
         floor = _shell("true").peak / MIB
-        results = measure(task, options.input.resolve(), options.rounds, options.only, Path(directory))
+        try:
+            results = measure(task, options.input.resolve(), options.rounds, options.only, Path(directory))
+        except CommandError as error:
+            sys.exit(f"the preparation of {options.task} failed: {error}")
 
     is_gzip = options.input.read_bytes()[:2] == GZIP_MAGIC
     megabytes = options.input.stat().st_size / 1e6

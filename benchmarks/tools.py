@@ -59,7 +59,7 @@ IMPORT = Task(
             Role.LIMIT,
             "",
             "{python} -m isal.igzip -dc {input} > /dev/null",
-            "{python} -c 'import isal; print(isal.__version__)'",
+            "{python} -c 'import isal; print(f\"python-isal {{isal.__version__}}\")'",
         ),
         _both("cimlayer", Role.OURS, "cimlayer import {input} {out}/1", CIMLAYER),
         _both("cimlayer --no-sync", Role.OURS, "cimlayer import --no-sync {input} {out}/1", CIMLAYER),
