@@ -79,6 +79,11 @@ def _version(command: str) -> str:
     return lines[0] if outcome.returncode == 0 and lines else ""
 
 
+def _is_gzip(tar: Path) -> bool:
+    with tar.open("rb") as file:
+        return file.read(2) == GZIP_MAGIC
+
+
 def _read_into_cache(path: Path) -> None:
     buffer = bytearray(MIB)
     with path.open("rb", buffering=0) as file:
@@ -114,8 +119,7 @@ def _discard(out: Path, keep_as: Path) -> None:
 
 def measure(task: Task, tar: Path, rounds: int, only: list[str], directory: Path) -> list[Result]:
     """Every tool once in each round, so that a slow minute of the machine falls on all of them."""
-    with tar.open("rb") as file:
-        is_gzip = file.read(2) == GZIP_MAGIC
+    is_gzip = _is_gzip(tar)
     out, prepared = directory / "out", directory / "prepared"
     names = {"python": sys.executable, "input": tar, "out": out, "prepared": prepared}
     words = {name: shlex.quote(str(value)) for name, value in names.items()}
@@ -173,8 +177,7 @@ def _against_peers(results: list[Result]) -> list[str]:
         return []
     fastest = min(peers, key=lambda peer: peer.wall)
     return [
-        f"{ours.tool.name} takes 1/{fastest.wall / ours.wall:.2f} of the time of the fastest peer here,"
-        f" {fastest.tool.name}."
+        f"{ours.tool.name} is {fastest.wall / ours.wall:.2f} times as fast as the fastest peer here, {fastest.tool.name}."
         for ours in results
         if ours.tool.role is Role.OURS and not ours.missing
     ]
@@ -228,11 +231,10 @@ def main() -> None:
         except CommandError as error:
             sys.exit(f"the preparation of {options.task} failed: {error}")
 
-    is_gzip = options.input.read_bytes()[:2] == GZIP_MAGIC
     megabytes = options.input.stat().st_size / 1e6
     print(f"`{options.task}` of {options.input.name}, {megabytes:,.0f} MB, {options.rounds} rounds.", machine)
     print()
-    print("\n".join(_table(results, task.gzip_baseline if is_gzip else task.plain_baseline)))
+    print("\n".join(_table(results, task.gzip_baseline if _is_gzip(options.input) else task.plain_baseline)))
     print("", *_against_peers(results), f"A peak below {floor:.0f} MiB cannot be told.", sep="\n")
     print("", *(f"- {version}" for version in _versions(results)), sep="\n")
 
