@@ -177,7 +177,8 @@ def _against_peers(results: list[Result]) -> list[str]:
         return []
     fastest = min(peers, key=lambda peer: peer.wall)
     return [
-        f"{ours.tool.name} is {fastest.wall / ours.wall:.2f} times as fast as the fastest peer here, {fastest.tool.name}."
+        f"{ours.tool.name} is {fastest.wall / ours.wall:.2f} times as fast as {fastest.tool.name},"
+        " the fastest peer here."
         for ours in results
         if ours.tool.role is Role.OURS and not ours.missing
     ]
