@@ -112,7 +112,10 @@ def _make_a(layer: LayerTar) -> None:
 
 
 def _add_made_up_files(layer: LayerTar, directories: int, files_in_each: int, mean_size: int) -> None:
-    """Text that no other file has; sizes are spread exponentially, as those of real small files are."""
+    """Text after the file's own name, so that only files too short for the name can be equal.
+
+    Sizes are spread exponentially around `mean_size` bytes: many short files, a few long ones.
+    """
     numbers = random.Random(1)
     words = [numbers.randbytes(numbers.randrange(1, 7)).hex().encode() for _ in range(4096)]
     text = b" ".join(numbers.choices(words, k=600_000))
