@@ -246,8 +246,8 @@ def test_stream_cut_short_anywhere_is_refused_at_its_end() -> None:
 
 def test_failed_parser_stays_failed() -> None:
     parser = BackupStreamParser(0, "file")
-    for attempt in (lambda: parser.feed(stream(99)), lambda: parser.feed(stream(DATA)), parser.finish):
-        with pytest.raises(FormatError, match="unknown stream ID"):
+    for attempt in (lambda: parser.feed(stream(DATA, b"x")), lambda: parser.feed(OK), parser.finish):
+        with pytest.raises(FormatError, match="not of the file's size"):
             attempt()
 
 
