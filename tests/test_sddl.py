@@ -6,7 +6,6 @@ import os
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from cimlayer.errors import FormatError
 from cimlayer.sddl import ALIASES, DOMAIN_ALIASES, descriptor_from_sddl, sddl_from_descriptor
 from hypothesis import given
 from hypothesis import strategies as st
+from support.descriptors import Acl, Parts, parts_of
 
 SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[1].parent / "shared"))
 
@@ -23,45 +23,6 @@ ADMINISTRATORS = bytes.fromhex("01020000000000052000000020020000")
 HIGH_LABEL = bytes.fromhex("010100000000001000300000")
 USER_CLASS = "bf967aba-0de6-11d0-a285-00aa003049e2"
 USER_CLASS_BYTES = bytes.fromhex("ba7a96bfe60dd011a28500aa003049e2")
-
-
-@dataclass(frozen=True)
-class Acl:
-    revision: int
-    aces: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class Parts:
-    control: int
-    owner: bytes | None
-    group: bytes | None
-    sacl: Acl | None
-    dacl: Acl | None
-
-
-def parts_of(data: bytes) -> Parts:
-    """An independent reading of a descriptor's structures, without regard to where they lie."""
-    revision, control, *offsets = struct.unpack_from("<BxH4I", data)
-    assert revision == 1
-
-    def sid(at: int) -> bytes | None:
-        return data[at : at + 8 + 4 * data[at + 1]] if at else None
-
-    def acl(at: int) -> Acl | None:
-        if not at:
-            return None
-        acl_revision, size, count = struct.unpack_from("<BxHHxx", data, at)
-        place = at + 8
-        aces = []
-        for _ in range(count):
-            (length,) = struct.unpack_from("<H", data, place + 2)
-            aces.append(data[place : place + length])
-            place += length
-        assert place <= at + size <= len(data)
-        return Acl(acl_revision, tuple(aces))
-
-    return Parts(control, sid(offsets[0]), sid(offsets[1]), acl(offsets[2]), acl(offsets[3]))
 
 
 def ace(kind: int, flags: int, mask: int, rest: bytes) -> bytes:

@@ -1,1 +1,30 @@
 """Windows container layers as CimFS images, on any platform."""
+
+from cimfs_ext.entries import ImageEntry, StreamEntry, VerifyReport
+from cimfs_ext.image import ImageWriter
+from cimfs_ext.reader import ImageReader
+from cimlayer.fileinfo import FileBasicInfo
+from cimlayer.importing import import_layer
+from cimlayer.layer import CimLayerWriter, destroy_cim_layer
+from cimlayer.paths import (
+    get_cim_dir_from_layer,
+    get_cim_name_from_layer,
+    get_cim_path_from_layer,
+    is_cim_layer,
+)
+
+__all__ = [
+    "CimLayerWriter",
+    "FileBasicInfo",
+    "ImageEntry",
+    "ImageReader",
+    "ImageWriter",
+    "StreamEntry",
+    "VerifyReport",
+    "destroy_cim_layer",
+    "get_cim_dir_from_layer",
+    "get_cim_name_from_layer",
+    "get_cim_path_from_layer",
+    "import_layer",
+    "is_cim_layer",
+]

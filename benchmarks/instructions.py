@@ -1,0 +1,127 @@
+"""Counts the instructions of the scenarios and compares them with those kept.
+
+Run it with `python -m benchmarks.instructions`. Times are noise on shared machines; instruction counts
+are not. What counts is the extension's own code and the C library functions that it calls, as callgrind
+sees them: neither the interpreter nor the kernel, so that another Python version, a slower disk or a busy
+neighbour changes next to nothing. A different compiler does, which is why the file names it.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.scenarios import SCENARIOS
+
+COUNTS = Path(__file__).with_name("instructions.json")
+TOLERANCE = 0.03
+
+C_LIBRARY = re.compile(r"lib(c|m|pthread|gcc_s)[.-]")
+COMPRESSED_NAME = re.compile(r"\((\d+)\)(?: (.*))?")
+
+
+def count_in_extension(profile: Iterable[str], package: str = "cimfs_ext") -> int:
+    """The instructions spent in a package's shared objects and in the C library on their behalf.
+
+    `profile` is the text of a callgrind output file (Valgrind's manual, "Callgrind Format Specification").
+    There `ob=` names the object that the following costs belong to. After `calls=` comes one line with the
+    cost of the whole call, into the object that the last `cob=` named, or else into the same object.
+    """
+    objects: dict[str, str] = {}
+
+    def name_of(compressed: str) -> str:
+        match = COMPRESSED_NAME.fullmatch(compressed)
+        if match is None:
+            return compressed
+        number, name = match.groups()
+        return objects.setdefault(number, name or "")
+
+    total = 0
+    ours = calls_c_library = is_call = False
+    for line in profile:
+        key, equals, value = line.rstrip("\n").partition("=")
+        if equals:
+            if key == "ob":
+                ours = Path(name_of(value)).parent.name == package
+            elif key == "cob":
+                calls_c_library = C_LIBRARY.match(Path(name_of(value)).name) is not None
+            elif key == "calls":
+                is_call = True
+        elif line[:1] in "0123456789+-*":
+            if ours and (calls_c_library or not is_call):
+                _, _, cost = line.partition(" ")
+                total += int(cost or 0)
+            if is_call:
+                is_call = calls_c_library = False
+    return total
+
+
+def count(name: str) -> int:
+    """Prepares and runs one scenario under callgrind."""
+    environment = os.environ | {"PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
+    with tempfile.TemporaryDirectory() as temporary:
+        directory, profile = Path(temporary, "work"), Path(temporary, "profile")
+        directory.mkdir()
+        scenario = SCENARIOS[name]
+        scenario.prepare(directory)
+        valgrind = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={profile}"]
+        work = [sys.executable, "-m", "benchmarks.scenarios", name, str(directory)]
+        subprocess.run([*valgrind, *work], env=environment, stdout=subprocess.DEVNULL, check=True)
+        with profile.open() as lines:
+            return count_in_extension(lines)
+
+
+def compiler() -> str:
+    """What the C compiler calls itself."""
+    command = [os.environ.get("CC", "cc"), "--version"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def _kept() -> tuple[str, dict[str, int]]:
+    if not COUNTS.exists():
+        return compiler(), {}
+    content = json.loads(COUNTS.read_text())
+    return content["compiler"], content["counts"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compare instruction counts with those kept.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios (default: all)")
+    parser.add_argument("--update", action="store_true", help="keep what is counted now")
+    options = parser.parse_args()
+    names = options.names or list(SCENARIOS)
+    if unknown := set(names) - set(SCENARIOS):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+
+    kept_compiler, kept = _kept()
+    counted: dict[str, int] = {}
+    worse: list[str] = []
+    for name in names:
+        counted[name] = count(name)
+        before = kept.get(name)
+        change = f"{counted[name] / before - 1:+.2%}" if before else "new"
+        print(f"{name:20} {counted[name]:15,} {change:>8}")
+        if not before or counted[name] > before * (1 + TOLERANCE):
+            worse.append(name)
+
+    if options.update:
+        content = {"compiler": compiler(), "counts": dict(sorted((kept | counted).items()))}
+        COUNTS.write_text(json.dumps(content, indent=4) + "\n")
+        return 0
+    if worse:
+        print(
+            f"more than {TOLERANCE:.0%} above the count kept, or none kept: {', '.join(worse)}",
+            file=sys.stderr,
+        )
+        if compiler() != kept_compiler:
+            print(f"kept with {kept_compiler}, counted with {compiler()}", file=sys.stderr)
+    return 1 if worse else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Small, repeatable pieces of work whose instructions are counted (see instructions.py).
+
+`python -m benchmarks.scenarios NAME DIRECTORY` does the work alone, in a directory that was prepared for it.
+"""
+
+import argparse
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cimfs_ext.contentid import ContentHash, content_id
+from cimlayer import import_layer
+from cimlayer.cli import main as cimlayer_command
+
+from benchmarks.inputs import DESCRIPTORS, add_hives
+from examples.layer_tar import LayerTar
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`work` is counted, `prepare` is not; both get the same empty directory."""
+
+    work: Callable[[Path], None]
+    prepare: Callable[[Path], None] = lambda directory: None
+
+
+def _write_tar(directory: Path, name: str, files: int, size: int, *, hives: bool) -> None:
+    contents = random.Random(1)
+    with (directory / name).open("wb") as out, LayerTar(out) as layer:
+        if hives:
+            add_hives(layer)
+        for number in range(files):
+            parent = f"Files/Data/{number // 50:03d}"
+            layer.directory(parent, DESCRIPTORS[0])
+            data = contents.randbytes(size)
+            layer.file(f"{parent}/file-{number:06d}.txt", data, DESCRIPTORS[number % len(DESCRIPTORS)])
+
+
+def _prepare_small_files(directory: Path) -> None:
+    _write_tar(directory, "base.tar", files=2000, size=1000, hives=True)
+
+
+def _prepare_large_files(directory: Path) -> None:
+    _write_tar(directory, "base.tar", files=8, size=2 * MIB, hives=True)
+
+
+def _import_base(directory: Path) -> None:
+    import_layer(directory / "base.tar", directory / "1", sync=False)
+
+
+def _prepare_child(directory: Path) -> None:
+    _prepare_small_files(directory)
+    _import_base(directory)
+    _write_tar(directory, "child.tar", files=10, size=1000, hives=False)
+
+
+def _import_child(directory: Path) -> None:
+    import_layer(directory / "child.tar", directory / "2", [directory / "1"], sync=False)
+
+
+def _prepare_image(directory: Path) -> None:
+    _prepare_small_files(directory)
+    _import_base(directory)
+
+
+def _command(*words: str) -> Callable[[Path], None]:
+    """A command of cimlayer on the image that was prepared."""
+
+    def work(directory: Path) -> None:
+        cimlayer_command([*words, str(directory / "cim-layers" / "1.cim")], standalone_mode=False)
+
+    return work
+
+
+def _hash(directory: Path) -> None:
+    data = random.Random(1).randbytes(MIB)
+    stream = ContentHash()
+    for _ in range(4):
+        stream.update(data)
+    stream.digest()
+    for size in range(0, 1000, 7):
+        content_id(data[:size])
+
+
+SCENARIOS = {
+    "hash": Scenario(_hash),
+    "import-small-files": Scenario(_import_base, _prepare_small_files),
+    "import-large-files": Scenario(_import_base, _prepare_large_files),
+    "import-child": Scenario(_import_child, _prepare_child),
+    "list": Scenario(_command("ls", "-l", "-R"), _prepare_image),
+    "verify": Scenario(_command("verify"), _prepare_image),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Do the work of one scenario.")
+    parser.add_argument("name", choices=SCENARIOS)
+    parser.add_argument("directory", type=Path)
+    options = parser.parse_args()
+    SCENARIOS[options.name].work(options.directory)
+
+
+if __name__ == "__main__":
+    main()

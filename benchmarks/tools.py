@@ -1,0 +1,132 @@
+"""What is measured side by side: one line per tool, as shell commands.
+
+In a command `{input}` is the tar, `{out}` a fresh directory, `{prepared}` what the task's preparation made,
+`{python}` this interpreter.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Role(Enum):
+    """What a tool is there for: a bound that nobody can beat, one that does the same job, or ours."""
+
+    LIMIT = "limit"
+    PEER = "peer"
+    OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool's commands by what the input is; an empty one means that it has no business with such input."""
+
+    name: str
+    role: Role
+    plain: str
+    gzip: str
+    version: str
+    """Prints the version in its first line, and fails where the tool is missing or too old for the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Tools that do the same job; ratios are to the time of the baseline for the kind of input."""
+
+    tools: tuple[Tool, ...]
+    plain_baseline: str
+    gzip_baseline: str
+    preparation: str = ""
+
+
+def _both(name: str, role: Role, command: str, version: str) -> Tool:
+    return Tool(name, role, command, command, version)
+
+
+COREUTILS = "cp --version"
+IGZIP = "igzip --version"
+GUNZIP = "igzip -dc {input} |"
+CIMLAYER = "cimlayer --version"
+
+IMPORT = Task(
+    tools=(
+        Tool("read", Role.LIMIT, "dd if={input} of=/dev/null bs=1M", "", COREUTILS),
+        Tool("cat", Role.LIMIT, "cat {input} > {out}/copy", "", COREUTILS),
+        Tool("dd bs=1M", Role.LIMIT, "dd if={input} of={out}/copy bs=1M", "", COREUTILS),
+        Tool("cp", Role.LIMIT, "cp {input} {out}/copy", "", COREUTILS),
+        Tool("igzip", Role.LIMIT, "", "igzip -dc {input} > /dev/null", IGZIP),
+        Tool(
+            "python-isal",
+            Role.LIMIT,
+            "",
+            "{python} -m isal.igzip -dc {input} > /dev/null",
+            "{python} -c 'import isal; print(f\"python-isal {{isal.__version__}}\")'",
+        ),
+        _both("cimlayer", Role.OURS, "cimlayer import {input} {out}/1", CIMLAYER),
+        _both("cimlayer --no-sync", Role.OURS, "cimlayer import --no-sync {input} {out}/1", CIMLAYER),
+        Tool(
+            "mkfs.erofs",
+            Role.PEER,
+            "mkfs.erofs --quiet --tar=f --sort=none -Enoinline_data {out}/image {input}",
+            "mkfs.erofs --quiet --tar=f --gzip --sort=none -Enoinline_data {out}/image {input}",
+            "mkfs.erofs --help 2>&1 | grep -q -e --tar && mkfs.erofs --version",
+        ),
+        Tool(
+            "igzip, mkfs.erofs",
+            Role.PEER,
+            "",
+            GUNZIP + " mkfs.erofs --quiet --tar=f --sort=none -Enoinline_data {out}/image",
+            "mkfs.erofs --help 2>&1 | grep -q -e --tar && mkfs.erofs --version",
+        ),
+        _both("tar2sqfs", Role.PEER, "tar2sqfs -q -c lz4 {out}/image < {input}", "tar2sqfs --version"),
+        Tool(
+            "sqfstar",
+            Role.PEER,
+            "sqfstar -quiet -no-progress -noI -noD -noF -noX {out}/image < {input}",
+            GUNZIP + " sqfstar -quiet -no-progress -noI -noD -noF -noX {out}/image",
+            "sqfstar -version",
+        ),
+        _both("bsdtar", Role.PEER, "bsdtar -xf {input} -C {out}", "bsdtar --version"),
+        _both("GNU tar", Role.PEER, "tar --warning=no-unknown-keyword -xf {input} -C {out}", "tar --version"),
+        _both(
+            "Python tarfile",
+            Role.PEER,
+            "{python} -c 'import sys, tarfile;"
+            ' tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="fully_trusted")\' {input} {out}',
+            "{python} --version",
+        ),
+    ),
+    plain_baseline="cp",
+    gzip_baseline="igzip",
+)
+
+VERIFY = Task(
+    preparation="cimlayer import --no-sync {input} {prepared}/1",
+    tools=(
+        _both(
+            "read",
+            Role.LIMIT,
+            "for file in {prepared}/cim-layers/*; do dd if=$file of=/dev/null bs=1M; done",
+            COREUTILS,
+        ),
+        _both("cimlayer verify", Role.OURS, "cimlayer verify {prepared}/cim-layers/1.cim", CIMLAYER),
+    ),
+    plain_baseline="read",
+    gzip_baseline="read",
+)
+
+EXTRACT = Task(
+    preparation="cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
+    " && bsdtar -xf {input} -C {prepared}/tree",
+    tools=(
+        _both("cp -r", Role.LIMIT, "cp -r {prepared}/tree {out}/tree", COREUTILS),
+        _both(
+            "cimlayer extract", Role.OURS, "cimlayer extract {prepared}/cim-layers/1.cim {out}/tree", CIMLAYER
+        ),
+        _both("bsdtar", Role.PEER, "bsdtar -xf {input} -C {out}", "bsdtar --version"),
+        _both("GNU tar", Role.PEER, "tar --warning=no-unknown-keyword -xf {input} -C {out}", "tar --version"),
+    ),
+    plain_baseline="cp -r",
+    gzip_baseline="cp -r",
+)
+
+TASKS = {"import": IMPORT, "verify": VERIFY, "extract": EXTRACT}

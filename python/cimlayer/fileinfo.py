@@ -1,0 +1,49 @@
+"""Attributes and times of files, as Windows counts them."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+FILE_ATTRIBUTE_DIRECTORY = 0x10
+FILE_ATTRIBUTE_NORMAL = 0x80
+
+_UNIX_EPOCH = 116_444_736_000_000_000
+_TICKS = 10_000_000
+
+
+@dataclass(slots=True, frozen=True)
+class FileBasicInfo:
+    """FILE_BASIC_INFO: FILETIMEs (units of 100 ns since 1601-01-01 UTC) and FILE_ATTRIBUTE bits."""
+
+    creation_time: int = 0
+    last_access_time: int = 0
+    last_write_time: int = 0
+    change_time: int = 0
+    file_attributes: int = 0
+
+    @classmethod
+    def at(cls, filetime: int, file_attributes: int = FILE_ATTRIBUTE_NORMAL) -> FileBasicInfo:
+        """One time for all four, as for files made here."""
+        return cls(filetime, filetime, filetime, filetime, file_attributes)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the attributes say that this is a directory."""
+        return bool(self.file_attributes & FILE_ATTRIBUTE_DIRECTORY)
+
+
+def filetime_from_unix(seconds: float) -> int:
+    """A FILETIME from seconds since 1970."""
+    return _UNIX_EPOCH + int(seconds * _TICKS)
+
+
+def creation_time(reproducible: bool) -> int:
+    """The FILETIME of what is made here: now, or for a reproducible image SOURCE_DATE_EPOCH, else 1970.
+
+    Source of the variable: https://reproducible-builds.org/specs/source-date-epoch/
+    """
+    if not reproducible:
+        return _UNIX_EPOCH + time.time_ns() // 100
+    return filetime_from_unix(int(os.environ.get("SOURCE_DATE_EPOCH", "0")))

@@ -1,0 +1,154 @@
+"""An OCI layer tar into a CIM layer (layer.md, "From an OCI layer tar")."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+from cimfs_ext.importer import LayerImporter
+from cimfs_ext.reader import ImageReader
+from cimlayer.errors import PathNotFoundError
+from cimlayer.fileinfo import FileBasicInfo
+from cimlayer.layer import CimLayerWriter
+from cimlayer.paths import get_cim_path_from_layer
+from cimlayer.sddl import descriptor_from_sddl
+from cimlayer.standard import STANDARD_FILES
+from cimlayer.streaming import decompressed, pump
+
+Source = str | os.PathLike[str] | BinaryIO
+
+
+def import_layer(
+    source: Source,
+    layer_path: str | os.PathLike[str],
+    parent_layer_paths: Sequence[str | os.PathLike[str]] = (),
+    *,
+    sync: bool = True,
+    reproducible: bool = False,
+    jobs: int | None = None,
+) -> int:
+    """Import one layer tar, plain or compressed with gzip or zstd, and return the sum of its files' sizes in bytes.
+
+    ``source`` is a path, ``"-"`` for standard input, or a binary file that is read to its end from where it stands;
+    the compression is recognised by the content. ``parent_layer_paths`` go from the immediate parent to the base.
+    ``jobs`` is the number of threads: with 1 the caller's alone works, with more, which is the default where there is
+    more than one CPU, reading and decompressing run ahead of it. The result does not depend on it.
+
+    A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
+    and its offset; :class:`~cimlayer.errors.ImageError` and other OSErrors for what cannot be read or written.
+    """
+    with _opened(source) as stream, decompressed(stream) as tar:
+        writer = CimLayerWriter(layer_path, parent_layer_paths, sync=sync, reproducible=reproducible)
+        with writer, _TarPolicy(writer) as policy:
+            importer = LayerImporter(
+                writer.image, policy, STANDARD_FILES, time=writer.time, has_parent=bool(writer.parents)
+            )
+            policy.importer = importer
+            pump(tar, importer.feed, jobs)
+            importer.finish()
+            if importer.has_utility_vm:
+                writer.mark_utility_vm()
+            return importer.file_bytes
+
+
+class _TarPolicy:
+    """What the entries of a layer tar need beyond calls on the image: see :class:`LayerImporter`."""
+
+    importer: LayerImporter
+
+    def __init__(self, writer: CimLayerWriter) -> None:
+        self._writer = writer
+        self._parent: ImageReader | None = None
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> _TarPolicy:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._parent is not None:
+            self._parent.close()
+
+    @staticmethod
+    def descriptor_from_sddl(text: str) -> bytes:
+        return descriptor_from_sddl(text)
+
+    # ---- standard files ----
+
+    def begin_standard_file(
+        self,
+        path: str,
+        size: int,
+        attributes: int,
+        times: tuple[int, int, int, int],
+        security_descriptor: bytes,
+        extended_attributes: bytes,
+    ) -> None:
+        creation, last_write, change, last_access = times
+        info = FileBasicInfo(creation, last_access, last_write, change, attributes)
+        self._file, _ = self._writer.standard.add(path, info, security_descriptor, extended_attributes)
+
+    def standard_data(self, data: memoryview) -> None:
+        assert self._file is not None
+        self._file.write(data)
+
+    def end_standard_file(self) -> None:
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+
+    def link_to_standard_file(self, path: str, target: str) -> None:
+        self._writer.standard.link(path, target)
+
+    # ---- whiteouts: they hide what the parents have, never what this layer has added ----
+
+    def whiteout(self, path: str) -> None:
+        if not self._writer.parents:
+            return
+        if self.importer.was_added(path):
+            self._hide_below(path)
+        else:
+            self._remove(path)
+
+    def opaque_whiteout(self, directory: str) -> None:
+        if self._writer.parents:
+            self._hide_below(directory)
+
+    def _hide_below(self, directory: str) -> None:
+        if self._parent is None:
+            self._parent = ImageReader(get_cim_path_from_layer(self._writer.parents[0]))
+        pending = [directory]
+        while pending:
+            path = pending.pop()
+            for name in self._names_in_parent(path):
+                child = f"{path}\\{name}" if path else name
+                if self.importer.was_added(child):
+                    pending.append(child)
+                else:
+                    self._remove(child)
+
+    def _names_in_parent(self, directory: str) -> list[str]:
+        assert self._parent is not None
+        try:
+            return [entry.name for entry in self._parent.listdir(directory)]
+        except (PathNotFoundError, NotADirectoryError):
+            return []
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(PathNotFoundError):
+            self._writer.image.delete_path(path)
+
+
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    if source == "-":
+        yield sys.stdin.buffer
+    elif isinstance(source, (str, os.PathLike)):
+        with open(source, "rb", buffering=0) as file:
+            yield file
+    else:
+        yield source

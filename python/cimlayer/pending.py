@@ -1,0 +1,113 @@
+"""Operations on an image that wait until the files outside it are final; applied in order when a layer is closed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cimfs_ext.image import ImageWriter
+from cimlayer.errors import PathNotFoundError
+from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FileBasicInfo
+
+_PIECE = 1 << 20
+
+
+class PendingOperation(Protocol):
+    """Something to be done to the image."""
+
+    def apply(self, image: ImageWriter) -> None:
+        """Do it."""
+
+
+@dataclass(slots=True)
+class PendingFile:
+    """Add a file whose content lies outside the image; ``info`` and the buffers are the metadata that it gets."""
+
+    path: str
+    source: Path
+    info: FileBasicInfo
+    security_descriptor: bytes = b""
+    extended_attributes: bytes = b""
+    reparse_data: bytes = b""
+
+    def apply(self, image: ImageWriter) -> None:
+        """Copy the file into the image as it is now."""
+        with self.source.open("rb") as source:
+            create_item(
+                image,
+                self.path,
+                self.info,
+                self.source.stat().st_size,
+                self.security_descriptor,
+                self.extended_attributes,
+                self.reparse_data,
+                make_parents=True,
+            )
+            while piece := source.read(_PIECE):
+                image.write(piece)
+        image.close_stream()
+
+
+@dataclass(slots=True)
+class PendingDirectory:
+    """Add a directory made by the layer writer."""
+
+    path: str
+    info: FileBasicInfo
+
+    def apply(self, image: ImageWriter) -> None:
+        """Add it; one that is there keeps its children."""
+        create_item(image, self.path, self.info, 0, make_parents=True)
+
+
+@dataclass(slots=True)
+class PendingLink:
+    """Add a hard link to a file that is itself pending."""
+
+    path: str
+    target: str
+
+    def apply(self, image: ImageWriter) -> None:
+        """Link it."""
+        image.create_hard_link(self.path, self.target)
+
+
+def create_item(
+    image: ImageWriter,
+    path: str,
+    info: FileBasicInfo,
+    size: int,
+    security_descriptor: bytes = b"",
+    extended_attributes: bytes = b"",
+    reparse_data: bytes = b"",
+    *,
+    make_parents: bool = False,
+) -> None:
+    """``ImageWriter.create_file`` with its arguments as a layer has them.
+
+    With ``make_parents`` a missing directory above is made, with the times of ``info``. It is tried only because
+    the item could not be made for want of it, so no directory that exists is touched.
+    """
+    try:
+        image.create_file(
+            path,
+            attributes=info.file_attributes,
+            size=size,
+            creation_time=info.creation_time,
+            last_write_time=info.last_write_time,
+            change_time=info.change_time,
+            last_access_time=info.last_access_time,
+            security_descriptor=security_descriptor,
+            reparse_data=reparse_data,
+            extended_attributes=extended_attributes,
+        )
+    except PathNotFoundError:
+        parent = path.rpartition("\\")[0]
+        if not make_parents or not parent:
+            raise
+        directory = FileBasicInfo.at(info.last_write_time, FILE_ATTRIBUTE_DIRECTORY)
+        create_item(image, parent, directory, 0, make_parents=True)
+        create_item(
+            image, path, info, size, security_descriptor, extended_attributes, reparse_data, make_parents=False
+        )

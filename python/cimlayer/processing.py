@@ -1,0 +1,141 @@
+"""What closing a layer does to its standard files: hives, the utility VM, scratch disks (layer.md).
+
+Each step changes files of the layer directory and says what becomes of it in the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cimfs_ext.reader import ImageReader
+from cimfs_ext.regf import Hive
+from cimlayer import utilityvm
+from cimlayer.bcd import BcdStore, patch_for_cim
+from cimlayer.disks import create_differencing_disk, create_formatted_disk, create_scratch_disk
+from cimlayer.errors import FormatError
+from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FileBasicInfo
+from cimlayer.layerdir import LayerDirectory
+from cimlayer.paths import CIM_DIRECTORY, get_cim_path_from_layer
+from cimlayer.pending import PendingDirectory, PendingFile, PendingLink
+from cimlayer.standard import (
+    HIVES,
+    UTILITY_VM_BCD,
+    UTILITY_VM_SOFTWARE,
+    UTILITY_VM_SYSTEM,
+    HiveNames,
+    StandardFiles,
+)
+
+_GIB = 1 << 30
+SCRATCH_SIZE = 20 * _GIB
+UTILITY_VM_SCRATCH_SIZE = 10 * _GIB
+
+LAYOUT = b"vhd-with-hives\n"
+
+
+@dataclass(slots=True, frozen=True)
+class LayerContext:
+    """The layer that is being closed."""
+
+    name: str
+    standard: StandardFiles
+    parents: Sequence[Path]  # from the immediate one to the base
+    time: int  # FILETIME of what is made here
+    seed: bytes | None  # for the disks; None: random
+
+    @property
+    def directory(self) -> LayerDirectory:
+        """Where the layer's files outside the image lie."""
+        return self.standard.directory
+
+    def seed_for(self, disk: str) -> bytes | None:
+        """A seed of its own for every disk."""
+        return None if self.seed is None else self.seed + disk.encode()
+
+    def label(self, path: str) -> str:
+        """How errors name a file of this layer."""
+        return f"layer {self.name}: {path}"
+
+
+def process_utility_vm(layer: LayerContext) -> None:
+    """Note the utility VM's build; prepare its boot store, hive and disks if it can boot from an image."""
+    files = layer.directory
+    software = files.read(UTILITY_VM_SOFTWARE)
+    build = utilityvm.build_number(software, name=layer.label(UTILITY_VM_SOFTWARE))
+    files.write("uvmbuildversion", str(build).encode("ascii"))
+    if build <= utilityvm.LAST_BUILD_LEFT_ALONE:
+        return
+    store = BcdStore.open(files.read(UTILITY_VM_BCD), name=layer.label(UTILITY_VM_BCD))
+    system = files.read(UTILITY_VM_SYSTEM)
+    base = files.path_for(r"UtilityVM\SystemTemplateBase.vhdx")
+    disk = create_formatted_disk(base, UTILITY_VM_SCRATCH_SIZE, seed=layer.seed_for("template base"))
+    patch_for_cim(store, rf"{CIM_DIRECTORY}\{layer.name}.cim", disk)
+    files.write(UTILITY_VM_BCD, store.to_bytes())
+    files.write(
+        UTILITY_VM_SYSTEM, utilityvm.patch_system_hive(system, name=layer.label(UTILITY_VM_SYSTEM))
+    )
+    template = files.path_for(r"UtilityVM\SystemTemplate.vhdx")
+    create_differencing_disk(template, base, seed=layer.seed_for("template"))
+
+
+def create_scratch_disks(layer: LayerContext) -> None:
+    """The formatted disk and the differencing disk of a base layer."""
+    base = layer.directory.path_for("blank-base.vhdx")
+    blank = layer.directory.path_for("blank.vhdx")
+    create_scratch_disk(base, blank, SCRATCH_SIZE, seed=layer.seed_for("blank"))
+
+
+def process_base_layer(layer: LayerContext) -> None:
+    """Check the five hives, give them their names under ``Hives``, and write ``layout``."""
+    files = layer.directory
+    missing = [hive.path for hive in HIVES if files.find(hive.path) is None]
+    if missing:
+        raise FormatError(f"a base layer without {', '.join(missing)}", f"layer {layer.name}")
+    files.make_directory("Hives")
+    pending = layer.standard.pending
+    pending.append(PendingDirectory("Hives", FileBasicInfo.at(layer.time, FILE_ATTRIBUTE_DIRECTORY)))
+    for hive in HIVES:
+        Hive.open(files.read(hive.path), name=layer.label(hive.path))
+        files.link(hive.path, hive.base_path)
+        pending.append(PendingLink(hive.base_path, hive.path))
+    files.write("layout", LAYOUT)
+    pending.append(_pending_file(layer, "layout"))
+
+
+def process_child_layer(layer: LayerContext) -> None:
+    """Merge every delta hive that the layer brought onto its nearest ancestor's hive."""
+    for hive in HIVES:
+        if not layer.standard.has(hive.delta_path):
+            continue
+        merged = Hive.open(_find_base_hive(layer, hive), name=f"parent of layer {layer.name}: {hive.base_path}")
+        merged.merge(Hive.open(layer.directory.read(hive.delta_path), name=layer.label(hive.delta_path)))
+        layer.directory.write(hive.base_path, merged.to_bytes())
+        layer.standard.pending.append(_pending_file(layer, hive.base_path))
+
+
+def _pending_file(layer: LayerContext, path: str) -> PendingFile:
+    found = layer.directory.find(path)
+    assert found is not None
+    return PendingFile(path, found, FileBasicInfo.at(layer.time))
+
+
+def _find_base_hive(layer: LayerContext, hive: HiveNames) -> bytes:
+    """The nearest ancestor's full hive.
+
+    A parent whose layer had no delta has none in its directory (layers that were built on Linux), so the whole chain
+    is asked; an image holds what its ancestors put into theirs.
+    """
+    for parent in layer.parents:
+        found = LayerDirectory(parent).find(hive.base_path)
+        if found is not None:
+            return found.read_bytes()
+    image_path = get_cim_path_from_layer(layer.parents[0])
+    with ImageReader(image_path) as image:
+        if not image.exists(hive.base_path):
+            raise FormatError(
+                f"no ancestor has {hive.base_path}, onto which {hive.delta_path} could be merged",
+                f"layer {layer.name}",
+            )
+        return image.read(hive.base_path)

@@ -1,0 +1,106 @@
+r"""The standard files of a layer: kept outside the image while it is written, because closing the layer changes them.
+
+Source: layer.md, "The writer".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from cimfs_ext.names import upcase_key
+from cimlayer.fileinfo import FileBasicInfo
+from cimlayer.layerdir import LayerDirectory
+from cimlayer.pending import PendingFile, PendingLink, PendingOperation
+
+
+@dataclass(slots=True, frozen=True)
+class HiveNames:
+    """Where one of the five registry hives lies in a layer."""
+
+    name: str
+    base: str
+    delta: str
+
+    @property
+    def path(self) -> str:
+        """The hive itself, in a base layer."""
+        return rf"Files\Windows\System32\config\{self.name}"
+
+    @property
+    def base_path(self) -> str:
+        """The layer's full hive."""
+        return rf"Hives\{self.base}"
+
+    @property
+    def delta_path(self) -> str:
+        """What the layer changes, as its tar brought it."""
+        return rf"Hives\{self.delta}"
+
+
+HIVES = (
+    HiveNames("SYSTEM", "SYSTEM_BASE", "SYSTEM_DELTA"),
+    HiveNames("SOFTWARE", "SOFTWARE_BASE", "SOFTWARE_DELTA"),
+    HiveNames("SAM", "SAM_BASE", "SAM_DELTA"),
+    HiveNames("SECURITY", "SECURITY_BASE", "SECURITY_DELTA"),
+    HiveNames("DEFAULT", "DEFAULTUSER_BASE", "DEFAULTUSER_DELTA"),
+)
+
+UTILITY_VM = "UtilityVM"
+UTILITY_VM_SYSTEM = r"UtilityVM\Files\Windows\System32\config\SYSTEM"
+UTILITY_VM_SOFTWARE = r"UtilityVM\Files\Windows\System32\config\SOFTWARE"
+UTILITY_VM_BCD = r"UtilityVM\Files\EFI\Microsoft\Boot\BCD"
+UTILITY_VM_BOOT_MANAGER = r"UtilityVM\Files\EFI\Microsoft\Boot\bootmgfw.efi"
+
+STANDARD_FILES = (
+    *(hive.path for hive in HIVES),
+    *(hive.delta_path for hive in HIVES),
+    UTILITY_VM_SYSTEM,
+    UTILITY_VM_SOFTWARE,
+    UTILITY_VM_BCD,
+    UTILITY_VM_BOOT_MANAGER,
+)
+
+_STANDARD_KEYS = frozenset(map(upcase_key, STANDARD_FILES))
+
+
+def is_standard_file(path: str) -> bool:
+    """Whether a path (relative, with backslashes, in any case) is a standard file's."""
+    return upcase_key(path) in _STANDARD_KEYS
+
+
+class StandardFiles:
+    """The standard files that a layer brought, and what is pending for the image because of them."""
+
+    __slots__ = ("_paths", "directory", "pending")
+
+    def __init__(self, directory: LayerDirectory) -> None:
+        """``directory`` is where the files go."""
+        self.directory = directory
+        self.pending: list[PendingOperation] = []
+        self._paths: set[bytes] = set()
+
+    def add(
+        self,
+        path: str,
+        info: FileBasicInfo,
+        security_descriptor: bytes = b"",
+        extended_attributes: bytes = b"",
+        reparse_data: bytes = b"",
+    ) -> tuple[BinaryIO, PendingFile]:
+        """Begin a standard file: where its content goes, and the operation that will bring it into the image."""
+        file = self.directory.create(path)
+        found = self.directory.find(path)
+        assert found is not None
+        operation = PendingFile(path, found, info, security_descriptor, extended_attributes, reparse_data)
+        self.pending.append(operation)
+        self._paths.add(upcase_key(path))
+        return file, operation
+
+    def link(self, path: str, target: str) -> None:
+        """A hard link in the image to a standard file."""
+        self.pending.append(PendingLink(path, target))
+
+    def has(self, path: str) -> bool:
+        """Whether this layer brought the file."""
+        return upcase_key(path) in self._paths
