@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_CHUNK = 4096, LARGEST_CHUNK = 1 << 20 };
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+enum { FIRST_CHUNK = 4096, LARGEST_CHUNK = 1 << 22, PAGE = 4096 };
 
 typedef struct hive_chunk {
     struct hive_chunk *next;
@@ -19,6 +23,18 @@ int hive_no_memory(hive_error *error) {
     return hive_fail(error, HIVE_NO_MEMORY, HIVE_NO_OFFSET, "out of memory");
 }
 
+void hive_use_huge_pages(void *block, size_t size) {
+#ifdef MADV_HUGEPAGE
+    uintptr_t start = ((uintptr_t)block + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+    uintptr_t end = ((uintptr_t)block + size) & ~(uintptr_t)(PAGE - 1);
+    if (size >= LARGEST_CHUNK)
+        (void)madvise((void *)start, end - start, MADV_HUGEPAGE); /* advice: it may be refused */
+#else
+    (void)block;
+    (void)size;
+#endif
+}
+
 /* The chunk in use stands first in the list; arena.used and arena.size speak of it. */
 void *hive_alloc(hive_arena *arena, size_t size) {
     if (size > SIZE_MAX / 2)
@@ -31,6 +47,7 @@ void *hive_alloc(hive_arena *arena, size_t size) {
         hive_chunk *chunk = calloc(1, sizeof *chunk + next);
         if (!chunk)
             return NULL;
+        hive_use_huge_pages(chunk, sizeof *chunk + next);
         if (size == next && arena->chunks) { /* filled at once: the chunk in use keeps its place */
             chunk->next = arena->chunks->next;
             arena->chunks->next = chunk;

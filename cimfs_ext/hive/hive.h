@@ -73,7 +73,7 @@ typedef struct hive_value {
     const uint8_t *data;
     uint32_t data_size;
     uint32_t type;
-    uint32_t hash; /* of the name, as in lh lists */
+    uint32_t fingerprint; /* of the name: equal names have equal ones */
     bool tombstone;
 } hive_value;
 
@@ -109,6 +109,7 @@ typedef struct hive {
     uint32_t minor_version; /* of the file read */
     uint8_t file_name[64];
     bool layered;       /* the base block says that keys are layered */
+    size_t source_size; /* of what the tree was made from: about what it takes to write */
     bool dirty;         /* read as it was although its sequence numbers differ */
     uint8_t *recovered; /* the hive after its logs were applied, or NULL */
 } hive;
@@ -133,9 +134,9 @@ bool hive_remove_value(hive_key *key, hive_name name);
 /* Turns base into base + delta (registry.md, Merge). After an error base is of no use. */
 int hive_merge(hive *base, const hive *delta, hive_error *error);
 
-/* The number of bytes that hive_write will write; checks all limits. */
-int hive_measure(const hive *h, size_t *size, hive_error *error);
-/* Writes the hive into out, which has the room that hive_measure gave. */
-int hive_write(const hive *h, uint8_t *out, size_t size, hive_error *error);
+/* Writes the hive into out if it fits into capacity; *size is what it takes in any case. */
+int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error);
+/* For a large block that will be filled at once: huge pages spare most of its page faults, where the system has them. */
+void hive_use_huge_pages(void *block, size_t size);
 
 #endif

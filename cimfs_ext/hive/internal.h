@@ -18,7 +18,8 @@ int hive_add_descriptor(hive *h, hive_bytes descriptor, uint32_t *index, hive_er
 /* Names: order and equality are those of the upper-case UTF-16 code units. */
 uint16_t hive_upcase(uint16_t unit);
 int hive_compare_names(const hive_name *a, const hive_name *b);
-uint32_t hive_hash_name(const hive_name *name);
+uint32_t hive_hash_name(const hive_name *name); /* as lh lists have it */
+uint32_t hive_fingerprint(const hive_name *name);
 /* Length in UTF-16 code units. */
 static inline uint32_t hive_name_length(const hive_name *name) {
     return name->latin1 ? name->size : name->size / 2u;

@@ -110,7 +110,7 @@ static int read_value(reader *r, uint32_t offset, hive_value *value) {
     if (code)
         return code;
     value->type = load32(vk.body + VK_TYPE);
-    value->hash = hive_hash_name(&value->name);
+    value->fingerprint = hive_fingerprint(&value->name);
     value->tombstone = flags & VK_FLAG_TOMBSTONE;
     value->data = vk.body + VK_DATA;
     value->data_size = load32(vk.body + VK_DATA_SIZE);
@@ -339,6 +339,7 @@ static int read_tree(hive *h, hive_bytes file, hive_error *error) {
     h->minor_version = load32(base + BASE_MINOR);
     h->sequence = load32(base + BASE_SEQUENCE1);
     h->last_written = load64(base + BASE_LAST_WRITTEN);
+    h->source_size = file.size;
     h->layered = load32(base + BASE_FLAGS) & REGF_FLAG_LAYERED;
     h->dirty = h->sequence != load32(base + BASE_SEQUENCE2);
     memcpy(h->file_name, base + BASE_FILE_NAME, sizeof h->file_name);

@@ -129,9 +129,9 @@ bool hive_remove_subkey(hive_key *parent, hive_name name) {
 }
 
 hive_value *hive_find_value(const hive_key *key, hive_name name) {
-    uint32_t hash = hive_hash_name(&name);
+    uint32_t fingerprint = hive_fingerprint(&name);
     for (uint32_t i = 0; i < key->value_count; i++) {
-        if (key->values[i].hash == hash && hive_compare_names(&key->values[i].name, &name) == 0)
+        if (key->values[i].fingerprint == fingerprint && hive_compare_names(&key->values[i].name, &name) == 0)
             return &key->values[i];
     }
     return NULL;
@@ -157,7 +157,7 @@ int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_b
         key->values = array;
         value = &key->values[key->value_count++];
         value->name = own;
-        value->hash = hive_hash_name(&own);
+        value->fingerprint = hive_fingerprint(&own);
     }
     value->data = copy;
     value->data_size = (uint32_t)data.size;
