@@ -1,8 +1,9 @@
 """Merging a hive of 100,000 keys and 500,000 values, beside the time that hivex and regipy take to read it.
 
-Run: ``pytest benchmarks/bench_hive.py --benchmark-enable --benchmark-only``. "Reading" is opening the hive and visiting
-each key with its name and each value with its name, type and data, in the language of the reader: C for hivex (compiled
-here against libhivex), Python for regipy. Merging is the whole of it: two files read, merged, and the result as bytes.
+Run: ``pytest benchmarks/bench_hive.py --benchmark-enable --benchmark-only``. "Reading" is opening the hive
+and visiting each key with its name and each value with its name, type and data, in the language of the
+reader: C for hivex (compiled here against libhivex), Python for regipy. Merging is the whole of it: two
+files read, merged, and the result as bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from cimfs_ext.regf import Hive
 
 if TYPE_CHECKING:
@@ -113,6 +115,8 @@ def test_regipy_reading(benchmark: BenchmarkFixture, files: tuple[Path, Path]) -
     from regipy.registry import NKRecord, RegistryHive  # noqa: PLC0415
 
     def visit(key: NKRecord) -> int:
-        return len(list(key.iter_values(trim_values=False))) + sum(visit(subkey) for subkey in key.iter_subkeys())
+        return len(list(key.iter_values(trim_values=False))) + sum(
+            visit(subkey) for subkey in key.iter_subkeys()
+        )
 
     assert benchmark.pedantic(lambda: visit(RegistryHive(files[0]).root), rounds=1) == KEYS * VALUES_PER_KEY

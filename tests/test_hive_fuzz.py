@@ -17,7 +17,12 @@ FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", f"-I{ROOT / 'cimfs_ext'}", "-
 RUNS = 20_000
 
 SMALL = Node(
-    values=[Val("", 1, b"a\0b\0"), Val("Значение", 4, b"\1\0\0\0"), Val("v", 3, b"123456789"), Val("t", tombstone=True)],
+    values=[
+        Val("", 1, b"a\0b\0"),
+        Val("Значение", 4, b"\1\0\0\0"),
+        Val("v", 3, b"123456789"),
+        Val("t", tombstone=True),
+    ],
     subkeys=[
         Node("A", class_name="class", subkeys=[Node("B", security=b"\1" * 30)]),
         Node("Ключ", layering=0x83),
@@ -49,20 +54,25 @@ def entry(sequence: int, bins: bytes) -> bytes:
     """A log entry that replaces all bins; the fuzz target makes its hashes right."""
     body = struct.pack("<16xII", 0, len(bins)) + bins
     size = (24 + len(body) + 511) // 512 * 512
-    return struct.pack("<4sIIIII", b"HvLE", size, 0, sequence, len(bins), 1).ljust(24, b"\0") + body.ljust(size - 24, b"\0")
+    header = struct.pack("<4sIIIII", b"HvLE", size, 0, sequence, len(bins), 1)
+    return header + body.ljust(size - 24, b"\0")
 
 
 def seeds() -> dict[str, bytes]:
     """Hives of every layout, dirty ones with logs of both kinds, and the small ones of the corpus."""
     found = {
-        f"{minor}-{leaf.decode()}-{size}": build(SMALL, minor=minor, leaf=leaf, leaf_size=size, layered=minor == 6)
+        f"{minor}-{leaf.decode()}-{size}": build(
+            SMALL, minor=minor, leaf=leaf, leaf_size=size, layered=minor == 6
+        )
         for minor in (3, 5, 6)
         for leaf in (b"li", b"lf", b"lh")
         for size in (1, 100)
     }
     found["big-data"] = build(Node(values=[Val("v", 3, bytes(40000))]))
     found["many-values"] = build(Node(values=[Val(f"v{i}", 3, b"%d" % i) for i in range(40)]))
-    found["deep"] = build(Node(subkeys=[Node("a", subkeys=[Node("b", subkeys=[Node("c", subkeys=[Node("d")])])])]))
+    found["deep"] = build(
+        Node(subkeys=[Node("a", subkeys=[Node("b", subkeys=[Node("c", subkeys=[Node("d")])])])])
+    )
     dirty, clean = build(Node(), sequences=(2, 1)), build(SMALL, sequences=(2, 2))
     header = bytearray(clean[:512])
     struct.pack_into("<I", header, 28, 6)
@@ -78,13 +88,20 @@ def seeds() -> dict[str, bytes]:
     return found
 
 
-# What the fuzzer has found, as (what it was, input).
-FINDINGS: list[tuple[str, bytes]] = []
+def findings() -> dict[str, bytes]:
+    """What the fuzzer has found, as the smallest hives that show it."""
+    tombstone_with_data = build(Node(values=[Val("v", 4, b"\1\0\0\0")]), layered=True, minor=6)
+    at = tombstone_with_data.index(b"vk") + 16
+    return {
+        "a tombstone with data was written with its size and no data": (
+            tombstone_with_data[:at] + b"\3\0" + tombstone_with_data[at + 2 :]
+        ),
+    }
 
 
 def test_seeds_and_findings_replay_cleanly(tmp_path: Path) -> None:
     program = compiled(tmp_path, "-fsanitize=address,undefined")
-    for name, data in [*seeds().items(), *FINDINGS]:
+    for name, data in (seeds() | findings()).items():
         file = tmp_path / "input"
         file.write_bytes(data)
         run = subprocess.run([program, file], capture_output=True, text=True, check=False, timeout=60)

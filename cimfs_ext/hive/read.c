@@ -114,6 +114,10 @@ static int read_value(reader *r, uint32_t offset, hive_value *value) {
     value->tombstone = flags & VK_FLAG_TOMBSTONE;
     value->data = vk.body + VK_DATA;
     value->data_size = load32(vk.body + VK_DATA_SIZE);
+    if (value->tombstone) { /* whatever data it names means nothing */
+        value->data_size = 0;
+        return HIVE_OK;
+    }
     if (value->data_size & VK_DATA_INLINE) {
         value->data_size &= ~VK_DATA_INLINE;
         return value->data_size > 4 ? corrupt(r, offset, "inline data exceeds four bytes") : HIVE_OK;
