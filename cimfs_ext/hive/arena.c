@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #endif
 
-enum { FIRST_CHUNK = 4096, LARGEST_CHUNK = 1 << 22, PAGE = 4096 };
+enum { FIRST_CHUNK = 4096, LARGEST_CHUNK = 1 << 25, HUGE_BLOCK = 1 << 22, PAGE = 4096 };
 
 typedef struct hive_chunk {
     struct hive_chunk *next;
@@ -27,7 +27,7 @@ void hive_use_huge_pages(void *block, size_t size) {
 #ifdef MADV_HUGEPAGE
     uintptr_t start = ((uintptr_t)block + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
     uintptr_t end = ((uintptr_t)block + size) & ~(uintptr_t)(PAGE - 1);
-    if (size >= LARGEST_CHUNK)
+    if (size >= HUGE_BLOCK)
         (void)madvise((void *)start, end - start, MADV_HUGEPAGE); /* advice: it may be refused */
 #else
     (void)block;
@@ -44,7 +44,7 @@ void *hive_alloc(hive_arena *arena, size_t size) {
         size_t next = arena->size * 2 < FIRST_CHUNK ? FIRST_CHUNK : arena->size * 2;
         next = next > LARGEST_CHUNK ? LARGEST_CHUNK : next;
         next = next < size ? size : next;
-        hive_chunk *chunk = calloc(1, sizeof *chunk + next);
+        hive_chunk *chunk = malloc(sizeof *chunk + next);
         if (!chunk)
             return NULL;
         hive_use_huge_pages(chunk, sizeof *chunk + next);
@@ -87,7 +87,8 @@ bool hive_grow(hive_arena *arena, void **array, uint32_t count, uint32_t *capaci
     return true;
 }
 
-static void merge_runs(const void **out, const void **items, size_t middle, size_t count, hive_compare *compare) {
+static void merge_runs(const void **out, const void **items, size_t middle, size_t count,
+                       hive_compare *compare) {
     size_t left = 0, right = middle;
     for (size_t i = 0; i < count; i++) {
         bool from_left = left < middle && (right == count || compare(items[left], items[right]) <= 0);

@@ -1,4 +1,5 @@
-/* Base + delta, as registry.md, Merge, has it. Deltas are small, bases large: the base's tree is changed in place. */
+/* Base + delta, as registry.md, Merge, has it. Deltas are small, bases large: the base's tree is changed in
+ * place. */
 #include "internal.h"
 
 #include <string.h>
@@ -62,7 +63,8 @@ static int copy_key(merger *m, const hive_key *from, hive_key **out) {
 }
 
 /* Changes and marks what both have; *added is how many the delta has on top. */
-static void replace_values(hive_key *key, const hive_key *delta, const hive_value_index *index, uint32_t *added) {
+static void replace_values(hive_key *key, const hive_key *delta, const hive_value_index *index,
+                           uint32_t *added) {
     *added = 0;
     for (uint32_t i = 0; i < delta->value_count; i++) {
         const hive_value *from = &delta->values[i], *found = hive_index_find(index, from);
@@ -127,7 +129,7 @@ static int next_pair(const hive_key *key, uint32_t i, const hive_key *delta, uin
         return 1;
     if (j == delta->subkey_count)
         return -1;
-    return hive_compare_names(&key->subkeys[i]->name, &delta->subkeys[j]->name);
+    return hive_compare_keys(key->subkeys[i], delta->subkeys[j]);
 }
 
 static int merge_key(merger *m, hive_key *key, const hive_key *delta);
@@ -181,7 +183,8 @@ static int merge_key(merger *m, hive_key *key, const hive_key *delta) {
     int code = semantics == HIVE_LAYER_MERGE ? merge_values(m, key, delta) : copy_values(m, key, delta);
     if (code)
         return code;
-    return semantics == HIVE_LAYER_SUPERSEDE_TREE ? copy_subkeys(m, key, delta) : merge_subkeys(m, key, delta);
+    return semantics == HIVE_LAYER_SUPERSEDE_TREE ? copy_subkeys(m, key, delta)
+                                                  : merge_subkeys(m, key, delta);
 }
 
 int hive_merge(hive *base, const hive *delta, hive_error *error) {

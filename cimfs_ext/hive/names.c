@@ -50,8 +50,24 @@ uint32_t hive_fingerprint(const hive_name *name) {
     uint32_t length = hive_name_length(name);
     if (length == 0)
         return 0;
-    return (uint32_t)hive_upcase(unit_at(name, 0)) << 16 ^ (uint32_t)hive_upcase(unit_at(name, length / 2)) << 11 ^
+    return (uint32_t)hive_upcase(unit_at(name, 0)) << 16 ^
+           (uint32_t)hive_upcase(unit_at(name, length / 2)) << 11 ^
            (uint32_t)hive_upcase(unit_at(name, length - 1)) << 5 ^ length;
+}
+
+/* The first four code units, so that numbers are in the order of names as far as they differ. */
+uint64_t hive_name_prefix(const hive_name *name) {
+    uint32_t length = hive_name_length(name);
+    uint64_t prefix = 0;
+    for (uint32_t i = 0; i < 4; i++)
+        prefix = prefix << 16 | (i < length ? hive_upcase(unit_at(name, i)) : 0u);
+    return prefix;
+}
+
+int hive_compare_keys(const hive_key *a, const hive_key *b) {
+    if (a->prefix != b->prefix)
+        return a->prefix < b->prefix ? -1 : 1;
+    return hive_compare_names(&a->name, &b->name);
 }
 
 uint32_t hive_hash_name(const hive_name *name) {

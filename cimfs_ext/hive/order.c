@@ -6,7 +6,7 @@
 enum { FEW = 16 };
 
 static int compare_keys(const void *a, const void *b) {
-    return hive_compare_names(&((const hive_key *)a)->name, &((const hive_key *)b)->name);
+    return hive_compare_keys(a, b);
 }
 
 static int compare_values(const void *a, const void *b) {

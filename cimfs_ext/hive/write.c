@@ -1,4 +1,5 @@
-/* Writing a tree, depth first, in one pass over it. When the memory to write to is full the pass goes on measuring. */
+/* Writing a tree, depth first, in one pass over it. When the memory to write to is full the pass goes on
+ * measuring. */
 #include "format.h"
 #include "internal.h"
 
@@ -117,8 +118,8 @@ static uint32_t write_value(writer *w, const hive_value *value) {
     store32(vk + VK_DATA_SIZE, size);
     store32(vk + VK_DATA, data);
     store32(vk + VK_TYPE, value->type);
-    store16(vk + VK_FLAGS, (uint16_t)((value->name.latin1 ? VK_FLAG_LATIN1 : 0) |
-                                      (tombstone ? VK_FLAG_TOMBSTONE : 0)));
+    store16(vk + VK_FLAGS,
+            (uint16_t)((value->name.latin1 ? VK_FLAG_LATIN1 : 0) | (tombstone ? VK_FLAG_TOMBSTONE : 0)));
     if (value->name.size)
         memcpy(vk + VK_NAME, value->name.bytes, value->name.size);
     return offset;

@@ -1,10 +1,10 @@
 /* Feeds the hive engine with anything: what it reads it must be able to write, read again and merge.
  *
- * An input is a hive, or "LOGS", the size of a hive (u32, little-endian), that hive, and one log. The checksums and
- * hashes that would stop nearly every mutation are made right first.
+ * An input is a hive, or "LOGS", the size of a hive (u32, little-endian), that hive, and one log. The
+ * checksums and hashes that would stop nearly every mutation are made right first.
  *
- * clang -fsanitize=fuzzer,address,undefined -DHIVE_FUZZER ... makes a fuzzer; without HIVE_FUZZER the program replays
- * the files that it is given.
+ * clang -fsanitize=fuzzer,address,undefined -DHIVE_FUZZER ... makes a fuzzer; without HIVE_FUZZER the program
+ * replays the files that it is given.
  */
 #include "hive/format.h"
 #include "hive/internal.h"
@@ -51,7 +51,8 @@ static uint8_t *written(const hive *h, size_t *size) {
     uint8_t *out = malloc(*size);
     require(out != NULL, "out of memory");
     size_t again;
-    require(hive_write(h, out, *size, &again, &error) == HIVE_OK && again == *size, "writing is not what was measured");
+    require(hive_write(h, out, *size, &again, &error) == HIVE_OK && again == *size,
+            "writing is not what was measured");
     return out;
 }
 
@@ -64,9 +65,11 @@ static void exercise(hive_bytes file, const hive_bytes *logs, size_t log_count) 
     }
     size_t size, merged_size;
     uint8_t *out = written(h, &size);
-    require(hive_read((hive_bytes){out, size}, NULL, 0, &again, &error) == HIVE_OK, "what was written cannot be read");
+    require(hive_read((hive_bytes){out, size}, NULL, 0, &again, &error) == HIVE_OK,
+            "what was written cannot be read");
     require(count_keys(again->root) == count_keys(h->root), "keys were lost in writing");
-    require(hive_read((hive_bytes){out, size}, NULL, 0, &delta, &error) == HIVE_OK, "the second reading failed");
+    require(hive_read((hive_bytes){out, size}, NULL, 0, &delta, &error) == HIVE_OK,
+            "the second reading failed");
     if (hive_merge(again, delta, &error) == HIVE_OK)
         free(written(again, &merged_size));
     hive_destroy(again);
