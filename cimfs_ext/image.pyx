@@ -5,7 +5,7 @@ import os
 
 from cimfs_ext import errors
 
-from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport (

@@ -12,7 +12,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF16
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, CIMFS_OK, cimfs_error, cimfs_hresult
+from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
 from cimfs_ext.image cimport error_for
 
 cdef uint64_t OFFSET_MASK = (<uint64_t>1 << 48) - 1
