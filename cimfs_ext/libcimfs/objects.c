@@ -95,9 +95,12 @@ static int matches(struct cimfs_objects *objects, const struct cimfs_id_table *t
     uint8_t type;
     if (get64(id->length) != wanted->length || !is_ours(id) || memcmp(id->hash, wanted->hash, sizeof id->hash) != 0)
         return 0;
-    if (within > CIMFS_OFFSET_MASK || (within & (alignment - 1)) != 0 ||
+    if ((within & (alignment - 1)) != 0 ||
         cimfs_reader_region(objects->parent, table->region, NULL, &size, &type) < 0 ||
         (type == CIMFS_REGION_METADATA) != metadata)
+        return 0;
+    /* Beyond what the parent has there may lie the very object that is looked for, not kept yet. */
+    if (within > size || wanted->length > size - within)
         return 0;
     *offset = cimfs_region_offset(table->region, within);
     return equal_bytes(objects, *offset, wanted->length, source);
@@ -405,6 +408,16 @@ static cimfs_hresult open_tables(struct cimfs_objects *objects)
     return CIMFS_OK;
 }
 
+/* The parent's reader opens the regions that are to be extended while they have the length that it knows. */
+static cimfs_hresult pin_regions(struct cimfs_objects *objects)
+{
+    uint64_t size;
+    uint8_t type;
+    for (uint32_t i = 0; objects->extends && i < CIMFS_OWN_REGIONS; i++)
+        CIMFS_TRY(cimfs_reader_region(objects->parent, objects->first_region + i, NULL, &size, &type));
+    return CIMFS_OK;
+}
+
 cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cimfs_io *io, cimfs_file directory,
                                  const struct cimfs_guid *set, const struct cimfs_reader *parent, int extends)
 {
@@ -419,6 +432,7 @@ cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cim
         return CIMFS_E_OUT_OF_MEMORY;
     CIMFS_TRY(io->random(&objects->spread, sizeof objects->spread));
     objects->spread |= 1;
+    CIMFS_TRY(pin_regions(objects));
     CIMFS_TRY(open_tables(objects));
     for (uint16_t i = 0; i < CIMFS_OWN_REGIONS; i++) {
         cimfs_hresult result = extends ? cimfs_region_extend(&objects->regions[i], io, directory, set, i)
@@ -435,6 +449,13 @@ static int by_hash(const void *a, const void *b)
     int order = memcmp(left->prefix, right->prefix, sizeof left->prefix + sizeof left->hash);
     /* Equal IDs are rare; their order must still be the same in every run. */
     return order ? order : memcmp(left->offset.b, right->offset.b, sizeof left->offset);
+}
+
+/* Not left by a commit that failed after it had renamed the object ID files. */
+static int lies_in_parent(const struct cimfs_objects *objects, uint32_t region, const struct cimfs_object_id *entry)
+{
+    uint64_t committed = objects->regions[region].committed, offset = get64(entry->offset);
+    return offset <= committed && get64(entry->length) <= committed - offset;
 }
 
 /* The entries of one region: what the file of an extended image had, then ours, all sorted by digest. */
@@ -455,12 +476,10 @@ static cimfs_hresult collect_ids(struct cimfs_objects *objects, uint32_t region,
     *entries = malloc((size_t)total * sizeof **entries + 1);
     if (!*entries)
         return CIMFS_E_OUT_OF_MEMORY;
-    *count = (uint32_t)total;
     struct cimfs_object_id *to = *entries;
-    if (old) {
-        memcpy(to, old->entries, old->count * sizeof *to);
-        to += old->count;
-    }
+    for (uint32_t i = 0; old && i < old->count; i++)
+        if (lies_in_parent(objects, region, &old->entries[i]))
+            *to++ = old->entries[i];
     for (uint32_t i = 0; i < objects->own_count; i++) {
         const struct cimfs_object *object = &objects->own[i];
         if (object->offset >> CIMFS_OFFSET_BITS != index)
@@ -471,6 +490,7 @@ static cimfs_hresult collect_ids(struct cimfs_objects *objects, uint32_t region,
         to->offset = put64(object->offset & CIMFS_OFFSET_MASK);
         to++;
     }
+    *count = (uint32_t)(to - *entries);
     qsort(*entries, *count, sizeof **entries, by_hash);
     return CIMFS_OK;
 }
