@@ -370,7 +370,7 @@ static int looks_sorted(const struct cimfs_id_table *table)
     return 1;
 }
 
-/* An object ID file that is missing costs sharing; the image itself is whole without it. */
+/* An object ID file that is missing or damaged costs sharing; the image itself is whole without it. */
 static cimfs_hresult open_table(struct cimfs_objects *objects, const struct cimfs_set *set, uint32_t region)
 {
     struct cimfs_id_table *table = &objects->tables[objects->table_count];
@@ -379,13 +379,14 @@ static cimfs_hresult open_table(struct cimfs_objects *objects, const struct cimf
     cimfs_set_file_name("objectid", &set->id, region, name);
     *table = (struct cimfs_id_table){.region = set->first + region};
     cimfs_hresult result = objects->io->open(objects->directory, name, CIMFS_OPEN_READ, &file);
-    if (result == CIMFS_E_FILE_NOT_FOUND)
+    if (result == CIMFS_E_FILE_NOT_FOUND || result == CIMFS_E_FILE_CORRUPT)
         return CIMFS_OK;
     CIMFS_TRY(result);
     objects->table_count++;
     result = map_table(objects, file, table);
     objects->io->close(file);
-    CIMFS_TRY(result);
+    if (result != CIMFS_E_FILE_CORRUPT)
+        CIMFS_TRY(result);
     table->sorted = looks_sorted(table);
     objects->entry_count += table->count;
     if (!table->sorted)
