@@ -56,9 +56,9 @@ static int equal_bytes(struct cimfs_objects *objects, uint64_t offset, uint64_t 
 
 static uint64_t slot_of(const struct cimfs_objects *objects, const uint8_t hash[CIMFS_HASH_SIZE], uint32_t bits)
 {
-    uint64_t value;
-    memcpy(&value, hash, sizeof value);
-    return value * objects->spread >> (64 - bits);
+    uint64_t half[2];
+    memcpy(half, hash, sizeof half);
+    return (half[0] * objects->spread[0] + half[1] * objects->spread[1]) >> (64 - bits);
 }
 
 static int find_own(struct cimfs_objects *objects, const struct cimfs_object *wanted, const struct source *source,
@@ -431,8 +431,9 @@ cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cim
     objects->scratch = malloc((size_t)SCRATCH * 2);
     if (!objects->scratch)
         return CIMFS_E_OUT_OF_MEMORY;
-    CIMFS_TRY(io->random(&objects->spread, sizeof objects->spread));
-    objects->spread |= 1;
+    CIMFS_TRY(io->random(objects->spread, sizeof objects->spread));
+    objects->spread[0] |= 1;
+    objects->spread[1] |= 1;
     CIMFS_TRY(pin_regions(objects));
     CIMFS_TRY(open_tables(objects));
     for (uint16_t i = 0; i < CIMFS_OWN_REGIONS; i++) {
