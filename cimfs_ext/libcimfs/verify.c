@@ -265,8 +265,12 @@ static cimfs_hresult read_ids(struct check *check, cimfs_file file, uint32_t num
         uint64_t now = count - done < fits ? count - done : fits;
         CIMFS_TRY(check->io->read(file, ids, (size_t)now * sizeof *ids, at + done * sizeof *ids));
         for (uint64_t i = 0; i < now; i++) {
-            struct extent extent = {.offset = cimfs_region_offset(region, get64(ids[i].offset) & CIMFS_OFFSET_MASK),
+            struct extent extent = {.offset = cimfs_region_offset(region, get64(ids[i].offset)),
                                     .length = get64(ids[i].length)};
+            if (get64(ids[i].offset) > CIMFS_OFFSET_MASK) {
+                *reason = "an object ID points behind what a region can hold";
+                return CIMFS_E_FILE_CORRUPT;
+            }
             memcpy(extent.hash, ids[i].hash, sizeof extent.hash);
             if (memcmp(ids[i].prefix, CIMFS_DIGEST_PREFIX, CIMFS_DIGEST_PREFIX_SIZE) == 0)
                 CIMFS_TRY(append(&check->listed, &extent));
