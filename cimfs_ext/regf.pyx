@@ -7,8 +7,17 @@ from collections import namedtuple
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_XDECREF
 
 from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError
+
+
+cdef extern from "Python.h":
+    # As pointers, because only bytes with one reference can be resized.
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
+    char *bytes_data "PyBytes_AS_STRING"(PyObject *block)
+    int _PyBytes_Resize(PyObject **block, Py_ssize_t size) except -1
 
 
 cdef extern from "hive/hive.h" nogil:
@@ -54,6 +63,7 @@ cdef extern from "hive/hive.h" nogil:
         hive_bytes *descriptors
         uint64_t last_written
         uint32_t minor_version
+        size_t source_size
         bint layered
         bint dirty
         uint8_t *recovered
@@ -69,19 +79,34 @@ cdef extern from "hive/hive.h" nogil:
     int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data, hive_error *error)
     bint hive_remove_value(hive_key *key, hive_name name)
     int hive_merge(hive *base, const hive *delta, hive_error *error)
-    int hive_measure(const hive *h, size_t *size, hive_error *error)
-    int hive_write(const hive *h, uint8_t *out, size_t size, hive_error *error)
+    int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error)
+    void hive_use_huge_pages(void *block, size_t size)
 
 
 Value = namedtuple("Value", "name type data tombstone")
 
 
+cdef bytes allocate(size_t size):
+    """Bytes that nobody else has seen yet, to be filled."""
+    cdef bytes block = PyBytes_FromStringAndSize(NULL, size)
+    hive_use_huge_pages(PyBytes_AS_STRING(block), size)
+    return block
+
+
 cdef bytes load(source):
     """The bytes of a buffer, or of the file at a path."""
-    if isinstance(source, (str, os.PathLike)):
-        with open(source, "rb") as file:
-            return file.read()
-    return bytes(source)
+    cdef bytes block
+    cdef size_t size
+    if not isinstance(source, (str, os.PathLike)):
+        return bytes(source)
+    with open(source, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            return b""
+        block = allocate(size)
+        if file.readinto(<uint8_t[:size]> <uint8_t *>PyBytes_AS_STRING(block)) != size:
+            raise OSError(f"{source}: the file changed while it was read")
+    return block
 
 
 cdef hive_bytes view(bytes data):
@@ -416,22 +441,26 @@ cdef class Hive:
         Raises FormatError if it would exceed 2 GiB, beyond which offsets mean volatile storage.
         """
         cdef hive_error error
-        cdef size_t size = 0
-        cdef bytes result = b""
-        cdef uint8_t *out
+        cdef size_t size = 0, capacity = self.hive.source_size + self.hive.source_size // 8 + 65536
+        cdef PyObject *out = NULL
+        cdef uint8_t *data
         cdef int code
         self.check()
         self.busy = True
         try:
-            with nogil:
-                code = hive_measure(self.hive, &size, &error)
-            if code == 0:
-                result = PyBytes_FromStringAndSize(NULL, size)
-                out = <uint8_t *>PyBytes_AS_STRING(result)
+            while True:
+                out = new_bytes(NULL, capacity)
+                data = <uint8_t *>bytes_data(out)
+                hive_use_huge_pages(data, capacity)
                 with nogil:
-                    code = hive_write(self.hive, out, size, &error)
+                    code = hive_write(self.hive, data, capacity, &size, &error)
+                if code:
+                    self.fail(code, error)
+                if size <= capacity:
+                    _PyBytes_Resize(&out, size)
+                    return <object>out
+                Py_CLEAR(out)
+                capacity = size
         finally:
             self.busy = False
-        if code:
-            self.fail(code, error)
-        return result
+            Py_XDECREF(out)
