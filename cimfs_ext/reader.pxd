@@ -25,6 +25,9 @@ cdef extern from "libcimfs/format.h" nogil:
         le64 change_time
         le64 last_access_time
         cimfs_raw_stream data
+        le64 security_descriptor
+        le64 ea
+        le64 reparse
         le64 streams
         le32 parent
     const uint32_t CIMFS_MAX_NAME

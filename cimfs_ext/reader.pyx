@@ -256,6 +256,31 @@ cdef class ImageReader:
         """The whole REPARSE_DATA_BUFFER; empty if there is none."""
         return self.attachment(target, CIMFS_REPARSE_DATA)
 
+    def object_offsets(self, target):
+        """The region offsets of what a file or directory refers to: where a :class:`~cimfs_ext.entries.Problem` lies.
+
+        Content or link table, descriptor, EAs, reparse data, the table of alternate streams and their contents. A
+        stream table that cannot be read counts as itself alone.
+        """
+        cdef cimfs_record record
+        cdef cimfs_links links
+        cdef cimfs_link link
+        cdef cimfs_error error
+        cdef cimfs_raw_stream raw
+        cdef uint32_t i
+        self.open_file(self.find(target), &record)
+        offsets = {cimfs_extent_of(record.data).offset, get64(record.security_descriptor), get64(record.ea),
+                   get64(record.reparse), get64(record.streams)}
+        memset(&error, 0, sizeof(error))
+        if get64(record.streams) and cimfs_reader_streams(self.reader, &record, &error, &links) >= 0:
+            for i in range(links.count):
+                if cimfs_links_at(&links, i, &error, &link) < 0:
+                    break
+                memcpy(&raw, link.value, sizeof(raw))
+                offsets.add(cimfs_extent_of(raw).offset)
+        offsets.discard(0)
+        return offsets
+
     cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1:
         cdef cimfs_record record
         cdef cimfs_links links
