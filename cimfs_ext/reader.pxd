@@ -70,6 +70,7 @@ cdef extern from "libcimfs/reader.h" nogil:
     uint32_t cimfs_attributes_of(const cimfs_record *)
     cimfs_hresult cimfs_reader_children(const cimfs_reader *, const cimfs_record *, cimfs_error *, cimfs_links *)
     cimfs_hresult cimfs_reader_streams(const cimfs_reader *, const cimfs_record *, cimfs_error *, cimfs_links *)
+    cimfs_hresult cimfs_links_at(const cimfs_links *, uint32_t, cimfs_error *, cimfs_link *)
     cimfs_hresult cimfs_links_next(const cimfs_links *, uint32_t, const cimfs_link *, cimfs_error *, cimfs_link *)
     cimfs_hresult cimfs_links_find(const cimfs_links *, cimfs_name, cimfs_error *, cimfs_link *, int *)
     cimfs_hresult cimfs_links_file_id(const cimfs_links *, const cimfs_link *, cimfs_error *, uint32_t *)
