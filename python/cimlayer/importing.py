@@ -168,7 +168,8 @@ class _TarPolicy:
 @contextlib.contextmanager
 def _opened(source: Source) -> Iterator[BinaryIO]:
     if source == "-":
-        yield sys.stdin.buffer
+        # Without the buffer: a thread left behind in a read would hold its lock, which ends the interpreter badly.
+        yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     elif isinstance(source, (str, os.PathLike)):
         with open(source, "rb", buffering=0) as file:
             yield file
