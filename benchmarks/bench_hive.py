@@ -8,8 +8,10 @@ files read, merged, and the result as bytes.
 
 from __future__ import annotations
 
+import mmap
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,12 +50,21 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base, delta
 
 
-def test_merge(benchmark: BenchmarkFixture, files: tuple[Path, Path]) -> None:
+def mapped(path: Path) -> mmap.mmap:
+    """The file as hivex sees it: mapped, not read."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+@pytest.mark.parametrize("source", [Path, mapped], ids=["read", "mapped"])
+def test_merge(
+    benchmark: BenchmarkFixture, files: tuple[Path, Path], source: Callable[[Path], Path | mmap.mmap]
+) -> None:
     base, delta = files
 
     def merge() -> bytes:
-        hive = Hive.open(base)
-        hive.merge(Hive.open(delta))
+        hive = Hive.open(source(base))
+        hive.merge(Hive.open(source(delta)))
         return hive.to_bytes()
 
     benchmark.extra_info["base bytes"] = base.stat().st_size

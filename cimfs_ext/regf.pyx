@@ -93,12 +93,12 @@ cdef bytes allocate(size_t size):
     return block
 
 
-cdef bytes load(source):
-    """The bytes of a buffer, or of the file at a path."""
+cdef object load(source):
+    """The buffer itself, or the bytes of the file at a path."""
     cdef bytes block
     cdef size_t size
     if not isinstance(source, (str, os.PathLike)):
-        return bytes(source)
+        return source
     with open(source, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
@@ -109,8 +109,12 @@ cdef bytes load(source):
     return block
 
 
-cdef hive_bytes view(bytes data):
-    return hive_bytes(<const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data))
+cdef hive_bytes view(const uint8_t[::1] data):
+    """Where a buffer lies; whoever asks keeps the buffer."""
+    cdef hive_bytes found = hive_bytes(NULL, <size_t>data.shape[0])
+    if data.shape[0]:
+        found.data = &data[0]
+    return found
 
 
 cdef bytes encode(str name):
@@ -234,15 +238,17 @@ cdef class Hive:
 
     @staticmethod
     def open(source: bytes | str | os.PathLike[str], *, logs=(), str name="") -> Hive:
-        """Read a hive of version 1.3 to 1.6 from bytes or a file, applying its transaction logs if it is dirty.
+        """Read a hive of version 1.3 to 1.6, applying its transaction logs if it is dirty.
 
+        ``source`` is a path or a buffer; a buffer (bytes, a mapped file) is not copied and must not change as long
+        as the hive lives.
         ``logs`` are the contents or paths of ``.LOG``, ``.LOG1`` or ``.LOG2``, in any order; those that do not fit are
         ignored. A hive that stays dirty is read as it is, with a DirtyHiveWarning. ``name`` is the path if not given.
         Raises CorruptHiveError with the offset in the file (what counts as corrupt: hive/hive.h), and OSError.
         """
         cdef Hive self = Hive.__new__(Hive)
-        cdef bytes data = load(source)
-        cdef list log_data = [load(log) for log in logs]
+        cdef const uint8_t[::1] data = load(source)
+        cdef list log_data = [memoryview(load(log)) for log in logs]
         cdef hive_bytes file = view(data)
         cdef size_t i, count = len(log_data)
         cdef hive_bytes *views = <hive_bytes *>malloc((count + 1) * sizeof(hive_bytes))

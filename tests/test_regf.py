@@ -558,6 +558,16 @@ def test_a_hive_from_a_path_is_named_after_it(tmp_path) -> None:
     assert Hive.open(file).name == str(file)
 
 
+def test_a_buffer_is_not_copied_and_kept_alive() -> None:
+    data = bytearray(build(SAMPLE))
+    hive = Hive.open(data)
+    with pytest.raises(BufferError):
+        data.append(0)
+    expected = hives.dissect_tree(bytes(data))
+    del data
+    assert hives.our_tree(hive) == expected
+
+
 def test_threads_do_not_share_a_hive_unnoticed() -> None:
     hive = Hive.open(build(Node(subkeys=[Node(f"k{i}", [Val("v", 3, bytes(20000))]) for i in range(300)])))
     expected, results = hive.to_bytes(), []
