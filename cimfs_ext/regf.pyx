@@ -150,61 +150,64 @@ cdef class Key:
     cdef hive_key *key
     cdef readonly str path
 
+    cdef hive_key *held(self) except NULL:
+        self.hive.check()
+        return self.key
+
     @property
     def name(self) -> str:
         """The name as spelled in the hive."""
-        return decode(&self.key.name)
+        return decode(&self.held().name)
 
     @property
     def class_name(self) -> str:
         """The class name; empty: none."""
-        cdef bytes raw = self.key.class_name[:self.key.class_size] if self.key.class_size else b""
+        cdef hive_key *key = self.held()
+        cdef bytes raw = key.class_name[:key.class_size] if key.class_size else b""
         return raw.decode("utf-16-le", "replace")
 
     @property
     def timestamp(self) -> int:
         """When the key was last written, a FILETIME."""
-        return self.key.last_written
+        return self.held().last_written
 
     @property
     def security(self) -> bytes:
         """The self-relative security descriptor; empty: none."""
-        if self.key.security == HIVE_NO_SECURITY:
+        if self.held().security == HIVE_NO_SECURITY:
             return b""
-        cdef hive_bytes found = self.hive.hive.descriptors[self.key.security]
+        cdef hive_bytes found = self.hive.hive.descriptors[self.held().security]
         return <bytes>found.data[:found.size]
 
     @property
     def layering(self) -> int:
         """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (registry.md, File)."""
-        return self.key.layering
+        return self.held().layering
 
     @property
     def symlink(self) -> bool:
         """Whether the key is a symbolic link."""
-        return bool(self.key.flags & HIVE_KEY_SYMLINK)
+        return bool(self.held().flags & HIVE_KEY_SYMLINK)
 
     def subkeys(self) -> list[Key]:
         """The keys right below, sorted by upper-case name."""
         cdef uint32_t i
-        self.hive.check()
+        cdef hive_key *key = self.held()
         prefix = f"{self.path}\\" if self.path else ""
         return [
-            self.hive.wrap(self.key.subkeys[i], prefix + decode(&self.key.subkeys[i].name))
-            for i in range(self.key.subkey_count)
+            self.hive.wrap(key.subkeys[i], prefix + decode(&key.subkeys[i].name)) for i in range(key.subkey_count)
         ]
 
     def values(self) -> list[Value]:
         """The values in the order of the hive; the default value's name is empty."""
         cdef uint32_t i
-        self.hive.check()
-        return [as_value(&self.key.values[i]) for i in range(self.key.value_count)]
+        cdef hive_key *key = self.held()
+        return [as_value(&key.values[i]) for i in range(key.value_count)]
 
     def value(self, str name not None) -> Value:
         """The value of that name. KeyError: there is none."""
-        self.hive.check()
         cdef bytes encoded = encode(name)
-        cdef hive_value *found = hive_find_value(self.key, as_name(encoded))
+        cdef hive_value *found = hive_find_value(self.held(), as_name(encoded))
         if found == NULL:
             raise KeyError(f"{self.hive.name}: {self.path}: no value {name!r}")
         return as_value(found)
