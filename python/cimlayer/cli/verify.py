@@ -23,8 +23,8 @@ def command(ctx: click.Context, image: str, as_json: bool) -> None:
     """Check everything an image holds.
 
     Every table and every object is read, and content is compared with its content ID. Objects that Windows
-    stored have IDs that only Windows can compute: they are counted as not compared. Each problem is shown with
-    the files that it affects; the exit code is 1 then.
+    stored have IDs that only Windows can compute: they are counted as not compared. Each problem is shown
+    with the files that it affects; the exit code is 1 then.
     """
     output = Output()
     with open_image(image) as reader:
