@@ -64,6 +64,13 @@ def test_import_prints_entries_bytes_and_time(tar: Path, tmp_path: Path) -> None
     assert [line.split()[0] for line in succeed("registry", "show", layer).splitlines()] == list(HIVES)
 
 
+def test_import_makes_the_directories_above_the_layer(tar: Path, tmp_path: Path) -> None:
+    succeed("import", tar, tmp_path / "new" / "layers" / "1", "--no-sync")
+    assert (tmp_path / "new" / "layers" / "cim-layers" / "1.cim").is_file()
+    assert call("import", tmp_path / "missing.tar", tmp_path / "other" / "layers" / "1").exit_code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
 def test_import_json_is_one_object(tar: Path, tmp_path: Path) -> None:
     summary = json.loads(succeed("import", tar, tmp_path / "1", "--no-sync", "--json"))
     assert summary.pop("seconds") > 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import click
 
@@ -31,8 +34,8 @@ def command(
     """Make a CIM layer from an OCI layer tar.
 
     TAR is plain or compressed with gzip or zstd; - reads standard input. LAYER is the directory to make: the image
-    goes beside it, into cim-layers. A layer with parents needs --parent for each, from the immediate parent to the
-    base. If anything fails, nothing of the layer is left.
+    goes beside it, into cim-layers. Missing directories above it are made. A layer with parents needs --parent for
+    each, from the immediate parent to the base. If anything fails, nothing of the layer is left.
     """
     output = Output()
     reached = ImportProgress(0, 0, 0)
@@ -42,7 +45,10 @@ def command(
         reached = progress
 
     start = time.monotonic()
-    size = import_layer(tar, layer, parents, sync=not no_sync, reproducible=reproducible, jobs=jobs, progress=remember)
+    with _made(Path(layer).absolute().parent):
+        size = import_layer(
+            tar, layer, parents, sync=not no_sync, reproducible=reproducible, jobs=jobs, progress=remember
+        )
     seconds = time.monotonic() - start
     if as_json:
         output.json(
@@ -56,3 +62,17 @@ def command(
         )
     else:
         output.line(f"{layer}: {reached.entries} entries, {amount(size)} of files, {seconds:.2f} s")
+
+
+@contextmanager
+def _made(directory: Path) -> Iterator[None]:
+    """The directory of the layers, made with those above it; what was made goes again if the import fails."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+        raise
