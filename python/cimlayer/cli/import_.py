@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import click
 
@@ -45,10 +42,7 @@ def command(
         reached = progress
 
     start = time.monotonic()
-    with _made(Path(layer).absolute().parent):
-        size = import_layer(
-            tar, layer, parents, sync=not no_sync, reproducible=reproducible, jobs=jobs, progress=remember
-        )
+    size = import_layer(tar, layer, parents, sync=not no_sync, reproducible=reproducible, jobs=jobs, progress=remember)
     seconds = time.monotonic() - start
     if as_json:
         output.json(
@@ -62,17 +56,3 @@ def command(
         )
     else:
         output.line(f"{layer}: {reached.entries} entries, {amount(size)} of files, {seconds:.2f} s")
-
-
-@contextmanager
-def _made(directory: Path) -> Iterator[None]:
-    """The directory of the layers, made with those above it; what was made goes again if the import fails."""
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        for path in missing:
-            with suppress(OSError):
-                path.rmdir()
-        raise
