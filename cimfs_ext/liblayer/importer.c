@@ -30,7 +30,7 @@ int layer_importer_init(struct layer_importer *importer, const struct cimfs_api 
     layer_tar_init(&importer->tar);
     struct layer_wide *wides[] = {&importer->path, &importer->target, &importer->previous};
     for (size_t i = 0; i < 3; i++) {
-        wides[i]->units = calloc(LAYER_MAX_STREAM_PATH + 1, sizeof *wides[i]->units);
+        wides[i]->units = calloc(LAYER_MAX_NAME_BYTES + 1, sizeof *wides[i]->units);
         if (!wides[i]->units)
             return -1;
     }
@@ -80,15 +80,13 @@ static const char *take_path(struct layer_slice name, struct layer_wide *path)
         return "a backslash in a name";
     if (memchr(text, 0, size))
         return "a NUL in a name";
-    if (size > (size_t)LAYER_MAX_PATH * 3)
+    if (size > LAYER_MAX_NAME_BYTES)
         return "a path longer than 32,767 code units";
     for (size_t i = 0; i <= size; i++) {
         if (i < size && text[i] != '/')
             continue;
         size_t length = i - start;
         if (length > 0 && !(length == 1 && text[start] == '.')) {
-            if (length > LAYER_MAX_STREAM_PATH - to - 1)
-                return "a path longer than 32,767 code units";
             if (to > 0)
                 path->units[to++] = '\\';
             size_t units = cimfs_wide_from_utf8(text + start, length, path->units + to);
@@ -118,6 +116,13 @@ static int has_stream_name(const struct layer_wide *path)
         if (path->units[i] == ':')
             return 1;
     return 0;
+}
+
+/* A path that is a file's or a directory's, never a stream's. */
+static const char *check_file_path(const struct layer_wide *path)
+{
+    const char *reason = check_path(path);
+    return reason || !has_stream_name(path) ? reason : "a colon in a name";
 }
 
 static int is_standard(const struct layer_importer *importer, const struct layer_wide *path)
@@ -178,14 +183,15 @@ static enum layer_import_event take_whiteout(struct layer_importer *importer, si
     if (opaque) {
         path->length = leaf ? leaf - 1 : 0;
         path->units[path->length] = 0;
-        return LAYER_IMPORT_OPAQUE;
+        const char *wrong = leaf ? check_file_path(path) : NULL;
+        return wrong ? bad(importer, wrong) : LAYER_IMPORT_OPAQUE;
     }
     size_t prefix = sizeof WHITEOUT_PREFIX - 1;
     if (length == prefix)
         return bad(importer, "a whiteout of nothing");
     memmove(path->units + leaf, path->units + leaf + prefix, (length - prefix + 1) * sizeof *path->units);
     path->length -= prefix;
-    const char *reason = check_path(path);
+    const char *reason = check_file_path(path);
     return reason ? bad(importer, reason) : LAYER_IMPORT_WHITEOUT;
 }
 
@@ -385,9 +391,7 @@ static enum layer_import_event start_link(struct layer_importer *importer)
     if (!reason && importer->target.length == 0)
         reason = "a hard link without a target";
     if (!reason)
-        reason = check_path(&importer->target);
-    if (!reason && has_stream_name(&importer->target))
-        reason = "a hard link to a stream";
+        reason = check_file_path(&importer->target);
     if (!reason && is_standard(importer, &importer->path))
         reason = "a hard link in place of a file that is processed outside the image";
     if (reason)

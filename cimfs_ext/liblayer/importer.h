@@ -13,7 +13,7 @@
 #include "tar.h"
 
 #define LAYER_MAX_PATH 32767u
-#define LAYER_MAX_STREAM_PATH (LAYER_MAX_PATH + 263u)
+#define LAYER_MAX_NAME_BYTES ((LAYER_MAX_PATH + 263u) * 3u) /* UTF-8, of a path and a stream's name */
 #define LAYER_SDDL_CACHE 64u
 
 enum layer_import_event {
