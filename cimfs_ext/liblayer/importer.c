@@ -41,6 +41,7 @@ void layer_importer_cleanup(struct layer_importer *importer)
 {
     layer_tar_cleanup(&importer->tar);
     layer_path_set_cleanup(&importer->added);
+    layer_path_set_cleanup(&importer->linked);
     free(importer->path.units);
     free(importer->target.units);
     free(importer->previous.units);
@@ -137,6 +138,15 @@ static int is_standard(const struct layer_importer *importer, const struct layer
     }
     return 0;
 }
+
+/* Such a link is made when the file is final: until then the image knows nothing of it. */
+static int is_linked(const struct layer_importer *importer, const struct layer_wide *path)
+{
+    return layer_path_set_has(&importer->linked, path->units, path->length);
+}
+
+static const char REPLACES_LINK[] =
+    "something in place of a hard link to a file that is processed outside the image";
 
 static int is_utility_vm(const struct layer_wide *path)
 {
@@ -284,7 +294,7 @@ static const char *take_metadata(struct layer_importer *importer)
     importer->reparse.size = 0;
     if (entry->type == LAYER_SYMLINK && (reason = take_link_target(importer)) != NULL)
         return reason;
-    if (layer_ea_list(importer->tar.eas, entry->ea_count, &importer->ea, &reason) < 0)
+    if (layer_ea_list(entry->eas, entry->ea_count, &importer->ea, &reason) < 0)
         return reason;
     importer->metadata = (struct cimfs_file_metadata){
         .attributes = attributes_of(entry),
@@ -368,10 +378,8 @@ static cimfs_hresult create_link(struct layer_importer *importer)
     cimfs_hresult result = importer->api->create_hard_link(importer->image, path, target);
     if (result != CIMFS_E_PATH_NOT_FOUND)
         return result;
-    /* Either the target or the directory is missing. A file of that name makes sure of the directory. */
-    importer->metadata = (struct cimfs_file_metadata){.attributes = REGULAR_ATTRIBUTES};
-    CIMFS_TRY(create_file(importer));
-    CIMFS_TRY(close_stream(importer));
+    /* Either the target or the directory is missing. If it is the target, the second attempt fails as well. */
+    CIMFS_TRY(make_parents(importer));
     return importer->api->create_hard_link(importer->image, path, target);
 }
 
@@ -394,6 +402,8 @@ static enum layer_import_event start_link(struct layer_importer *importer)
         reason = check_file_path(&importer->target);
     if (!reason && is_standard(importer, &importer->path))
         reason = "a hard link in place of a file that is processed outside the image";
+    if (!reason && is_linked(importer, &importer->path))
+        reason = REPLACES_LINK;
     if (reason)
         return bad(importer, reason);
     enum layer_import_event event = remember_added(importer);
@@ -401,8 +411,10 @@ static enum layer_import_event start_link(struct layer_importer *importer)
         return event;
     importer->state = SKIP;
     importer->previous.length = 0;
-    if (is_standard(importer, &importer->target))
-        return LAYER_IMPORT_STANDARD_LINK;
+    if (is_standard(importer, &importer->target) || is_linked(importer, &importer->target))
+        return layer_path_set_add_one(&importer->linked, importer->path.units, importer->path.length) < 0
+                   ? failed(importer, CIMFS_E_OUT_OF_MEMORY)
+                   : LAYER_IMPORT_STANDARD_LINK;
     cimfs_hresult result = create_link(importer);
     if (result == CIMFS_E_PATH_NOT_FOUND)
         return bad(importer, "the target of the hard link is not there");
@@ -428,6 +440,8 @@ static enum layer_import_event start_stream(struct layer_importer *importer)
 /* The entry's descriptor is known: make the file. */
 static enum layer_import_event start_file(struct layer_importer *importer)
 {
+    if (is_linked(importer, &importer->path))
+        return bad(importer, REPLACES_LINK);
     importer->metadata.security_descriptor = importer->descriptor.data;
     importer->metadata.security_descriptor_size = (uint32_t)importer->descriptor.size;
     enum layer_import_event event = remember_added(importer);
@@ -477,6 +491,8 @@ static enum layer_import_event start_entry(struct layer_importer *importer)
         reason = decode_descriptor(importer);
     if (reason)
         return bad(importer, reason);
+    if (!entry->raw_descriptor.data && entry->sddl.size > LAYER_MAX_SDDL)
+        return bad(importer, "a descriptor in SDDL of more than 262,144 bytes");
     if (!entry->raw_descriptor.data && entry->sddl.data && !cached_descriptor(importer)) {
         importer->state = AWAITING;
         return LAYER_IMPORT_SDDL;
