@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from cimfs_ext.importer import LayerImporter
+from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import PathNotFoundError
 from cimlayer.fileinfo import FileBasicInfo
@@ -85,6 +86,7 @@ class _TarPolicy:
         self._writer = writer
         self._parent: ImageReader | None = None
         self._file: BinaryIO | None = None
+        self._hidden: set[bytes] = set()  # directories that were gone through: the parents' are in them no more
 
     def __enter__(self) -> _TarPolicy:
         return self
@@ -146,6 +148,10 @@ class _TarPolicy:
         pending = [directory]
         while pending:
             path = pending.pop()
+            key = upcase_key(path)
+            if key in self._hidden:
+                continue
+            self._hidden.add(key)
             for name in self._names_in_parent(path):
                 child = f"{path}\\{name}" if path else name
                 if self.importer.was_added(child):

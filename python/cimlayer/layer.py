@@ -38,8 +38,9 @@ class CimLayerWriter:
 
     The paths of the parents go from the immediate parent to the base. The layer directory is made if it is missing;
     the image appears beside it, in ``cim-layers``, when :meth:`close` has processed and committed the layer. An
-    exception in a ``with`` block, or in any call that has begun to write, is followed by :meth:`abandon`: nothing of
-    the layer remains, and its parents are untouched.
+    exception in a ``with`` block, or one that leaves the data of a file incomplete, is followed by :meth:`abandon`:
+    nothing of the layer remains, and its parents are untouched. A call that is refused before it has changed anything
+    leaves the writer as it was.
 
     Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
     disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes.
@@ -66,7 +67,7 @@ class CimLayerWriter:
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
         self._item: _Item | None = None
         self._has_utility_vm = False
-        self.standard = StandardFiles(LayerDirectory(self._path))
+        self.standard = StandardFiles(LayerDirectory(self._path), self._time)
         cim_directory = get_cim_dir_from_layer(path)
         parent_name = self._check_parents(cim_directory)
         self._made_directories = _make_directories(cim_directory)
@@ -121,8 +122,10 @@ class CimLayerWriter:
         here may come in the backup stream.
         """
         self._finish_item()
+        name = name.removeprefix("\\")
         if file_info.is_directory and upcase_key(name) == upcase_key(UTILITY_VM):
             self._has_utility_vm = True
+        self._refuse_link_replacement(name)
         metadata = (security_descriptor, extended_attributes, reparse_data)
         if is_standard_file(name) and not file_info.is_directory:
             self._item = _StandardFileItem(self.standard, name, file_info, file_size, metadata)
@@ -132,6 +135,7 @@ class CimLayerWriter:
     def add_alternate_stream(self, name: str, size: int) -> None:
         """Add the stream ``path:stream`` of a file or directory that is in the image; its data follows as for add."""
         self._finish_item()
+        name = name.removeprefix("\\")
         if is_standard_file(name.partition(":")[0]):
             raise FormatError("a stream on a file that is processed outside the image", name)
         self._item = _StreamItem(self.image, name, size)
@@ -139,9 +143,11 @@ class CimLayerWriter:
     def add_link(self, name: str, target: str) -> None:
         """Add a hard link; the target may be a parent layer's file."""
         self._finish_item()
+        name, target = name.removeprefix("\\"), target.removeprefix("\\")
         if is_standard_file(name):
             raise FormatError("a hard link in place of a file that is processed outside the image", name)
-        if is_standard_file(target):
+        self._refuse_link_replacement(name)
+        if is_standard_file(target) or self.standard.is_link(target):
             self.standard.link(name, target)
         else:
             self.image.create_hard_link(name, target)
@@ -159,7 +165,11 @@ class CimLayerWriter:
         """
         if self._item is None:
             raise ValueError("nothing is open for writing: add a file or a stream first")
-        self._item.write(data)
+        try:
+            self._item.write(data)
+        except BaseException:
+            self.abandon()
+            raise
         return memoryview(data).nbytes
 
     def mark_utility_vm(self) -> None:
@@ -180,6 +190,7 @@ class CimLayerWriter:
             if self._sync:
                 self.standard.directory.sync()
             self.image.commit()
+            self.standard.directory.keep()
         except BaseException:
             self.abandon()
             raise
@@ -211,9 +222,19 @@ class CimLayerWriter:
                 made.rmdir()
 
     def _finish_item(self) -> None:
-        item, self._item = self._item, None
-        if item is not None:
-            item.finish()
+        if self.image.closed:
+            raise ValueError("the layer is closed")
+        if self._item is not None:
+            try:
+                self._item.finish()
+            except BaseException:
+                self.abandon()
+                raise
+            self._item = None
+
+    def _refuse_link_replacement(self, name: str) -> None:
+        if self.standard.is_link(name):
+            raise FormatError("something in place of a hard link to a file that is processed outside the image", name)
 
     def __enter__(self) -> CimLayerWriter:
         """The writer itself."""
@@ -255,6 +276,9 @@ class _Attachments:
             raise FormatError(f"the backup stream has another {kind} than the one that was given", self._name)
         self._values[stream] = data
 
+    def has(self, stream: int) -> bool:
+        return bool(self._values[stream])
+
     @property
     def values(self) -> _Metadata:
         return self._values[_SECURITY], self._values[_EA], self._values[_REPARSE]
@@ -289,7 +313,7 @@ class _ImageFileItem:
                 self._image.create_alternate_stream(f"{self._name}:{event[1]}", event[2])
 
     def _take_attachment(self, stream: int, data: bytes) -> None:
-        if self._created:
+        if self._created and not self._attachments.has(stream):
             raise FormatError("metadata behind the data in a backup stream", self._name)
         self._attachments.take(stream, data)
 
