@@ -7,6 +7,7 @@ import errno
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -293,6 +294,7 @@ class _ImageFileItem:
         self._image, self._name, self._info, self._size = image, name, info, size
         self._attachments = _Attachments(name, metadata)
         self._parser = BackupStreamParser(size, name)
+        self._target: _OpenStream | _GatheredStream = _OpenStream(image)
         self._created = False
         self._written = False
 
@@ -303,14 +305,20 @@ class _ImageFileItem:
                 self._take_attachment(event[1], event[2])
                 continue
             self._create()
-            if event[0] == "data":
-                self._image.write(event[1])
-            elif event[0] == "zeros":
-                _write_zeros(self._image, event[1])
+            if event[0] == "stream":
+                self._begin_stream(f"{self._name}:{event[1]}", event[2])
+            elif event[0] == "data":
+                self._target.write(event[1])
             else:
-                if event[2] is None:
-                    raise FormatError("a sparse alternate stream without a size", self._name)
-                self._image.create_alternate_stream(f"{self._name}:{event[1]}", event[2])
+                self._target.write_zeros(event[1])
+
+    def _begin_stream(self, name: str, size: int | None) -> None:
+        self._target.finish()
+        if size is None:
+            self._target = _GatheredStream(self._image, name)
+        else:
+            self._image.create_alternate_stream(name, size)
+            self._target = _OpenStream(self._image)
 
     def _take_attachment(self, stream: int, data: bytes) -> None:
         if self._created and not self._attachments.has(stream):
@@ -326,10 +334,50 @@ class _ImageFileItem:
         if self._written or self._size:
             self._parser.finish()
         self._create()
+        self._target.finish()
         self._image.close_stream()
 
     def discard(self) -> None:
         """The image is abandoned as a whole."""
+
+
+class _OpenStream:
+    """The stream of the image that is open."""
+
+    def __init__(self, image: ImageWriter) -> None:
+        self._image = image
+
+    def write(self, data: memoryview) -> None:
+        self._image.write(data)
+
+    def write_zeros(self, count: int) -> None:
+        _write_zeros(self._image, count)
+
+    def finish(self) -> None:
+        """The image closes it when the next one is opened."""
+
+
+class _GatheredStream:
+    """A sparse alternate stream: its size is known at its end, and an image asks for it at the beginning."""
+
+    def __init__(self, image: ImageWriter, name: str) -> None:
+        self._image, self._name = image, name
+        self._file = tempfile.TemporaryFile()
+
+    def write(self, data: memoryview) -> None:
+        self._file.write(data)
+
+    def write_zeros(self, count: int) -> None:
+        self._file.seek(count, os.SEEK_CUR)
+
+    def finish(self) -> None:
+        with self._file:
+            size = self._file.tell()
+            self._file.truncate(size)
+            self._file.seek(0)
+            self._image.create_alternate_stream(self._name, size)
+            while piece := self._file.read(1 << 20):
+                self._image.write(piece)
 
 
 class _StreamItem:
