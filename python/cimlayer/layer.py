@@ -338,7 +338,7 @@ class _ImageFileItem:
         self._image.close_stream()
 
     def discard(self) -> None:
-        """The image is abandoned as a whole."""
+        self._target.discard()
 
 
 class _OpenStream:
@@ -355,6 +355,9 @@ class _OpenStream:
 
     def finish(self) -> None:
         """The image closes it when the next one is opened."""
+
+    def discard(self) -> None:
+        """The image is abandoned as a whole."""
 
 
 class _GatheredStream:
@@ -378,6 +381,9 @@ class _GatheredStream:
             self._image.create_alternate_stream(self._name, size)
             while piece := self._file.read(1 << 20):
                 self._image.write(piece)
+
+    def discard(self) -> None:
+        self._file.close()
 
 
 class _StreamItem:
