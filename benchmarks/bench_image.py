@@ -1,6 +1,6 @@
 """Images: forks of small and large parents, creating many files, listing, checking.
 
-`pytest benchmarks/bench_image.py --benchmark-enable --benchmark-only`; the bytes that a fork writes are in `extra_info`.
+`pytest benchmarks/bench_image.py --benchmark-enable --benchmark-only`; `extra_info` has the bytes written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def fill(image: ImageWriter, count: int) -> None:
 
 
 @pytest.fixture(scope="module", params=COUNTS, ids="{} files".format)
-def parent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+def parent(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, int]]:
     """A directory with `parent.cim`, and how many files that has."""
     directory = tmp_path_factory.mktemp("images")
     with ImageWriter(directory, None, "parent.cim", sync=False) as image:

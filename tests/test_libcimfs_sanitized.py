@@ -1,4 +1,4 @@
-"""The C library by itself under AddressSanitizer and UBSan: scenarios, failing file operations, hostile images."""
+"""The C library under AddressSanitizer and UBSan: scenarios, failing file operations, hostile images."""
 
 import os
 import shutil
@@ -16,9 +16,19 @@ HARNESS = ROOT / "tests" / "c"
 RUNS = int(os.environ.get("CIMLAYER_FUZZ_RUNS", "3000"))
 UPCASE_SIZE = 131072
 FLAGS = [
-    "-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror",
-    "-fno-sanitize-recover=all", "-Icimfs_ext", "-Itests/c",
-]  # fmt: skip
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-O1",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Wconversion",
+    "-Werror",
+    "-fno-sanitize-recover=all",
+    "-Icimfs_ext",
+    "-Itests/c",
+]
 
 pytestmark = pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
 
@@ -49,7 +59,9 @@ def fuzz_input(path: Path) -> bytes:
     (upcase,) = struct.unpack_from("<Q", image.at(image.header.filesystem_offset, 8, "filesystem object"))
     names = image.header.region_names
     files = [path.read_bytes()]
-    files += [(path.parent / f"{kind}_{name}").read_bytes() for kind in ("region", "objectid") for name in names]
+    files += [
+        (path.parent / f"{kind}_{name}").read_bytes() for kind in ("region", "objectid") for name in names
+    ]
     assert upcase >> 48 == 0
     files[1] = files[1][:upcase] + files[1][upcase + UPCASE_SIZE :]
     sizes = b"".join(struct.pack("<I", len(data)) for data in files)
@@ -61,8 +73,15 @@ def write_seeds(directory: Path, corpus: Path) -> None:
         add(image, "d", attributes=DIRECTORY)
         for name in "abc":
             add(image, f"d\\{name}", name.encode() * 50)
-        add(image, "full", b"content", attributes=0x27, security_descriptor=b"\1\0\4\x80" + bytes(17),
-            reparse_data=b"\x0c\0\0\xa0\4\0\0\0abcd", extended_attributes=b"\0\0\0\0\0\1\2\0E\0ab")  # fmt: skip
+        add(
+            image,
+            "full",
+            b"content",
+            attributes=0x27,
+            security_descriptor=b"\1\0\4\x80" + bytes(17),
+            reparse_data=b"\x0c\0\0\xa0\4\0\0\0abcd",
+            extended_attributes=b"\0\0\0\0\0\1\2\0E\0ab",
+        )
         image.create_alternate_stream("full:s", 6)
         image.write(b"stream")
         image.create_file("sparse", size=100_000)
@@ -102,6 +121,13 @@ def test_hostile_images(tmp_path: Path) -> None:
         run([str(program), str(seed)], tmp_path)
     found = tmp_path / "found"
     found.mkdir()
-    limits = [f"-runs={RUNS}", "-seed=1", "-timeout=20", "-rss_limit_mb=2048", "-max_len=20000", "-print_final_stats=1"]
+    limits = [
+        f"-runs={RUNS}",
+        "-seed=1",
+        "-timeout=20",
+        "-rss_limit_mb=2048",
+        "-max_len=20000",
+        "-print_final_stats=1",
+    ]
     output = run([str(program), *limits, str(found), str(corpus)], tmp_path)
     assert "stat::number_of_executed_units" in output
