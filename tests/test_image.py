@@ -652,6 +652,14 @@ def test_write_takes_buffers(image: ImageWriter, data: bytes) -> None:
     assert committed(image) == {"x": b"abc"}
 
 
+@pytest.mark.parametrize("data", [None, "text", [1, 2], memoryview(b"abcd")[::2]])
+def test_write_takes_nothing_but_bytes_in_a_row(image: ImageWriter, data: object) -> None:
+    image.create_file("x", size=3)
+    with pytest.raises((TypeError, ValueError, BufferError)):
+        image.write(data)
+    assert committed(image) == {"x": bytes(3)}
+
+
 # ---- alternate streams ----
 
 
