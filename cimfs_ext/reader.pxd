@@ -25,9 +25,13 @@ cdef extern from "libcimfs/format.h" nogil:
         le64 change_time
         le64 last_access_time
         cimfs_raw_stream data
+        le64 security_descriptor
+        le64 ea
+        le64 reparse
         le64 streams
         le32 parent
     const uint32_t CIMFS_MAX_NAME
+    const uint32_t CIMFS_MAX_PATH
 
 cdef extern from "libcimfs/io.h" nogil:
     const cimfs_io cimfs_system_io
@@ -67,6 +71,7 @@ cdef extern from "libcimfs/reader.h" nogil:
     cimfs_hresult cimfs_reader_children(const cimfs_reader *, const cimfs_record *, cimfs_error *, cimfs_links *)
     cimfs_hresult cimfs_reader_streams(const cimfs_reader *, const cimfs_record *, cimfs_error *, cimfs_links *)
     cimfs_hresult cimfs_links_at(const cimfs_links *, uint32_t, cimfs_error *, cimfs_link *)
+    cimfs_hresult cimfs_links_next(const cimfs_links *, uint32_t, const cimfs_link *, cimfs_error *, cimfs_link *)
     cimfs_hresult cimfs_links_find(const cimfs_links *, cimfs_name, cimfs_error *, cimfs_link *, int *)
     cimfs_hresult cimfs_links_file_id(const cimfs_links *, const cimfs_link *, cimfs_error *, uint32_t *)
     cimfs_hresult cimfs_reader_lookup(const cimfs_reader *, cimfs_name, cimfs_error *, uint32_t *)
@@ -104,6 +109,6 @@ cdef class ImageReader:
     cdef int check_open(self) except -1
     cdef int open_file(self, uint32_t id, cimfs_record *record) except -1
     cdef object entry(self, uint32_t id, str name, const cimfs_record *record)
-    cdef uint32_t find(self, target) except 0
+    cdef uint32_t find(self, target) except? 0
     cdef bytes attachment(self, target, cimfs_attachment which)
     cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1

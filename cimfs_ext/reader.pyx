@@ -12,7 +12,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF16
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, CIMFS_OK, cimfs_error, cimfs_hresult
+from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
 from cimfs_ext.image cimport error_for
 
 cdef uint64_t OFFSET_MASK = (<uint64_t>1 << 48) - 1
@@ -118,7 +118,7 @@ cdef class ImageReader:
             <int64_t>get64(record.change_time), <int64_t>get64(record.last_access_time),
             get32(record.reparse_tag), get32(record.parent), bool(data.sparse))
 
-    cdef uint32_t find(self, target) except 0:
+    cdef uint32_t find(self, target) except? 0:
         """The file ID of a path or an entry."""
         cdef cimfs_error error
         cdef cimfs_name name
@@ -158,7 +158,8 @@ cdef class ImageReader:
         """The entries of a directory in the order of their names; NotADirectoryError for a file."""
         cdef cimfs_record record, child
         cdef cimfs_links links
-        cdef cimfs_link link
+        cdef cimfs_link pair[2]
+        cdef cimfs_link *link
         cdef cimfs_error error
         cdef cimfs_hresult code
         cdef uint32_t i, id = self.find(directory)
@@ -169,9 +170,10 @@ cdef class ImageReader:
         code = cimfs_reader_children(self.reader, &record, &error, &links)
         result = []
         for i in range(links.count if code >= 0 else 0):
-            code = cimfs_links_at(&links, i, &error, &link)
+            link = &pair[i % 2]
+            code = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &error, link)
             if code >= 0:
-                code = cimfs_links_file_id(&links, &link, &error, &id)
+                code = cimfs_links_file_id(&links, link, &error, &id)
             if code >= 0:
                 code = cimfs_reader_record(self.reader, id, &error, &child)
             if code < 0:
@@ -194,13 +196,12 @@ cdef class ImageReader:
             found = []
             for entry in self.listdir(directory):
                 inner = f"{path}\\{entry.name}" if path else entry.name
+                if len(inner) > CIMFS_MAX_PATH:
+                    raise _corrupt("a path longer than 32,767 code units", path)
                 yield inner, entry
                 if entry.is_directory:
                     if entry.file_id in seen:
-                        error = errors.CorruptImageError(
-                            errno.EBADMSG, "a directory has two names, or lies in itself", inner)
-                        error.hresult = 0x80070570
-                        raise error
+                        raise _corrupt("a directory has two names, or lies in itself", inner)
                     seen.add(entry.file_id)
                     found.append((inner, entry))
             pending.extend(reversed(found))
@@ -209,7 +210,8 @@ cdef class ImageReader:
         """The alternate streams of a file or directory, in the order of their names."""
         cdef cimfs_record record
         cdef cimfs_links links
-        cdef cimfs_link link
+        cdef cimfs_link pair[2]
+        cdef cimfs_link *link
         cdef cimfs_error error
         cdef cimfs_raw_stream raw
         cdef uint32_t i
@@ -220,7 +222,8 @@ cdef class ImageReader:
         cdef cimfs_hresult code = cimfs_reader_streams(self.reader, &record, &error, &links)
         result = []
         for i in range(links.count if code >= 0 else 0):
-            code = cimfs_links_at(&links, i, &error, &link)
+            link = &pair[i % 2]
+            code = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &error, link)
             if code < 0:
                 break
             memcpy(&raw, link.value, sizeof(raw))
@@ -252,6 +255,31 @@ cdef class ImageReader:
     def reparse_data(self, target):
         """The whole REPARSE_DATA_BUFFER; empty if there is none."""
         return self.attachment(target, CIMFS_REPARSE_DATA)
+
+    def object_offsets(self, target):
+        """The region offsets of what a file or directory refers to: where a :class:`~cimfs_ext.entries.Problem` lies.
+
+        Content or link table, descriptor, EAs, reparse data, the table of alternate streams and their contents. A
+        stream table that cannot be read counts as itself alone.
+        """
+        cdef cimfs_record record
+        cdef cimfs_links links
+        cdef cimfs_link link
+        cdef cimfs_error error
+        cdef cimfs_raw_stream raw
+        cdef uint32_t i
+        self.open_file(self.find(target), &record)
+        offsets = {cimfs_extent_of(record.data).offset, get64(record.security_descriptor), get64(record.ea),
+                   get64(record.reparse), get64(record.streams)}
+        memset(&error, 0, sizeof(error))
+        if get64(record.streams) and cimfs_reader_streams(self.reader, &record, &error, &links) >= 0:
+            for i in range(links.count):
+                if cimfs_links_at(&links, i, &error, &link) < 0:
+                    break
+                memcpy(&raw, link.value, sizeof(raw))
+                offsets.add(cimfs_extent_of(raw).offset)
+        offsets.discard(0)
+        return offsets
 
     cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1:
         cdef cimfs_record record
@@ -319,6 +347,12 @@ cdef class ImageReader:
             raise error_for(code, NULL, "verify", self.name)
         return entries.VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
                                     counts.unjudged, counts.problems, tuple(check.problems))
+
+
+def _corrupt(reason, path):
+    error = errors.CorruptImageError(errno.EBADMSG, f"{reason} (0x80070570)", path)
+    error.hresult = 0x80070570
+    return error
 
 
 def _name_of(target):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cimfs_ext.errors import (
     CorruptHiveError,
     CorruptImageError,
+    DirtyHiveWarning,
     FormatError,
     ImageBusyError,
     ImageError,
@@ -21,6 +22,7 @@ __all__ = [
     "CorruptHiveError",
     "CorruptImageError",
     "DigestMismatchError",
+    "DirtyHiveWarning",
     "FormatError",
     "ImageBusyError",
     "ImageError",
