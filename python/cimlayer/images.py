@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.digests import Digest, chain_ids
-from cimlayer.errors import FormatError, ImageError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.importing import write_layer
 from cimlayer.layer import CimLayerWriter
@@ -171,9 +171,9 @@ def _layer_named(blob: LayerBlob) -> Iterator[None]:
     """What is wrong inside a layer says which layer it is."""
     try:
         yield
+    except DigestMismatchError:
+        raise  # it does already
     except FormatError as error:
-        if blob.name in str(error):
-            raise
         what = f"layer {blob.name}: {error.what}".removesuffix(": ")
         raise type(error)(error.reason, what, error.offset) from error
 

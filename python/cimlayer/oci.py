@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -40,7 +40,8 @@ _LAYER = re.compile(
     r"|docker\.image\.rootfs\.(?P<foreign_docker>foreign\.)?diff\.tar(?:\.gzip|\.zstd)?)"
 )
 _REF_NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-_SHOWN = 100
+_SHOWN = 100  # characters of a stranger's text in a message
+_LISTED = 20
 
 _T = TypeVar("_T")
 _Object = dict[str, Any]
@@ -75,6 +76,7 @@ class Platform:
 
 
 WINDOWS = Platform("windows")
+UNKNOWN = Platform("unknown")  # as the OCI image index calls what is no image
 
 
 @dataclass(slots=True, frozen=True)
@@ -130,12 +132,10 @@ class _Form(Protocol):
 class _Candidate(Protocol):
     """An image of which only the platform was looked at."""
 
+    identity: str
     platform: Platform
     names: tuple[str, ...]
     missing: str  # what of it is not in the source
-
-    @property
-    def identity(self) -> str: ...
 
     def load(self) -> Image: ...
 
@@ -172,16 +172,19 @@ class ImageSource:
         if len(present) == 1:
             return present[0].load()
         if present:
-            found = ", ".join(_described(candidate) for candidate in present)
+            found = _listed(" ".join((str(candidate.platform), *candidate.names)) for candidate in present)
             raise ValueError(f"{self.files.name}: more than one image for {platform}, say which platform: {found}")
         if fitting:
             raise FileNotFoundError(errno.ENOENT, f"the image does not hold {fitting[0].missing}", self.files.name)
-        found = ", ".join(str(candidate.platform) for candidate in candidates.values()) or "none at all"
+        found = _listed(str(candidate.platform) for candidate in candidates.values()) or "none at all"
         raise ValueError(f"{self.files.name}: no image for {platform}; there are: {found}")
 
 
-def _described(candidate: _Candidate) -> str:
-    return " ".join((str(candidate.platform), *candidate.names))
+def _listed(texts: Iterable[str]) -> str:
+    """As many as a message can hold."""
+    every = [text[:_SHOWN] for text in texts]
+    more = [f"and {len(every) - _LISTED} more"] if len(every) > _LISTED else []
+    return ", ".join(every[:_LISTED] + more)
 
 
 # ---- documents ----
@@ -305,21 +308,16 @@ class _Manifest:
         self._document = document
         self.names = descriptor.names if descriptor else ()
         self.missing = "" if document is not None else self._what
-        self._config: _Object = {}
-        self.platform = (descriptor and descriptor.platform) or Platform("unknown")
-        if document is None:
-            return
-        if (descriptor is None or descriptor.platform is None) and self._is_image(document):
-            self.platform = _platform(self._load_config(document), f"configuration of {self._what}")
+        self.identity = str(digest)
+        self.platform = (descriptor and descriptor.platform) or self._platform_of_config()
 
-    @property
-    def identity(self) -> str:
-        return str(self._digest)
-
-    def _is_image(self, document: _Object) -> bool:
-        """Not an artifact that shares the form, such as a signature."""
-        config = document.get("config")
-        return isinstance(config, dict) and config.get("mediaType") in _CONFIGS
+    def _platform_of_config(self) -> Platform:
+        if self._document is None:
+            return UNKNOWN
+        config = self._document.get("config")
+        if not isinstance(config, dict) or _text(config, "mediaType", self._what) not in _CONFIGS:
+            return UNKNOWN  # an artifact that shares the form with images, such as a signature
+        return _platform(self._load_config(self._document), f"configuration of {self._what}")
 
     def _load_config(self, document: _Object) -> _Object:
         descriptor = _descriptor(document.get("config"), f"{self._what}: config")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import sys
 import time
@@ -145,7 +146,8 @@ def _new_bar(label: str, size: int | None) -> Any:
     from tqdm import tqdm  # noqa: PLC0415  only for people who watch
 
     tqdm.monitor_interval = 0  # a thread of its own that nothing here needs
-    return tqdm(total=size, desc=label, unit="B", unit_scale=True, unit_divisor=1024, dynamic_ncols=True)
+    width = shutil.get_terminal_size().columns - 1  # 80 where the terminal does not know
+    return tqdm(total=size, desc=label, unit="B", unit_scale=True, unit_divisor=1024, ncols=width)
 
 
 def _label(event: LayerStarted | LayerReused) -> str:
