@@ -98,11 +98,8 @@ def test_failures_are_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_neither_bars_nor_images_are_imported_before_they_are_needed() -> None:
-    probe = (
-        "import sys, cimlayer.cli\n"
-        "assert not {'cimlayer.images', 'cimlayer.oci', 'tqdm', 'tarfile', 'logging'} & set(sys.modules)"
-    )
+def test_neither_bars_nor_archives_are_imported_before_they_are_needed() -> None:
+    probe = "import sys, cimlayer.cli; assert not {'tqdm', 'tarfile', 'isal'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", probe], check=True, timeout=60)
 
 
@@ -140,4 +137,3 @@ def test_a_terminal_gets_a_bar_for_each_layer(source: Path, tmp_path: Path, widt
         assert f"layer {number} of 2" in text
     assert "100%" in text
     assert "B/s" in text
-    assert "3.0 MiB of files" in text

@@ -144,7 +144,7 @@ def test_two_images_of_one_platform_are_told_by_their_names(tmp_path: Path) -> N
     other = docker_files([LAYER, plain(child_tar())], tags=["second:2"])
     both = json.loads(files["manifest.json"]) + json.loads(other["manifest.json"])
     source = tar_of(files | other | {"manifest.json": json.dumps(both).encode()}, tmp_path / "a.tar")
-    with pytest.raises(ValueError, match="first:1.*second:2"):
+    with pytest.raises(ValueError, match=r"first:1.*second:2"):
         select(source)
 
 
@@ -424,7 +424,7 @@ def test_messages_stay_short_whatever_an_index_holds(tmp_path: Path) -> None:
 def test_links_in_an_archive_stay_in_it_and_do_not_turn_in_circles(tmp_path: Path) -> None:
     archive = TarArchive(
         tar_of(
-            {"a/x": b"1", "a/y": "x", "z": "a/y", "loop": "loop", "one": "two", "two": "one", "out": "../../etc/passwd"},
+            {"a/x": b"1", "a/y": "x", "z": "a/y", "loop": "loop", "one": "two", "two": "one", "out": "../../etc/hosts"},
             tmp_path / "a.tar",
         )
     )

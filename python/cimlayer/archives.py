@@ -8,7 +8,6 @@ import io
 import os
 import posixpath
 import stat
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -81,7 +80,9 @@ class TarArchive:
             self._members = dict(self._headers(file))
 
     def _headers(self, file: BinaryIO) -> Iterator[tuple[str, _Member]]:
-        with _errors_named(self.name), tarfile.open(fileobj=file, mode="r:") as tar:
+        import tarfile  # noqa: PLC0415  only where an archive is read
+
+        with _errors_named(self.name, tarfile.TarError), tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 name = posixpath.normpath(member.name)
                 if member.issym():
@@ -118,12 +119,12 @@ class TarArchive:
 
 
 @contextlib.contextmanager
-def _errors_named(name: str) -> Iterator[None]:
+def _errors_named(name: str, complaint: type[Exception]) -> Iterator[None]:
     try:
         yield
     except FormatError:
         raise
-    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
+    except (complaint, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise FormatError(f"not a readable tar: {error}", name) from error
 
 

@@ -110,8 +110,13 @@ def import_image(
 
 
 def _result(image: Image, layers: Sequence[ImportedLayer]) -> ImportedImage:
-    digests = (str(digest) if digest else None for digest in (image.digest, image.config_digest))
-    return ImportedImage(layers[-1].path, str(image.platform), *digests, tuple(layers))
+    return ImportedImage(
+        layers[-1].path, str(image.platform), _text(image.digest), _text(image.config_digest), tuple(layers)
+    )
+
+
+def _text(digest: Digest | None) -> str | None:
+    return None if digest is None else str(digest)
 
 
 def _import(
@@ -153,9 +158,9 @@ def _task(plan: Sequence[_Planned], at: int, progress: ProgressCallback | None) 
 
 
 def _imported(layer: _Planned, reused: bool, size: int, seconds: float) -> ImportedLayer:
-    digest = str(layer.blob.digest) if layer.blob.digest else None
+    blob = layer.blob
     return ImportedLayer(
-        layer.path, str(layer.chain_id), str(layer.blob.diff_id), digest, reused, size, seconds
+        layer.path, str(layer.chain_id), str(blob.diff_id), _text(blob.digest), reused, size, seconds
     )
 
 

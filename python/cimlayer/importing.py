@@ -56,15 +56,13 @@ def import_layer(
     :class:`~cimlayer.errors.ImageError` and other OSErrors for what cannot be read or written;
     :class:`~cimlayer.errors.OperationCancelledError`.
     """
-    expected = {
-        "digest": Digest.parse(digest, "digest") if digest is not None else None,
-        "diff_id": Digest.parse(diff_id, "diff_id") if diff_id is not None else None,
-    }
+    expected_digest = Digest.parse(digest, "digest") if digest is not None else None
+    expected_diff_id = Digest.parse(diff_id, "diff_id") if diff_id is not None else None
     cancel = cancel or CancellationToken()
     reading = CancellationToken(cancel)
     name = Path(os.path.abspath(layer_path)).name
     with _opened(source) as file, span("import_layer", layer=name):
-        stream = LayerStream(file, cancel=reading, **expected)
+        stream = LayerStream(file, digest=expected_digest, diff_id=expected_diff_id, cancel=reading)
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
         with PieceReader([contextlib.nullcontext(stream)], reading, jobs) as reader:
             task.started()

@@ -243,8 +243,9 @@ def _text(document: _Object, key: str, what: str) -> str:
 
 def _texts(document: _Object, key: str, what: str) -> tuple[str, ...]:
     """A list of texts that may be missing."""
-    values = document.get(key)
-    return () if values is None else tuple(_checked(value, str, f"{what}: {key}") for value in _list(document, key, what))
+    if document.get(key) is None:
+        return ()
+    return tuple(_checked(value, str, f"{what}: {key}") for value in _list(document, key, what))
 
 
 def _platform(document: _Object, what: str) -> Platform:
@@ -357,8 +358,10 @@ def _manifests(
         raise FormatError(f"indexes in indexes more than {DEEPEST_INDEX} deep", what)
     for number, value in enumerate(_list(document, "manifests", what), 1):
         descriptor = _descriptor(value, f"{what}: entry {number}")
-        if descriptor.digest in seen or (descriptor.media_type or "manifest") not in {*_INDEXES, *_MANIFESTS, "manifest"}:
+        if descriptor.media_type and descriptor.media_type not in _INDEXES | _MANIFESTS:
             continue  # what an index may hold beside images is to be ignored, says the specification
+        if descriptor.digest in seen:
+            continue
         seen.add(descriptor.digest)
         path = blobs.manifest_path(descriptor.digest)
         if blobs.files.size(path) is None:

@@ -124,10 +124,10 @@ def _decompressed(blob: _Blob) -> Readable:
     """The plain bytes of a blob that is plain, gzip (any number of members) or zstd (any number of frames)."""
     magic = blob.peek(4)
     if magic[:2] == _GZIP_MAGIC:
-        from isal import igzip  # noqa: PLC0415  only where a gzip file is read
+        from isal import igzip, isal_zlib  # noqa: PLC0415  only where a gzip file is read
 
-        stream = igzip.IGzipFile(fileobj=blob, mode="rb")
-        return _Decompressing("gzip", stream, igzip.BadGzipFile, EOFError, igzip.isal_zlib.error)
+        stream = igzip.IGzipFile(fileobj=blob, mode="rb")  # type: ignore[no-untyped-call]
+        return _Decompressing("gzip", stream, igzip.BadGzipFile, EOFError, isal_zlib.error)
     if magic == _ZSTD_MAGIC or magic in _ZSTD_SKIPPABLE:
         if sys.version_info >= (3, 14):
             from compression import zstd  # noqa: PLC0415

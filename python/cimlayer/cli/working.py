@@ -130,7 +130,7 @@ class _Bars:
         elif isinstance(event, LayerCommitting):
             self._bar.set_postfix_str("committing")
         elif isinstance(event, LayerDone):
-            self._bar.set_postfix_str(f"{amount(event.bytes)} of files")
+            self._bar.set_postfix_str("")
             self.close()
         else:
             click.echo(f"{_label(event)}: was there already", err=True)
