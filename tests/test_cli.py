@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support.commands import call, program, run, succeed
 
 from cimfs_ext.image import ImageWriter
 from cimlayer.cli import _COMMANDS
 from cimlayer.cli.output import amount, escaped, iso_time
 from cimlayer.sddl import descriptor_from_sddl
+from support.commands import call, program, run, succeed
 
 DIRECTORY, READ_ONLY, ARCHIVE, REPARSE = 0x10, 0x01, 0x20, 0x400
 SDDL = "O:BAG:SYD:P(A;;FA;;;SY)"
@@ -59,9 +59,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.create_hard_link(r"Files\again.txt", r"Files\hello.txt")
         writer.create_file(r"Files\large.bin", attributes=ARCHIVE, size=len(LARGE))
         writer.write(LARGE)
-        writer.create_file(
-            r"Files\link", attributes=ARCHIVE | REPARSE, reparse_data=symbolic_link("hello.txt")
-        )
+        writer.create_file(r"Files\link", attributes=ARCHIVE | REPARSE, reparse_data=symbolic_link("hello.txt"))
         writer.create_file(r"Files\tagged", extended_attributes=extended_attribute(b"TAG", b"a tag"))
         writer.create_file("Odd", attributes=DIRECTORY)
         writer.create_file(f"Odd\\{HOSTILE}")
@@ -84,9 +82,7 @@ def test_help_imports_no_command() -> None:
         "try:\n    main()\nexcept SystemExit: pass\n"
         "print([name for name in sys.modules if name.startswith('cimlayer.cli.')], file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", probe, "--help"], capture_output=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", probe, "--help"], capture_output=True, check=True, timeout=60)
     assert b"verify" in done.stdout
     assert done.stderr == b"[]\n"
 
@@ -400,18 +396,14 @@ def test_a_reader_that_stops_ends_the_program_quietly(crowded: Path, words: str)
 def test_a_full_disk_fails_in_one_line(image: Path, name: str) -> None:
     with Path("/dev/full").open("wb") as full:
         arguments = [image] if name == "ls" else [image, "Files/large.bin"]
-        done = subprocess.run(
-            program(name, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
-        )
+        done = subprocess.run(program(name, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr == b"cimlayer: No space left on device\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another signal on Windows")
 def test_an_interrupt_exits_with_130_quietly(crowded: Path) -> None:
-    with subprocess.Popen(
-        program("cat", crowded, "zeros"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(program("cat", crowded, "zeros"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         assert process.stdout.read(10)
         time.sleep(0.1)

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.regf import Hive
 from support.commands import call, run, succeed

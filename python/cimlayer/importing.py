@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cimfs_ext.importer import LayerImporter
+from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.digests import Digest
 from cimlayer.errors import FormatError, PathNotFoundError
@@ -110,6 +111,7 @@ class _TarPolicy:
         self._writer = writer
         self._parent: ImageReader | None = None
         self._file: BinaryIO | None = None
+        self._hidden: set[bytes] = set()  # directories that were gone through: the parents' are in them no more
 
     def __enter__(self) -> _TarPolicy:
         return self
@@ -171,6 +173,10 @@ class _TarPolicy:
         pending = [directory]
         while pending:
             path = pending.pop()
+            key = upcase_key(path)
+            if key in self._hidden:
+                continue
+            self._hidden.add(key)
             for name in self._names_in_parent(path):
                 child = f"{path}\\{name}" if path else name
                 if self.importer.was_added(child):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import queue
@@ -12,11 +13,13 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from cimlayer.digests import Digest
 from cimlayer.errors import DigestMismatchError, FormatError
 from cimlayer.events import CancellationToken
+
+_T = TypeVar("_T")
 
 PIECE = 1 << 20  # bytes handed on at a time: they stay in the cache between producer and consumer
 PIECES_AHEAD = 4
@@ -82,15 +85,22 @@ class _Blob(io.RawIOBase):
         while self._waits_for is not None and not select.select([self._waits_for], [], [], _LONGEST_WAIT)[0]:
             self._cancel.raise_if_cancelled()
         if self._readinto is not None:
-            count = self._readinto(buffer) or 0
+            count = int(_present(self._readinto(buffer)))
         else:
-            data = self._stream.read(len(buffer))
+            data = _present(self._stream.read(len(buffer)))
             count = len(data)
             buffer[:count] = data
         if self.hash is not None:
             self.hash.update(buffer[:count])
         self.position += count
         return count
+
+
+def _present(result: _T | None) -> _T:
+    """What a read gave; a stream that has nothing yet must not be taken for one that has ended."""
+    if result is None:
+        raise BlockingIOError(errno.EAGAIN, "the source must be a stream that waits for its data")
+    return result
 
 
 def _slow_file(stream: BinaryIO) -> int | None:

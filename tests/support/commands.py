@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cimlayer.cli import commands
 from click.testing import CliRunner, Result
+
+from cimlayer.cli import commands
 
 
 def call(*arguments: str | Path, **options: Any) -> Result:

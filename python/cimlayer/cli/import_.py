@@ -33,8 +33,8 @@ def command(
     """Make a CIM layer from an OCI layer tar.
 
     TAR is plain or compressed with gzip or zstd; - reads standard input. LAYER is the directory to make: the image
-    goes beside it, into cim-layers. A layer with parents needs --parent for each, from the immediate parent to the
-    base. If anything fails, nothing of the layer is left.
+    goes beside it, into cim-layers. Missing directories above it are made. A layer with parents needs --parent for
+    each, from the immediate parent to the base. If anything fails, nothing of the layer is left.
     """
     output = Output()
     done: list[LayerDone] = []
