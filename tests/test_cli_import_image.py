@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support.commands import call, program, run, succeed
 from support.containers import Store, base_tar, chain_ids, child_tar, gzipped, plain
 
@@ -52,20 +53,6 @@ def test_json_is_an_object_for_each_event_and_the_summary(source: Path, tmp_path
     assert [layer["digest"] for layer in summary["layers"]] == [layer.digest for layer in LAYERS]
     kinds = [record["event"] for record in records if record["event"] != "layer-progress"]
     assert kinds == ["layer-started", "layer-committing", "layer-done"] * 2
-
-
-def test_a_single_import_has_json_events_too(tmp_path: Path) -> None:
-    (tmp_path / "layer.tar").write_bytes(LAYERS[0].tar)
-    records = [
-        json.loads(line)
-        for line in succeed("import", tmp_path / "layer.tar", tmp_path / "1", "--no-sync", "--json").splitlines()
-    ]
-    assert [records[0]["event"], records[-2]["event"], records[-1]["event"]] == [
-        "layer-started",
-        "layer-done",
-        "import-done",
-    ]
-    assert records[-1]["bytes"] == records[-2]["bytes"] == 5 * 8192 + (3 << 20)
 
 
 @pytest.mark.parametrize("arguments", ["SOURCE", "SOURCE DIR x", "SOURCE DIR --jobs 0", "SOURCE DIR --platform"])

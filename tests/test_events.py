@@ -18,9 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.commands import program
-from support.containers import Layer, OCI_LAYER, Store, base_tar, child_tar, gzipped, plain
-from support.tars import TarBuilder, header
 
 import cimlayer
 from cimlayer import tracing
@@ -36,6 +33,9 @@ from cimlayer.events import (
     event_record,
 )
 from cimlayer.streaming import PIECE, LayerStream, PieceReader
+from support.commands import program
+from support.containers import OCI_LAYER, Layer, Store, base_tar, child_tar, gzipped, plain
+from support.tars import TarBuilder, header
 
 TAR = base_tar(**{"large.bin": os.urandom(5 << 20)})
 ENTRIES = 6

@@ -12,6 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+import cimlayer
+from cimlayer.errors import DigestMismatchError, FormatError
+from cimlayer.events import Event, LayerDone, LayerReused, LayerStarted
+from cimlayer.images import RECORD
 from support.containers import (
     DOCKER_FOREIGN,
     DOCKER_LAYER,
@@ -29,11 +34,6 @@ from support.containers import (
     tar_of,
     write,
 )
-
-import cimlayer
-from cimlayer.errors import DigestMismatchError, FormatError
-from cimlayer.events import Event, LayerDone, LayerReused, LayerStarted
-from cimlayer.images import RECORD
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -13,6 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cimlayer.archives import TarArchive
+from cimlayer.digests import Digest
+from cimlayer.errors import DigestMismatchError, FormatError
+from cimlayer.oci import DEEPEST_INDEX, DOCUMENT_LIMIT, Image, ImageSource, Platform
 from support.containers import (
     DOCKER_LAYER,
     DOCKER_MANIFEST,
@@ -33,11 +38,6 @@ from support.containers import (
     tar_of,
     write,
 )
-
-from cimlayer.archives import TarArchive
-from cimlayer.digests import Digest
-from cimlayer.errors import DigestMismatchError, FormatError
-from cimlayer.oci import DEEPEST_INDEX, DOCUMENT_LIMIT, Image, ImageSource, Platform
 
 LAYER = gzipped(base_tar())
 LINUX = {"os": "linux", "architecture": "amd64"}

@@ -185,7 +185,7 @@ class CimLayerWriter:
 
     def close(self) -> None:
         """Process the standard files and commit the image; on failure the layer is abandoned. Again: nothing."""
-        if self.image.closed or self.image.committed:
+        if self.image.closed:
             return
         try:
             self._finish_item()
@@ -197,10 +197,8 @@ class CimLayerWriter:
                 self.standard.directory.sync()
             self._cancel.raise_if_cancelled()
             self.image.commit()
-            self.standard.directory.keep()
         except BaseException:
-            if not self.image.committed:  # an interrupt may come right behind the commit
-                self.abandon()
+            self.abandon()
             raise
         self.image.close()
 
@@ -218,13 +216,18 @@ class CimLayerWriter:
             step(context)
 
     def abandon(self) -> None:
-        """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory."""
+        """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.
+
+        A layer that was committed stays, also when an interrupt comes right behind the commit.
+        """
         if self._item is not None:
             self._item.discard()
             self._item = None
         image: ImageWriter | None = getattr(self, "image", None)
         if image is not None:
             image.close()
+            if image.committed:
+                return
         self.standard.directory.undo()
         with contextlib.suppress(OSError):
             for made in self._made_directories:
@@ -255,7 +258,7 @@ class CimLayerWriter:
         """Close, or abandon the layer if the block failed."""
         if kind is None:
             self.close()
-        elif not (self.image.closed or self.image.committed):
+        elif not self.image.closed:
             self.abandon()
 
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.tars import TarBuilder
-
 from cimfs_ext.regf import Hive
+from support.tars import TarBuilder
 
 HIVES = ("SYSTEM", "SOFTWARE", "SAM", "SECURITY", "DEFAULT")
 HIVE = Hive.empty(0).to_bytes()
