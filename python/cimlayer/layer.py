@@ -19,6 +19,7 @@ from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer import processing
 from cimlayer.errors import FormatError, ImageError, PathNotFoundError
+from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import FileBasicInfo, creation_time
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.paths import (
@@ -45,6 +46,7 @@ class CimLayerWriter:
 
     Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
     disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes.
+    ``cancel`` stops :meth:`close` between its steps, up to the commit.
 
     Not thread safe. Raises :class:`~cimlayer.errors.ImageExistsError` if the layer is there already,
     :class:`~cimlayer.errors.PathNotFoundError` if the parent's image is not, and
@@ -58,10 +60,12 @@ class CimLayerWriter:
         *,
         sync: bool = True,
         reproducible: bool = False,
+        cancel: CancellationToken | None = None,
     ) -> None:
         """Open the image: empty for a base layer, else forked off the immediate parent's."""
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
+        self._cancel = cancel or CancellationToken()
         self._path = Path(os.path.abspath(path))
         self._parents = [Path(os.path.abspath(parent)) for parent in parent_layer_paths]
         self._time = creation_time(reproducible)
@@ -187,11 +191,12 @@ class CimLayerWriter:
             self._finish_item()
             self._process()
             for operation in self.standard.pending:
+                self._cancel.raise_if_cancelled()
                 operation.apply(self.image)
             if self._sync:
                 self.standard.directory.sync()
+            self._cancel.raise_if_cancelled()
             self.image.commit()
-            self.standard.directory.keep()
         except BaseException:
             self.abandon()
             raise
@@ -201,22 +206,28 @@ class CimLayerWriter:
         context = processing.LayerContext(
             self._path.name, self.standard, self._parents, self._time, self._seed
         )
-        if self._has_utility_vm:
-            processing.process_utility_vm(context)
+        steps = [processing.process_utility_vm] if self._has_utility_vm else []
         if self._parents:
-            processing.process_child_layer(context)
+            steps.append(processing.process_child_layer)
         else:
-            processing.create_scratch_disks(context)
-            processing.process_base_layer(context)
+            steps += [processing.create_scratch_disks, processing.process_base_layer]
+        for step in steps:
+            self._cancel.raise_if_cancelled()
+            step(context)
 
     def abandon(self) -> None:
-        """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory."""
+        """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.
+
+        A layer that was committed stays, also when an interrupt comes right behind the commit.
+        """
         if self._item is not None:
             self._item.discard()
             self._item = None
         image: ImageWriter | None = getattr(self, "image", None)
         if image is not None:
             image.close()
+            if image.committed:
+                return
         self.standard.directory.undo()
         with contextlib.suppress(OSError):
             for made in self._made_directories:
