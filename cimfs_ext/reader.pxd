@@ -25,6 +25,9 @@ cdef extern from "libcimfs/format.h" nogil:
         le64 change_time
         le64 last_access_time
         cimfs_raw_stream data
+        le64 security_descriptor
+        le64 ea
+        le64 reparse
         le64 streams
         le32 parent
     const uint32_t CIMFS_MAX_NAME
@@ -36,6 +39,7 @@ cdef extern from "libcimfs/names.h" nogil:
     struct cimfs_name:
         const uint16_t *units
         uint32_t length
+    int cimfs_name_compare(const uint16_t *, cimfs_name, cimfs_name)
 
 cdef extern from "libcimfs/reader.h" nogil:
     struct cimfs_reader
@@ -58,6 +62,7 @@ cdef extern from "libcimfs/reader.h" nogil:
     void cimfs_reader_close(cimfs_reader *)
     const cimfs_set *cimfs_reader_sets(const cimfs_reader *, uint32_t *)
     uint32_t cimfs_reader_version(const cimfs_reader *)
+    const uint16_t *cimfs_reader_upcase(const cimfs_reader *)
     uint32_t cimfs_reader_root(const cimfs_reader *)
     cimfs_hresult cimfs_reader_region(const cimfs_reader *, uint32_t, cimfs_error *, uint64_t *, uint8_t *)
     cimfs_hresult cimfs_reader_record(const cimfs_reader *, uint32_t, cimfs_error *, cimfs_record *)
@@ -96,6 +101,11 @@ cdef extern from "libcimfs/verify.h" nogil:
     cimfs_hresult cimfs_verify(const cimfs_io *, const char *, const cimfs_reader *, const cimfs_verify_events *,
                                cimfs_verify_counts *)
 
+cdef struct _Child:
+    cimfs_link link
+    uint32_t id
+    cimfs_record record
+
 cdef class ImageReader:
     cdef cimfs_reader *reader
     cdef readonly str directory
@@ -105,5 +115,7 @@ cdef class ImageReader:
     cdef int open_file(self, uint32_t id, cimfs_record *record) except -1
     cdef object entry(self, uint32_t id, str name, const cimfs_record *record)
     cdef uint32_t find(self, target) except 0
+    cdef int open_children(self, target, cimfs_links *links) except -1
+    cdef int child_at(self, const cimfs_links *links, uint32_t index, _Child *child) except -1
     cdef bytes attachment(self, target, cimfs_attachment which)
     cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1

@@ -10,7 +10,7 @@ from cimfs_ext import entries, errors
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.unicode cimport PyUnicode_DecodeUTF16
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, CIMFS_OK, cimfs_error, cimfs_hresult
 from cimfs_ext.image cimport error_for
@@ -24,6 +24,22 @@ cdef int MAX_PROBLEMS = 1000  # kept in a report; the rest are only counted
 cdef str decode(const uint16_t *units, uint32_t length):
     cdef int order = -1
     return PyUnicode_DecodeUTF16(<char *>units, length * 2, "surrogatepass", &order)
+
+
+cdef int compare_links(const uint16_t *upcase, const cimfs_link *left, const cimfs_link *right) noexcept:
+    """The order of two names; NULL stands behind all."""
+    cdef cimfs_name a, b
+    if left == NULL or right == NULL:
+        return 1 if left == NULL else -1
+    a.units, a.length = left.units, left.length
+    b.units, b.length = right.units, right.length
+    return cimfs_name_compare(upcase, a, b)
+
+
+cdef bint same_child(const _Child *left, const _Child *right) noexcept:
+    return (left.id == right.id and left.link.length == right.link.length
+            and memcmp(left.link.units, right.link.units, left.link.length * sizeof(uint16_t)) == 0
+            and memcmp(&left.record, &right.record, sizeof(cimfs_record)) == 0)
 
 
 cdef bytes path_units(str path):
@@ -154,31 +170,93 @@ cdef class ImageReader:
             return False
         return True
 
+    cdef int open_children(self, target, cimfs_links *links) except -1:
+        """The link table of a directory; NotADirectoryError for a file."""
+        cdef cimfs_record record
+        cdef cimfs_error error
+        self.open_file(self.find(target), &record)
+        if not cimfs_is_directory(&record):
+            raise NotADirectoryError(errno.ENOTDIR, f"a file of {self.name}", _name_of(target))
+        memset(&error, 0, sizeof(error))
+        cdef cimfs_hresult code = cimfs_reader_children(self.reader, &record, &error, links)
+        if code < 0:
+            raise error_for(code, &error, "list directory", _name_of(target))
+        return 0
+
+    cdef int child_at(self, const cimfs_links *links, uint32_t index, _Child *child) except -1:
+        cdef cimfs_error error
+        memset(&error, 0, sizeof(error))
+        cdef cimfs_hresult code = cimfs_links_at(links, index, &error, &child.link)
+        if code >= 0:
+            code = cimfs_links_file_id(links, &child.link, &error, &child.id)
+        if code >= 0:
+            code = cimfs_reader_record(self.reader, child.id, &error, &child.record)
+        if code < 0:
+            raise error_for(code, &error, "list directory", self.name)
+        return 0
+
     def listdir(self, directory=""):
         """The entries of a directory in the order of their names; NotADirectoryError for a file."""
-        cdef cimfs_record record, child
         cdef cimfs_links links
-        cdef cimfs_link link
-        cdef cimfs_error error
-        cdef cimfs_hresult code
-        cdef uint32_t i, id = self.find(directory)
-        self.open_file(id, &record)
-        if not cimfs_is_directory(&record):
-            raise NotADirectoryError(errno.ENOTDIR, f"a file of {self.name}", _name_of(directory))
-        memset(&error, 0, sizeof(error))
-        code = cimfs_reader_children(self.reader, &record, &error, &links)
+        cdef _Child child
+        cdef uint32_t i
+        self.open_children(directory, &links)
         result = []
-        for i in range(links.count if code >= 0 else 0):
-            code = cimfs_links_at(&links, i, &error, &link)
-            if code >= 0:
-                code = cimfs_links_file_id(&links, &link, &error, &id)
-            if code >= 0:
-                code = cimfs_reader_record(self.reader, id, &error, &child)
-            if code < 0:
-                break
-            result.append(self.entry(id, decode(link.units, link.length), &child))
-        if code < 0:
-            raise error_for(code, &error, "list directory", _name_of(directory))
+        for i in range(links.count):
+            self.child_at(&links, i, &child)
+            result.append(self.entry(child.id, decode(child.link.units, child.link.length), &child.record))
+        return result
+
+    def is_fork_of(self, ImageReader older not None):
+        """Whether the other image is this one's parent, or its parent's, and so on.
+
+        Then file IDs and region offsets mean the same in both (cim-format.md, "Filesystem file").
+        """
+        sets = older.region_sets
+        return len(sets) < len(self.region_sets) and self.region_sets[:len(sets)] == sets
+
+    def compare_directories(self, directory, ImageReader older not None, older_directory, *, bint related):
+        """What a directory of this image and one of another have, as ``(entry, older_entry)`` in the order of names.
+
+        None stands for a name that only one side has. With ``related``, which says that this image is a fork of the
+        other, what is the same file with the same record under the same spelling is left out, unless it is a
+        directory: that comes as one entry twice, since something below it may have changed.
+        """
+        cdef cimfs_links links, older_links
+        cdef _Child child, older_child
+        cdef uint32_t i = 0, j = 0
+        cdef int order
+        self.open_children(directory, &links)
+        older.open_children(older_directory, &older_links)
+        cdef const uint16_t *upcase = cimfs_reader_upcase(self.reader)
+        cdef bint have = False, older_has = False
+        result = []
+        while i < links.count or j < older_links.count:
+            if i < links.count and not have:
+                self.child_at(&links, i, &child)
+                have = True
+            if j < older_links.count and not older_has:
+                older.child_at(&older_links, j, &older_child)
+                older_has = True
+            order = compare_links(upcase, &child.link if have else NULL, &older_child.link if older_has else NULL)
+            entry = older_entry = None
+            if order == 0 and related and same_child(&child, &older_child):
+                if cimfs_is_directory(&child.record):
+                    entry = self.entry(child.id, decode(child.link.units, child.link.length), &child.record)
+                    result.append((entry, entry))
+            else:
+                if order <= 0:
+                    entry = self.entry(child.id, decode(child.link.units, child.link.length), &child.record)
+                if order >= 0:
+                    older_entry = older.entry(older_child.id, decode(older_child.link.units, older_child.link.length),
+                                              &older_child.record)
+                result.append((entry, older_entry))
+            if order <= 0:
+                have = False
+                i += 1
+            if order >= 0:
+                older_has = False
+                j += 1
         return result
 
     def walk(self, top=""):
@@ -283,6 +361,12 @@ cdef class ImageReader:
         memcpy(&raw, link.value, sizeof(raw))
         extent[0] = cimfs_extent_of(raw)
         return 0
+
+    def location(self, target, stream=None):
+        """Where the content or an alternate stream is stored: its region offset (0: nowhere) and length in bytes."""
+        cdef cimfs_extent extent
+        self.open_extent(target, stream, &extent)
+        return extent.offset, extent.length
 
     def open(self, target, stream=None):
         """A raw binary file over the content, or over the alternate stream of that bare name.

@@ -39,6 +39,11 @@ def filetime_from_unix(seconds: float) -> int:
     return _UNIX_EPOCH + int(seconds * _TICKS)
 
 
+def unix_nanoseconds(filetime: int) -> int:
+    """Nanoseconds since 1970 from a FILETIME."""
+    return (filetime - _UNIX_EPOCH) * 100
+
+
 def creation_time(reproducible: bool) -> int:
     """The FILETIME of what is made here: now, or for a reproducible image SOURCE_DATE_EPOCH, else 1970.
 
