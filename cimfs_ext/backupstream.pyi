@@ -3,7 +3,7 @@ from typing import Literal, TypeAlias
 
 from typing_extensions import Buffer
 
-BackupEvent: TypeAlias = (
+_Event: TypeAlias = (
     tuple[Literal["attachment"], int, bytes]
     | tuple[Literal["data"], memoryview]
     | tuple[Literal["zeros"], int]
@@ -14,7 +14,7 @@ class BackupStreamParser:
     def __init__(self, file_size: int, what: str) -> None: ...
     @property
     def offset(self) -> int: ...
-    def feed(self, data: Buffer) -> list[BackupEvent]: ...
+    def feed(self, data: Buffer) -> list[_Event]: ...
     def finish(self) -> None: ...
 
 class BackupStreamWriter:

@@ -38,12 +38,12 @@ cdef class BackupStreamParser:
     def feed(self, data):
         """Take the next bytes, any contiguous buffer of any length, and list the events in them:
 
-        - ``("attachment", stream_id, content)``: EAs (2), a descriptor (3) or reparse data (8), once complete;
-        - ``("data", view)``: a piece of content, of the file or of the alternate stream begun last. The view lies
-          in ``data``: it is good for as long as ``data`` does not change;
+        - ``("attachment", stream_id, content)``: EAs (2), a descriptor (3) or reparse data (8), complete;
+        - ``("data", view)``: a piece of content, of the file or of the alternate stream begun last. The view
+          lies in ``data``: it is good for as long as ``data`` does not change;
         - ``("zeros", count)``: that many zero bytes of the same content;
-        - ``("stream", name, size)``: an alternate stream begins, under its bare name. ``size`` is None when the
-          stream is sparse: nothing before its data says how much it will be.
+        - ``("stream", name, size)``: an alternate stream begins, under its bare name. ``size`` is None when
+          the stream is sparse: nothing before its data says how much it will be.
 
         Content is cut only where ``data`` ends or a sparse block does. If this raises, the events before the
         error are lost.
@@ -136,7 +136,7 @@ class BackupStreamWriter:
 
     The order is the caller's: the data before any alternate stream, metadata anywhere between. Content is one
     buffer, or with ``size`` (in bytes) an iterable of buffers that add up to it: if they do not, ValueError.
-    Ranges are pairs of an offset in bytes and a buffer, in ascending order and without overlaps: else ValueError
+    Ranges are pairs of an offset in bytes and a buffer, in ascending order, without overlaps: else ValueError
     (backup-stream.md, "Win32 backup stream").
     """
 

@@ -62,16 +62,20 @@ cdef extern from "cimfs.h" nogil:
 
     struct cimfs_api:
         const char *name
-        cimfs_hresult (*create_image)(const cimfs_wchar *, const cimfs_wchar *, const cimfs_wchar *, cimfs_image *) noexcept nogil
+        cimfs_hresult (*create_image)(
+            const cimfs_wchar *, const cimfs_wchar *, const cimfs_wchar *, cimfs_image *) noexcept nogil
         void (*close_image)(cimfs_image) noexcept nogil
         cimfs_hresult (*commit_image)(cimfs_image) noexcept nogil
-        cimfs_hresult (*create_file)(cimfs_image, const cimfs_wchar *, const cimfs_file_metadata *, cimfs_stream *) noexcept nogil
+        cimfs_hresult (*create_file)(
+            cimfs_image, const cimfs_wchar *, const cimfs_file_metadata *, cimfs_stream *) noexcept nogil
         cimfs_hresult (*write_stream)(cimfs_stream, const void *, uint32_t) noexcept nogil
         cimfs_hresult (*close_stream)(cimfs_stream) noexcept nogil
-        cimfs_hresult (*create_alternate_stream)(cimfs_image, const cimfs_wchar *, uint64_t, cimfs_stream *) noexcept nogil
+        cimfs_hresult (*create_alternate_stream)(
+            cimfs_image, const cimfs_wchar *, uint64_t, cimfs_stream *) noexcept nogil
         cimfs_hresult (*create_hard_link)(cimfs_image, const cimfs_wchar *, const cimfs_wchar *) noexcept nogil
         cimfs_hresult (*delete_path)(cimfs_image, const cimfs_wchar *) noexcept nogil
-        cimfs_hresult (*create_image_with)(const cimfs_wchar *, const cimfs_wchar *, const cimfs_wchar *,
-                                        const cimfs_options *, cimfs_image *) noexcept nogil
+        cimfs_hresult (*create_image_with)(
+            const cimfs_wchar *, const cimfs_wchar *, const cimfs_wchar *,
+            const cimfs_options *, cimfs_image *) noexcept nogil
 
     const cimfs_api *cimfs_portable_api()

@@ -70,4 +70,4 @@ class CorruptHiveError(FormatError):
 
 
 class DirtyHiveWarning(UserWarning):
-    """A hive that Windows had not finished writing was read as it is: its logs were not given or do not fit."""
+    """A hive that was not written to its end is read as it is: its logs were not given or do not fit."""

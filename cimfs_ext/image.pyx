@@ -5,7 +5,7 @@ import os
 
 from cimfs_ext import errors
 
-from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport (
@@ -54,10 +54,9 @@ cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operatio
     hresult = <uint32_t>code
     details = []
     if error != NULL and error.code == code:
-        if error.reason != NULL:
-            details.append(error.reason.decode())
+        details.append(error.reason.decode() if error.reason != NULL else os.strerror(number))
         file = error.file.decode("utf-8", "surrogateescape")
-        if file and file != path:
+        if file and file != os.path.basename(path):
             details.append(f"in {file}")
         if error.offset != NO_OFFSET:
             details.append(f"at offset {error.offset}")

@@ -2,11 +2,10 @@
 
 from cimfs_ext import errors
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from cimfs_ext.cimfs cimport (
-    CIMFS_E_FILE_CORRUPT,
     CIMFS_E_INVALID_ARG,
     cimfs_api,
     cimfs_file_metadata,

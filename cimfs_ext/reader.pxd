@@ -30,7 +30,11 @@ cdef extern from "libcimfs/format.h" nogil:
         le64 reparse
         le64 streams
         le32 parent
+    struct cimfs_table_entry:
+        le16 count
+    const uint32_t CIMFS_FILES_PER_TABLE
     const uint32_t CIMFS_MAX_NAME
+    const uint32_t CIMFS_MAX_PATH
 
 cdef extern from "libcimfs/io.h" nogil:
     const cimfs_io cimfs_system_io
@@ -64,6 +68,9 @@ cdef extern from "libcimfs/reader.h" nogil:
     uint32_t cimfs_reader_version(const cimfs_reader *)
     const uint16_t *cimfs_reader_upcase(const cimfs_reader *)
     uint32_t cimfs_reader_root(const cimfs_reader *)
+    uint32_t cimfs_reader_table_count(const cimfs_reader *)
+    cimfs_hresult cimfs_reader_table(const cimfs_reader *, uint32_t, cimfs_error *, cimfs_table_entry *,
+                                     const uint8_t **)
     cimfs_hresult cimfs_reader_region(const cimfs_reader *, uint32_t, cimfs_error *, uint64_t *, uint8_t *)
     cimfs_hresult cimfs_reader_record(const cimfs_reader *, uint32_t, cimfs_error *, cimfs_record *)
     cimfs_extent cimfs_extent_of(cimfs_raw_stream)
@@ -72,6 +79,7 @@ cdef extern from "libcimfs/reader.h" nogil:
     cimfs_hresult cimfs_reader_children(const cimfs_reader *, const cimfs_record *, cimfs_error *, cimfs_links *)
     cimfs_hresult cimfs_reader_streams(const cimfs_reader *, const cimfs_record *, cimfs_error *, cimfs_links *)
     cimfs_hresult cimfs_links_at(const cimfs_links *, uint32_t, cimfs_error *, cimfs_link *)
+    cimfs_hresult cimfs_links_next(const cimfs_links *, uint32_t, const cimfs_link *, cimfs_error *, cimfs_link *)
     cimfs_hresult cimfs_links_find(const cimfs_links *, cimfs_name, cimfs_error *, cimfs_link *, int *)
     cimfs_hresult cimfs_links_file_id(const cimfs_links *, const cimfs_link *, cimfs_error *, uint32_t *)
     cimfs_hresult cimfs_reader_lookup(const cimfs_reader *, cimfs_name, cimfs_error *, uint32_t *)
@@ -101,8 +109,11 @@ cdef extern from "libcimfs/verify.h" nogil:
     cimfs_hresult cimfs_verify(const cimfs_io *, const char *, const cimfs_reader *, const cimfs_verify_events *,
                                cimfs_verify_counts *)
 
-cdef struct _Child:
-    cimfs_link link
+cdef struct _Children:  # of a directory, one at a time
+    cimfs_links links
+    uint32_t next
+    cimfs_link pair[2]  # the entry and the one before it
+    cimfs_link *link
     uint32_t id
     cimfs_record record
 
@@ -114,8 +125,9 @@ cdef class ImageReader:
     cdef int check_open(self) except -1
     cdef int open_file(self, uint32_t id, cimfs_record *record) except -1
     cdef object entry(self, uint32_t id, str name, const cimfs_record *record)
-    cdef uint32_t find(self, target) except 0
-    cdef int open_children(self, target, cimfs_links *links) except -1
-    cdef int child_at(self, const cimfs_links *links, uint32_t index, _Child *child) except -1
+    cdef uint32_t find(self, target) except? 0
+    cdef int open_children(self, target, _Children *children) except -1
+    cdef bint next_child(self, _Children *children) except -1
+    cdef object child_entry(self, const _Children *child)
     cdef bytes attachment(self, target, cimfs_attachment which)
     cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1

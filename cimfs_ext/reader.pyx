@@ -12,7 +12,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF16
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, CIMFS_OK, cimfs_error, cimfs_hresult
+from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
 from cimfs_ext.image cimport error_for
 
 cdef uint64_t OFFSET_MASK = (<uint64_t>1 << 48) - 1
@@ -26,7 +26,7 @@ cdef str decode(const uint16_t *units, uint32_t length):
     return PyUnicode_DecodeUTF16(<char *>units, length * 2, "surrogatepass", &order)
 
 
-cdef int compare_links(const uint16_t *upcase, const cimfs_link *left, const cimfs_link *right) noexcept:
+cdef int compare_names(const uint16_t *upcase, const cimfs_link *left, const cimfs_link *right) noexcept:
     """The order of two names; NULL stands behind all."""
     cdef cimfs_name a, b
     if left == NULL or right == NULL:
@@ -36,7 +36,7 @@ cdef int compare_links(const uint16_t *upcase, const cimfs_link *left, const cim
     return cimfs_name_compare(upcase, a, b)
 
 
-cdef bint same_child(const _Child *left, const _Child *right) noexcept:
+cdef bint same_child(const _Children *left, const _Children *right) noexcept:
     return (left.id == right.id and left.link.length == right.link.length
             and memcmp(left.link.units, right.link.units, left.link.length * sizeof(uint16_t)) == 0
             and memcmp(&left.record, &right.record, sizeof(cimfs_record)) == 0)
@@ -112,6 +112,22 @@ cdef class ImageReader:
             entries.RegionSet(UUID(bytes_le=(<char *>sets[i].id.b)[:16]), sets[i].count) for i in range(count)
         ]
 
+    @property
+    def last_file_id(self):
+        """The highest file ID; those of deleted files stay unused."""
+        cdef cimfs_error error
+        cdef cimfs_table_entry table
+        cdef const uint8_t *records
+        self.check_open()
+        cdef uint32_t count = cimfs_reader_table_count(self.reader)
+        if count == 0:
+            return 0
+        memset(&error, 0, sizeof(error))
+        cdef cimfs_hresult code = cimfs_reader_table(self.reader, count - 1, &error, &table, &records)
+        if code < 0:
+            raise error_for(code, &error, "read image", self.name)
+        return (count - 1) * CIMFS_FILES_PER_TABLE + get16(table.count)
+
     cdef int check_open(self) except -1:
         if self.reader == NULL:
             raise ValueError("the image is closed")
@@ -134,7 +150,7 @@ cdef class ImageReader:
             <int64_t>get64(record.change_time), <int64_t>get64(record.last_access_time),
             get32(record.reparse_tag), get32(record.parent), bool(data.sparse))
 
-    cdef uint32_t find(self, target) except 0:
+    cdef uint32_t find(self, target) except? 0:
         """The file ID of a path or an entry."""
         cdef cimfs_error error
         cdef cimfs_name name
@@ -170,41 +186,50 @@ cdef class ImageReader:
             return False
         return True
 
-    cdef int open_children(self, target, cimfs_links *links) except -1:
-        """The link table of a directory; NotADirectoryError for a file."""
+    cdef int open_children(self, target, _Children *children) except -1:
+        """Begin with the children of a directory; NotADirectoryError for a file."""
         cdef cimfs_record record
         cdef cimfs_error error
         self.open_file(self.find(target), &record)
         if not cimfs_is_directory(&record):
             raise NotADirectoryError(errno.ENOTDIR, f"a file of {self.name}", _name_of(target))
         memset(&error, 0, sizeof(error))
-        cdef cimfs_hresult code = cimfs_reader_children(self.reader, &record, &error, links)
+        children.next = 0
+        cdef cimfs_hresult code = cimfs_reader_children(self.reader, &record, &error, &children.links)
         if code < 0:
             raise error_for(code, &error, "list directory", _name_of(target))
         return 0
 
-    cdef int child_at(self, const cimfs_links *links, uint32_t index, _Child *child) except -1:
+    cdef bint next_child(self, _Children *children) except -1:
+        """Go on to the next child; False behind the last one."""
+        cdef uint32_t index = children.next
         cdef cimfs_error error
+        cdef cimfs_hresult code
+        if index == children.links.count:
+            children.link = NULL
+            return False
         memset(&error, 0, sizeof(error))
-        cdef cimfs_hresult code = cimfs_links_at(links, index, &error, &child.link)
+        children.next += 1
+        children.link = &children.pair[index % 2]
+        code = cimfs_links_next(&children.links, index, &children.pair[(index + 1) % 2], &error, children.link)
         if code >= 0:
-            code = cimfs_links_file_id(links, &child.link, &error, &child.id)
+            code = cimfs_links_file_id(&children.links, children.link, &error, &children.id)
         if code >= 0:
-            code = cimfs_reader_record(self.reader, child.id, &error, &child.record)
+            code = cimfs_reader_record(self.reader, children.id, &error, &children.record)
         if code < 0:
             raise error_for(code, &error, "list directory", self.name)
-        return 0
+        return True
+
+    cdef object child_entry(self, const _Children *child):
+        return self.entry(child.id, decode(child.link.units, child.link.length), &child.record)
 
     def listdir(self, directory=""):
         """The entries of a directory in the order of their names; NotADirectoryError for a file."""
-        cdef cimfs_links links
-        cdef _Child child
-        cdef uint32_t i
-        self.open_children(directory, &links)
+        cdef _Children children
+        self.open_children(directory, &children)
         result = []
-        for i in range(links.count):
-            self.child_at(&links, i, &child)
-            result.append(self.entry(child.id, decode(child.link.units, child.link.length), &child.record))
+        while self.next_child(&children):
+            result.append(self.child_entry(&children))
         return result
 
     def is_fork_of(self, ImageReader older not None):
@@ -222,41 +247,27 @@ cdef class ImageReader:
         other, what is the same file with the same record under the same spelling is left out, unless it is a
         directory: that comes as one entry twice, since something below it may have changed.
         """
-        cdef cimfs_links links, older_links
-        cdef _Child child, older_child
-        cdef uint32_t i = 0, j = 0
+        cdef _Children ours, theirs
         cdef int order
-        self.open_children(directory, &links)
-        older.open_children(older_directory, &older_links)
+        self.open_children(directory, &ours)
+        older.open_children(older_directory, &theirs)
         cdef const uint16_t *upcase = cimfs_reader_upcase(self.reader)
-        cdef bint have = False, older_has = False
+        self.next_child(&ours)
+        older.next_child(&theirs)
         result = []
-        while i < links.count or j < older_links.count:
-            if i < links.count and not have:
-                self.child_at(&links, i, &child)
-                have = True
-            if j < older_links.count and not older_has:
-                older.child_at(&older_links, j, &older_child)
-                older_has = True
-            order = compare_links(upcase, &child.link if have else NULL, &older_child.link if older_has else NULL)
-            entry = older_entry = None
-            if order == 0 and related and same_child(&child, &older_child):
-                if cimfs_is_directory(&child.record):
-                    entry = self.entry(child.id, decode(child.link.units, child.link.length), &child.record)
+        while ours.link != NULL or theirs.link != NULL:
+            order = compare_names(upcase, ours.link, theirs.link)
+            if order == 0 and related and same_child(&ours, &theirs):
+                if cimfs_is_directory(&ours.record):
+                    entry = self.child_entry(&ours)
                     result.append((entry, entry))
             else:
-                if order <= 0:
-                    entry = self.entry(child.id, decode(child.link.units, child.link.length), &child.record)
-                if order >= 0:
-                    older_entry = older.entry(older_child.id, decode(older_child.link.units, older_child.link.length),
-                                              &older_child.record)
-                result.append((entry, older_entry))
+                result.append((self.child_entry(&ours) if order <= 0 else None,
+                               older.child_entry(&theirs) if order >= 0 else None))
             if order <= 0:
-                have = False
-                i += 1
+                self.next_child(&ours)
             if order >= 0:
-                older_has = False
-                j += 1
+                older.next_child(&theirs)
         return result
 
     def walk(self, top=""):
@@ -272,13 +283,12 @@ cdef class ImageReader:
             found = []
             for entry in self.listdir(directory):
                 inner = f"{path}\\{entry.name}" if path else entry.name
+                if len(inner) > CIMFS_MAX_PATH:
+                    raise _corrupt("a path longer than 32,767 code units", path)
                 yield inner, entry
                 if entry.is_directory:
                     if entry.file_id in seen:
-                        error = errors.CorruptImageError(
-                            errno.EBADMSG, "a directory has two names, or lies in itself", inner)
-                        error.hresult = 0x80070570
-                        raise error
+                        raise _corrupt("a directory has two names, or lies in itself", inner)
                     seen.add(entry.file_id)
                     found.append((inner, entry))
             pending.extend(reversed(found))
@@ -287,7 +297,8 @@ cdef class ImageReader:
         """The alternate streams of a file or directory, in the order of their names."""
         cdef cimfs_record record
         cdef cimfs_links links
-        cdef cimfs_link link
+        cdef cimfs_link pair[2]
+        cdef cimfs_link *link
         cdef cimfs_error error
         cdef cimfs_raw_stream raw
         cdef uint32_t i
@@ -298,7 +309,8 @@ cdef class ImageReader:
         cdef cimfs_hresult code = cimfs_reader_streams(self.reader, &record, &error, &links)
         result = []
         for i in range(links.count if code >= 0 else 0):
-            code = cimfs_links_at(&links, i, &error, &link)
+            link = &pair[i % 2]
+            code = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &error, link)
             if code < 0:
                 break
             memcpy(&raw, link.value, sizeof(raw))
@@ -330,6 +342,31 @@ cdef class ImageReader:
     def reparse_data(self, target):
         """The whole REPARSE_DATA_BUFFER; empty if there is none."""
         return self.attachment(target, CIMFS_REPARSE_DATA)
+
+    def object_offsets(self, target):
+        """The region offsets of what a file or directory refers to: where a :class:`~cimfs_ext.entries.Problem` lies.
+
+        Content or link table, descriptor, EAs, reparse data, the table of alternate streams and their contents. A
+        stream table that cannot be read counts as itself alone.
+        """
+        cdef cimfs_record record
+        cdef cimfs_links links
+        cdef cimfs_link link
+        cdef cimfs_error error
+        cdef cimfs_raw_stream raw
+        cdef uint32_t i
+        self.open_file(self.find(target), &record)
+        offsets = {cimfs_extent_of(record.data).offset, get64(record.security_descriptor), get64(record.ea),
+                   get64(record.reparse), get64(record.streams)}
+        memset(&error, 0, sizeof(error))
+        if get64(record.streams) and cimfs_reader_streams(self.reader, &record, &error, &links) >= 0:
+            for i in range(links.count):
+                if cimfs_links_at(&links, i, &error, &link) < 0:
+                    break
+                memcpy(&raw, link.value, sizeof(raw))
+                offsets.add(cimfs_extent_of(raw).offset)
+        offsets.discard(0)
+        return offsets
 
     cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1:
         cdef cimfs_record record
@@ -403,6 +440,12 @@ cdef class ImageReader:
             raise error_for(code, NULL, "verify", self.name)
         return entries.VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
                                     counts.unjudged, counts.problems, tuple(check.problems))
+
+
+def _corrupt(reason, path):
+    error = errors.CorruptImageError(errno.EBADMSG, f"{reason} (0x80070570)", path)
+    error.hresult = 0x80070570
+    return error
 
 
 def _name_of(target):

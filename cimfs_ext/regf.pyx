@@ -7,8 +7,17 @@ from collections import namedtuple
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_XDECREF
 
 from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError
+
+
+cdef extern from "Python.h":
+    # As pointers, because only bytes with one reference can be resized.
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
+    char *bytes_data "PyBytes_AS_STRING"(PyObject *block)
+    int _PyBytes_Resize(PyObject **block, Py_ssize_t size) except -1
 
 
 cdef extern from "hive/hive.h" nogil:
@@ -54,6 +63,7 @@ cdef extern from "hive/hive.h" nogil:
         hive_bytes *descriptors
         uint64_t last_written
         uint32_t minor_version
+        size_t source_size
         bint layered
         bint dirty
         uint8_t *recovered
@@ -69,23 +79,42 @@ cdef extern from "hive/hive.h" nogil:
     int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data, hive_error *error)
     bint hive_remove_value(hive_key *key, hive_name name)
     int hive_merge(hive *base, const hive *delta, hive_error *error)
-    int hive_measure(const hive *h, size_t *size, hive_error *error)
-    int hive_write(const hive *h, uint8_t *out, size_t size, hive_error *error)
+    int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error)
+    void hive_use_huge_pages(void *block, size_t size)
 
 
 Value = namedtuple("Value", "name type data tombstone")
 
 
-cdef bytes load(source):
-    """The bytes of a buffer, or of the file at a path."""
-    if isinstance(source, (str, os.PathLike)):
-        with open(source, "rb") as file:
-            return file.read()
-    return bytes(source)
+cdef bytes allocate(size_t size):
+    """Bytes that nobody else has seen yet, to be filled."""
+    cdef bytes block = PyBytes_FromStringAndSize(NULL, size)
+    hive_use_huge_pages(PyBytes_AS_STRING(block), size)
+    return block
 
 
-cdef hive_bytes view(bytes data):
-    return hive_bytes(<const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data))
+cdef object load(source):
+    """The buffer itself, or the bytes of the file at a path."""
+    cdef bytes block
+    cdef size_t size
+    if not isinstance(source, (str, os.PathLike)):
+        return source
+    with open(source, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            return b""
+        block = allocate(size)
+        if file.readinto(<uint8_t[:size]> <uint8_t *>PyBytes_AS_STRING(block)) != size:
+            raise OSError(f"{source}: the file changed while it was read")
+    return block
+
+
+cdef hive_bytes view(const uint8_t[::1] data):
+    """Where a buffer lies; whoever asks keeps the buffer."""
+    cdef hive_bytes found = hive_bytes(NULL, <size_t>data.shape[0])
+    if data.shape[0]:
+        found.data = &data[0]
+    return found
 
 
 cdef bytes encode(str name):
@@ -121,61 +150,64 @@ cdef class Key:
     cdef hive_key *key
     cdef readonly str path
 
+    cdef hive_key *held(self) except NULL:
+        self.hive.check()
+        return self.key
+
     @property
     def name(self) -> str:
         """The name as spelled in the hive."""
-        return decode(&self.key.name)
+        return decode(&self.held().name)
 
     @property
     def class_name(self) -> str:
         """The class name; empty: none."""
-        cdef bytes raw = self.key.class_name[:self.key.class_size] if self.key.class_size else b""
+        cdef hive_key *key = self.held()
+        cdef bytes raw = key.class_name[:key.class_size] if key.class_size else b""
         return raw.decode("utf-16-le", "replace")
 
     @property
     def timestamp(self) -> int:
         """When the key was last written, a FILETIME."""
-        return self.key.last_written
+        return self.held().last_written
 
     @property
     def security(self) -> bytes:
         """The self-relative security descriptor; empty: none."""
-        if self.key.security == HIVE_NO_SECURITY:
+        if self.held().security == HIVE_NO_SECURITY:
             return b""
-        cdef hive_bytes found = self.hive.hive.descriptors[self.key.security]
+        cdef hive_bytes found = self.hive.hive.descriptors[self.held().security]
         return <bytes>found.data[:found.size]
 
     @property
     def layering(self) -> int:
         """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (registry.md, File)."""
-        return self.key.layering
+        return self.held().layering
 
     @property
     def symlink(self) -> bool:
         """Whether the key is a symbolic link."""
-        return bool(self.key.flags & HIVE_KEY_SYMLINK)
+        return bool(self.held().flags & HIVE_KEY_SYMLINK)
 
     def subkeys(self) -> list[Key]:
         """The keys right below, sorted by upper-case name."""
         cdef uint32_t i
-        self.hive.check()
+        cdef hive_key *key = self.held()
         prefix = f"{self.path}\\" if self.path else ""
         return [
-            self.hive.wrap(self.key.subkeys[i], prefix + decode(&self.key.subkeys[i].name))
-            for i in range(self.key.subkey_count)
+            self.hive.wrap(key.subkeys[i], prefix + decode(&key.subkeys[i].name)) for i in range(key.subkey_count)
         ]
 
     def values(self) -> list[Value]:
         """The values in the order of the hive; the default value's name is empty."""
         cdef uint32_t i
-        self.hive.check()
-        return [as_value(&self.key.values[i]) for i in range(self.key.value_count)]
+        cdef hive_key *key = self.held()
+        return [as_value(&key.values[i]) for i in range(key.value_count)]
 
     def value(self, str name not None) -> Value:
         """The value of that name. KeyError: there is none."""
-        self.hive.check()
         cdef bytes encoded = encode(name)
-        cdef hive_value *found = hive_find_value(self.key, as_name(encoded))
+        cdef hive_value *found = hive_find_value(self.held(), as_name(encoded))
         if found == NULL:
             raise KeyError(f"{self.hive.name}: {self.path}: no value {name!r}")
         return as_value(found)
@@ -209,15 +241,17 @@ cdef class Hive:
 
     @staticmethod
     def open(source: bytes | str | os.PathLike[str], *, logs=(), str name="") -> Hive:
-        """Read a hive of version 1.3 to 1.6 from bytes or a file, applying its transaction logs if it is dirty.
+        """Read a hive of version 1.3 to 1.6, applying its transaction logs if it is dirty.
 
+        ``source`` is a path or a buffer; a buffer (bytes, a mapped file) is not copied and must not change as long
+        as the hive lives.
         ``logs`` are the contents or paths of ``.LOG``, ``.LOG1`` or ``.LOG2``, in any order; those that do not fit are
         ignored. A hive that stays dirty is read as it is, with a DirtyHiveWarning. ``name`` is the path if not given.
         Raises CorruptHiveError with the offset in the file (what counts as corrupt: hive/hive.h), and OSError.
         """
         cdef Hive self = Hive.__new__(Hive)
-        cdef bytes data = load(source)
-        cdef list log_data = [load(log) for log in logs]
+        cdef const uint8_t[::1] data = load(source)
+        cdef list log_data = [memoryview(load(log)) for log in logs]
         cdef hive_bytes file = view(data)
         cdef size_t i, count = len(log_data)
         cdef hive_bytes *views = <hive_bytes *>malloc((count + 1) * sizeof(hive_bytes))
@@ -416,22 +450,26 @@ cdef class Hive:
         Raises FormatError if it would exceed 2 GiB, beyond which offsets mean volatile storage.
         """
         cdef hive_error error
-        cdef size_t size = 0
-        cdef bytes result = b""
-        cdef uint8_t *out
+        cdef size_t size = 0, capacity = self.hive.source_size + self.hive.source_size // 8 + 65536
+        cdef PyObject *out = NULL
+        cdef uint8_t *data
         cdef int code
         self.check()
         self.busy = True
         try:
-            with nogil:
-                code = hive_measure(self.hive, &size, &error)
-            if code == 0:
-                result = PyBytes_FromStringAndSize(NULL, size)
-                out = <uint8_t *>PyBytes_AS_STRING(result)
+            while True:
+                out = new_bytes(NULL, capacity)
+                data = <uint8_t *>bytes_data(out)
+                hive_use_huge_pages(data, capacity)
                 with nogil:
-                    code = hive_write(self.hive, out, size, &error)
+                    code = hive_write(self.hive, data, capacity, &size, &error)
+                if code:
+                    self.fail(code, error)
+                if size <= capacity:
+                    _PyBytes_Resize(&out, size)
+                    return <object>out
+                Py_CLEAR(out)
+                capacity = size
         finally:
             self.busy = False
-        if code:
-            self.fail(code, error)
-        return result
+            Py_XDECREF(out)

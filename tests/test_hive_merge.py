@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from copy import deepcopy
 
 import pytest
-from cimfs_ext.errors import CorruptHiveError
-from cimfs_ext.regf import Hive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import hives
@@ -28,11 +26,14 @@ from support.hives import (
     corpus,
 )
 
+from cimfs_ext.errors import CorruptHiveError
+from cimfs_ext.regf import Hive
+
 OLD, NEW = b"\1\0\4\x80" + b"\1" * 16, b"\1\0\4\x80" + b"\2" * 16
 
 
 def merged(base: Node, delta: Node) -> Hive:
-    """Base + delta after a round trip through the writer; its values by key path are what the tests look at."""
+    """Base + delta after a round trip through the writer."""
     hive = Hive.open(build(base))
     hive.merge(Hive.open(build(delta, minor=6, layered=True)))
     return Hive.open(hive.to_bytes())
@@ -65,7 +66,10 @@ ROWS = {
         [Node("Key", subkeys=[Node("sub", layering=TOMBSTONE)])],
         {"Key": {"a": b"1", "B": b"2"}, "Key\\Other": {}},
     ),
-    "tombstone with content is still one": ([Node("Key", values(x="9"), [Node("y")], layering=TOMBSTONE)], {}),
+    "tombstone with content is still one": (
+        [Node("Key", values(x="9"), [Node("y")], layering=TOMBSTONE)],
+        {},
+    ),
     "tombstone of what the base has not": (
         [Node("Nothing", layering=TOMBSTONE, subkeys=[Node("x")]), Node("Key", layering=TOMBSTONE)],
         {},
@@ -118,7 +122,10 @@ ROWS = {
                 Node(
                     "New",
                     [*values(v="1"), Val("w", tombstone=True)],
-                    [Node("Dead", layering=TOMBSTONE), Node("Live", [Val("x", tombstone=True)], layering=semantics)],
+                    [
+                        Node("Dead", layering=TOMBSTONE),
+                        Node("Live", [Val("x", tombstone=True)], layering=semantics),
+                    ],
                     layering=semantics,
                 ),
             ],
@@ -167,7 +174,10 @@ def test_security_is_the_deltas_time_the_later_name_the_bases(base_time: int, de
 
 
 def test_root_keeps_the_bases_name_and_merges_like_any_key() -> None:
-    base, delta = Node("BASEROOT", values(a="1"), [Node("x")]), Node("Delta", values(a="2", b="3"), [Node("y")])
+    base, delta = (
+        Node("BASEROOT", values(a="1"), [Node("x")]),
+        Node("Delta", values(a="2", b="3"), [Node("y")]),
+    )
     result = merged(base, delta)
     assert result.root.name == "BASEROOT"
     assert contents(result) == {"": {"a": b"2", "b": b"3"}, "x": {}, "y": {}}
@@ -190,7 +200,9 @@ def test_empty_delta_changes_no_key_or_value() -> None:
 
 
 def test_layered_base_becomes_plain() -> None:
-    base = Node(subkeys=[Node("Dead", layering=TOMBSTONE), Node("Live", [Val("x", tombstone=True)], layering=0x83)])
+    base = Node(
+        subkeys=[Node("Dead", layering=TOMBSTONE), Node("Live", [Val("x", tombstone=True)], layering=0x83)]
+    )
     hive = Hive.open(build(base, minor=6, layered=True))
     hive.merge(Hive.open(build(Node())))
     result = Hive.open(hive.to_bytes())
@@ -215,7 +227,8 @@ def test_delta_stays_as_it_is_and_can_go_away() -> None:
 def test_many_values_are_matched_by_name() -> None:
     base = Node(values=[Val(f"v{i}", 3, b"%d" % i) for i in range(1000)])
     delta = Node(
-        values=[Val(f"V{i}", 3, b"new", tombstone=i % 3 == 0) for i in range(0, 1000, 2)] + [Val("extra", 3, b"+")]
+        values=[Val(f"V{i}", 3, b"new", tombstone=i % 3 == 0) for i in range(0, 1000, 2)]
+        + [Val("extra", 3, b"+")]
     )
     expected = {f"v{i}": b"new" if i % 2 == 0 else b"%d" % i for i in range(1000) if i % 2 or i % 3}
     assert contents(merged(base, delta))[""] == {**expected, "extra": b"+"}
@@ -230,7 +243,9 @@ def test_order_of_values_stays_and_new_ones_follow() -> None:
 def model_merge(base: Node, delta: Node) -> Node:
     """The rules once more, on plain nodes."""
     semantics = delta.layering & 3
-    result = Node(base.name, class_name=base.class_name if delta.layering & INHERIT_CLASS else delta.class_name)
+    result = Node(
+        base.name, class_name=base.class_name if delta.layering & INHERIT_CLASS else delta.class_name
+    )
     result.security, result.timestamp = delta.security, max(base.timestamp, delta.timestamp)
     found = {value.name.upper(): value for value in base.values} if semantics == MERGE else {}
     for value in delta.values:
@@ -257,7 +272,9 @@ def plain(node: Node) -> Node:
 
 
 def facts(node: Node, path: str = "") -> dict[str, tuple[object, ...]]:
-    found = {path: (node.class_name, node.timestamp, node.security, {v.name.upper(): v.data for v in node.values})}
+    found = {
+        path: (node.class_name, node.timestamp, node.security, {v.name.upper(): v.data for v in node.values})
+    }
     for child in node.subkeys:
         found |= facts(child, f"{path}\\{child.name}".upper())
     return found
@@ -283,7 +300,9 @@ NAMES = st.sampled_from(["a", "A", "b", "B", "é", "É", "Ж", "ж", "_", "aa", 
 
 
 def nodes(layered: bool) -> st.SearchStrategy[Node]:
-    vals = st.lists(st.builds(Val, NAMES, st.just(3), st.binary(max_size=6), st.booleans() if layered else st.just(False)))
+    vals = st.lists(
+        st.builds(Val, NAMES, st.just(3), st.binary(max_size=6), st.booleans() if layered else st.just(False))
+    )
     common = {
         "values": vals.map(unique),
         "class_name": st.sampled_from(["", "one", "two"]),
@@ -365,5 +384,7 @@ def test_memory_of_a_merge_is_less_than_four_times_the_hive(tmp_path) -> None:
     base, delta = tmp_path / "base", tmp_path / "delta"
     base.write_bytes(hive.to_bytes())
     delta.write_bytes(corpus("System_Delta"))
-    run = subprocess.run([sys.executable, "-c", MEASURE, base, delta], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, base, delta], capture_output=True, text=True, check=True
+    )
     assert int(run.stdout) * 1024 < 4 * base.stat().st_size

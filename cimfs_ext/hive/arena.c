@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_CHUNK = 4096, LARGEST_CHUNK = 1 << 20 };
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+enum { FIRST_CHUNK = 4096, LARGEST_CHUNK = 1 << 25, HUGE_BLOCK = 1 << 22, PAGE = 4096 };
 
 typedef struct hive_chunk {
     struct hive_chunk *next;
@@ -19,6 +23,18 @@ int hive_no_memory(hive_error *error) {
     return hive_fail(error, HIVE_NO_MEMORY, HIVE_NO_OFFSET, "out of memory");
 }
 
+void hive_use_huge_pages(void *block, size_t size) {
+#ifdef MADV_HUGEPAGE
+    uintptr_t start = ((uintptr_t)block + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+    uintptr_t end = ((uintptr_t)block + size) & ~(uintptr_t)(PAGE - 1);
+    if (size >= HUGE_BLOCK)
+        (void)madvise((void *)start, end - start, MADV_HUGEPAGE); /* advice: it may be refused */
+#else
+    (void)block;
+    (void)size;
+#endif
+}
+
 /* The chunk in use stands first in the list; arena.used and arena.size speak of it. */
 void *hive_alloc(hive_arena *arena, size_t size) {
     if (size > SIZE_MAX / 2)
@@ -28,9 +44,10 @@ void *hive_alloc(hive_arena *arena, size_t size) {
         size_t next = arena->size * 2 < FIRST_CHUNK ? FIRST_CHUNK : arena->size * 2;
         next = next > LARGEST_CHUNK ? LARGEST_CHUNK : next;
         next = next < size ? size : next;
-        hive_chunk *chunk = calloc(1, sizeof *chunk + next);
+        hive_chunk *chunk = malloc(sizeof *chunk + next);
         if (!chunk)
             return NULL;
+        hive_use_huge_pages(chunk, sizeof *chunk + next);
         if (size == next && arena->chunks) { /* filled at once: the chunk in use keeps its place */
             chunk->next = arena->chunks->next;
             arena->chunks->next = chunk;
@@ -70,7 +87,8 @@ bool hive_grow(hive_arena *arena, void **array, uint32_t count, uint32_t *capaci
     return true;
 }
 
-static void merge_runs(const void **out, const void **items, size_t middle, size_t count, hive_compare *compare) {
+static void merge_runs(const void **out, const void **items, size_t middle, size_t count,
+                       hive_compare *compare) {
     size_t left = 0, right = middle;
     for (size_t i = 0; i < count; i++) {
         bool from_left = left < middle && (right == count || compare(items[left], items[right]) <= 0);

@@ -1,15 +1,18 @@
 /* Registry hives (regf 1.3 to 1.6): read one into a tree, edit it, merge a delta onto it, write it.
  *
- * A tree refers to names and data inside the buffers that it was read from: a buffer must outlive its hive, and a
- * hive that was merged onto another must outlive that one. Nothing here is safe for two threads on one hive.
+ * A tree refers to names and data inside the buffers that it was read from: a buffer must outlive its hive,
+ * and a hive that was merged onto another must outlive that one. Nothing here is safe for two threads on one
+ * hive.
  *
  * What a hive from a stranger may and may not do (registry.md, File; the rest is our rule):
- *  - every cell has one owner, except security cells; a second reference to any byte of a cell is an error. This
- *    rules out cycles, shared lists and keys, and overlapping cells, and bounds the work by the size of the file.
+ *  - every cell has one owner, except security cells; a second reference to any byte of a cell is an error.
+ * This rules out cycles, shared lists and keys, and overlapping cells, and bounds the work by the size of the
+ * file.
  *  - keys nest at most HIVE_MAX_DEPTH levels below the root.
  *  - a name stands once under its key, without regard to case. Lists out of order are sorted.
  *  - what no reference reaches is not looked at; bytes after the hive bins are ignored.
- *  - the parent that a key names, the hashes in lists and the reference counts are not trusted and not checked.
+ *  - the parent that a key names, the hashes in lists and the reference counts are not trusted and not
+ * checked.
  */
 #ifndef HIVE_H
 #define HIVE_H
@@ -32,20 +35,20 @@ enum {
 };
 
 enum { /* hive_key.flags */
-    HIVE_KEY_ROOT = 0x04,
-    HIVE_KEY_NO_DELETE = 0x08,
-    HIVE_KEY_SYMLINK = 0x10,
-    HIVE_KEY_LATIN1 = 0x20,
-    HIVE_KEY_PREDEFINED = 0x40, /* the value count is a handle, there are no values (Perflib\009) */
+       HIVE_KEY_ROOT = 0x04,
+       HIVE_KEY_NO_DELETE = 0x08,
+       HIVE_KEY_SYMLINK = 0x10,
+       HIVE_KEY_LATIN1 = 0x20,
+       HIVE_KEY_PREDEFINED = 0x40, /* the value count is a handle, there are no values (Perflib\009) */
 };
 
 enum { /* hive_key.layering */
-    HIVE_LAYER_SEMANTICS = 0x03,
-    HIVE_LAYER_MERGE = 0,
-    HIVE_LAYER_TOMBSTONE = 1,
-    HIVE_LAYER_SUPERSEDE_LOCAL = 2,
-    HIVE_LAYER_SUPERSEDE_TREE = 3,
-    HIVE_LAYER_INHERIT_CLASS = 0x80,
+       HIVE_LAYER_SEMANTICS = 0x03,
+       HIVE_LAYER_MERGE = 0,
+       HIVE_LAYER_TOMBSTONE = 1,
+       HIVE_LAYER_SUPERSEDE_LOCAL = 2,
+       HIVE_LAYER_SUPERSEDE_TREE = 3,
+       HIVE_LAYER_INHERIT_CLASS = 0x80,
 };
 
 #define HIVE_NO_SECURITY UINT32_MAX
@@ -73,12 +76,13 @@ typedef struct hive_value {
     const uint8_t *data;
     uint32_t data_size;
     uint32_t type;
-    uint32_t hash; /* of the name, as in lh lists */
+    uint32_t fingerprint; /* of the name: equal names have equal ones */
     bool tombstone;
 } hive_value;
 
 typedef struct hive_key {
     hive_name name;
+    uint64_t prefix; /* of the name, in upper case: tells most keys apart without a look at their names */
     const uint8_t *class_name; /* UTF-16 */
     struct hive_key **subkeys; /* sorted by name */
     hive_value *values;        /* in the order of the file */
@@ -109,13 +113,14 @@ typedef struct hive {
     uint32_t minor_version; /* of the file read */
     uint8_t file_name[64];
     bool layered;       /* the base block says that keys are layered */
+    size_t source_size; /* of what the tree was made from: about what it takes to write */
     bool dirty;         /* read as it was although its sequence numbers differ */
     uint8_t *recovered; /* the hive after its logs were applied, or NULL */
 } hive;
 
-/* Every function that returns int returns HIVE_OK or a negative code, fills *error then, and leaves *out NULL. */
+/* What returns int returns HIVE_OK or a negative code, and then fills *error and leaves *out NULL. */
 
-/* Reads a hive. A dirty one is first recovered from those of its logs (.LOG, .LOG1, .LOG2; any order) that fit. */
+/* Reads a hive. A dirty one is first recovered from those of its logs (in any order) that fit. */
 int hive_read(hive_bytes file, const hive_bytes *logs, size_t log_count, hive **out, hive_error *error);
 /* An empty hive whose times are all last_written. */
 int hive_create(uint64_t last_written, hive **out, hive_error *error);
@@ -133,9 +138,9 @@ bool hive_remove_value(hive_key *key, hive_name name);
 /* Turns base into base + delta (registry.md, Merge). After an error base is of no use. */
 int hive_merge(hive *base, const hive *delta, hive_error *error);
 
-/* The number of bytes that hive_write will write; checks all limits. */
-int hive_measure(const hive *h, size_t *size, hive_error *error);
-/* Writes the hive into out, which has the room that hive_measure gave. */
-int hive_write(const hive *h, uint8_t *out, size_t size, hive_error *error);
+/* Writes the hive into out if it fits into capacity; *size is what it takes in any case. */
+int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error);
+/* For a large block that will be filled at once: huge pages spare most of its page faults. */
+void hive_use_huge_pages(void *block, size_t size);
 
 #endif

@@ -1,4 +1,4 @@
-/* Base + delta, as registry.md, Merge, has it. Deltas are small, bases large: the base's tree is changed in place. */
+/* Base + delta, as registry.md, Merge, has it. Bases are large: their trees are changed in place. */
 #include "internal.h"
 
 #include <string.h>
@@ -62,7 +62,8 @@ static int copy_key(merger *m, const hive_key *from, hive_key **out) {
 }
 
 /* Changes and marks what both have; *added is how many the delta has on top. */
-static void replace_values(hive_key *key, const hive_key *delta, const hive_value_index *index, uint32_t *added) {
+static void replace_values(hive_key *key, const hive_key *delta, const hive_value_index *index,
+                           uint32_t *added) {
     *added = 0;
     for (uint32_t i = 0; i < delta->value_count; i++) {
         const hive_value *from = &delta->values[i], *found = hive_index_find(index, from);
@@ -121,24 +122,13 @@ static int merge_values(merger *m, hive_key *key, const hive_key *delta) {
     return code;
 }
 
-/* Walks two sorted lists of children: the order of the next two; each index moves past what was seen. */
+/* The order of the next two children of two sorted lists. */
 static int next_pair(const hive_key *key, uint32_t i, const hive_key *delta, uint32_t j) {
     if (i == key->subkey_count)
         return 1;
     if (j == delta->subkey_count)
         return -1;
-    return hive_compare_names(&key->subkeys[i]->name, &delta->subkeys[j]->name);
-}
-
-static uint32_t count_added_subkeys(const hive_key *key, const hive_key *delta) {
-    uint32_t added = 0;
-    for (uint32_t i = 0, j = 0; j < delta->subkey_count;) {
-        int order = next_pair(key, i, delta, j);
-        added += order > 0 && !is_tombstone(delta->subkeys[j]);
-        i += order <= 0;
-        j += order >= 0;
-    }
-    return added;
+    return hive_compare_keys(key->subkeys[i], delta->subkeys[j]);
 }
 
 static int merge_key(merger *m, hive_key *key, const hive_key *delta);
@@ -146,11 +136,9 @@ static int merge_key(merger *m, hive_key *key, const hive_key *delta);
 static int merge_subkeys(merger *m, hive_key *key, const hive_key *delta) {
     if (delta->subkey_count == 0)
         return HIVE_OK;
-    uint32_t added = count_added_subkeys(key, delta), count = 0, capacity = key->subkey_count + added;
-    hive_key **merged = key->subkeys; /* never overtakes what it is made from unless something is added */
-    if (added)
-        merged = hive_alloc(&m->base->arena, capacity * sizeof *merged);
-    if (added && !merged)
+    uint32_t count = 0, capacity = key->subkey_count + delta->subkey_count;
+    hive_key **merged = hive_alloc(&m->base->arena, capacity * sizeof *merged);
+    if (!merged)
         return hive_no_memory(m->error);
     for (uint32_t i = 0, j = 0; i < key->subkey_count || j < delta->subkey_count;) {
         int order = next_pair(key, i, delta, j), code = HIVE_OK;
@@ -170,7 +158,7 @@ static int merge_subkeys(merger *m, hive_key *key, const hive_key *delta) {
     }
     key->subkeys = merged;
     key->subkey_count = count;
-    key->subkey_capacity = added ? capacity : key->subkey_capacity;
+    key->subkey_capacity = capacity;
     return HIVE_OK;
 }
 
@@ -194,7 +182,8 @@ static int merge_key(merger *m, hive_key *key, const hive_key *delta) {
     int code = semantics == HIVE_LAYER_MERGE ? merge_values(m, key, delta) : copy_values(m, key, delta);
     if (code)
         return code;
-    return semantics == HIVE_LAYER_SUPERSEDE_TREE ? copy_subkeys(m, key, delta) : merge_subkeys(m, key, delta);
+    return semantics == HIVE_LAYER_SUPERSEDE_TREE ? copy_subkeys(m, key, delta)
+                                                  : merge_subkeys(m, key, delta);
 }
 
 int hive_merge(hive *base, const hive *delta, hive_error *error) {
@@ -210,6 +199,7 @@ int hive_merge(hive *base, const hive *delta, hive_error *error) {
     if (code == HIVE_OK)
         code = merge_key(&m, base->root, delta->root);
     base->layered = false;
+    base->source_size += delta->source_size;
     if (delta->last_written > base->last_written)
         base->last_written = delta->last_written;
     return code;

@@ -6,12 +6,14 @@
 enum { FEW = 16 };
 
 static int compare_keys(const void *a, const void *b) {
-    return hive_compare_names(&((const hive_key *)a)->name, &((const hive_key *)b)->name);
+    return hive_compare_keys(a, b);
 }
 
 static int compare_values(const void *a, const void *b) {
     const hive_value *x = a, *y = b;
-    return x->hash != y->hash ? (x->hash < y->hash ? -1 : 1) : hive_compare_names(&x->name, &y->name);
+    if (x->fingerprint != y->fingerprint)
+        return x->fingerprint < y->fingerprint ? -1 : 1;
+    return hive_compare_names(&x->name, &y->name);
 }
 
 /* The first child that does not stand after the one before it, or NULL. */

@@ -8,7 +8,7 @@ typedef struct reader {
     const uint8_t *bins;
     uint32_t size;         /* of the bins */
     uint64_t *claimed;     /* one bit for each 8 bytes of the bins that have an owner */
-    uint32_t *descriptors; /* by cell offset / 8: index in hive.descriptors + 1. Pages that stay 0 cost nothing. */
+    uint32_t *descriptors; /* by cell offset / 8: index in hive.descriptors + 1 */
     hive_error *error;
 } reader;
 
@@ -101,7 +101,13 @@ static int read_value(reader *r, uint32_t offset, hive_value *value) {
     if (code)
         return code;
     uint16_t flags = load16(vk.body + VK_FLAGS);
-    value->name = (hive_name){vk.body + VK_NAME, load16(vk.body + VK_NAME_SIZE), flags & VK_FLAG_LATIN1};
+    *value = (hive_value){
+        .name = {vk.body + VK_NAME, load16(vk.body + VK_NAME_SIZE), flags & VK_FLAG_LATIN1},
+        .data = vk.body + VK_DATA,
+        .data_size = load32(vk.body + VK_DATA_SIZE),
+        .type = load32(vk.body + VK_TYPE),
+        .tombstone = flags & VK_FLAG_TOMBSTONE,
+    };
     if (!has_signature(vk.body, "vk", 2))
         return corrupt(r, offset, "a value cell has no signature");
     if (value->name.size > vk.size - VK_NAME)
@@ -109,11 +115,11 @@ static int read_value(reader *r, uint32_t offset, hive_value *value) {
     code = check_name(r, value->name, HIVE_MAX_VALUE_NAME);
     if (code)
         return code;
-    value->type = load32(vk.body + VK_TYPE);
-    value->hash = hive_hash_name(&value->name);
-    value->tombstone = flags & VK_FLAG_TOMBSTONE;
-    value->data = vk.body + VK_DATA;
-    value->data_size = load32(vk.body + VK_DATA_SIZE);
+    value->fingerprint = hive_fingerprint(&value->name);
+    if (value->tombstone) { /* whatever data it names means nothing */
+        value->data_size = 0;
+        return HIVE_OK;
+    }
     if (value->data_size & VK_DATA_INLINE) {
         value->data_size &= ~VK_DATA_INLINE;
         return value->data_size > 4 ? corrupt(r, offset, "inline data exceeds four bytes") : HIVE_OK;
@@ -154,7 +160,8 @@ static int read_values(reader *r, const uint8_t *nk, hive_key *key) {
     const hive_value *twice;
     if (!hive_check_values(key, &twice))
         return hive_no_memory(r->error);
-    return twice ? corrupt(r, offset_of(r, twice->name.bytes), "a value name stands twice in a key") : HIVE_OK;
+    return twice ? corrupt(r, offset_of(r, twice->name.bytes), "a value name stands twice in a key")
+                 : HIVE_OK;
 }
 
 static int read_security(reader *r, uint32_t offset, uint32_t *index) {
@@ -266,7 +273,8 @@ static int read_subkeys(reader *r, const uint8_t *nk, int depth, hive_key *key) 
     const hive_key *twice;
     if (!hive_order_subkeys(key, &twice))
         return hive_no_memory(r->error);
-    return twice ? corrupt(r, offset_of(r, twice->name.bytes), "a subkey name stands twice in a key") : HIVE_OK;
+    return twice ? corrupt(r, offset_of(r, twice->name.bytes), "a subkey name stands twice in a key")
+                 : HIVE_OK;
 }
 
 static int read_key(reader *r, uint32_t offset, int depth, hive_key **out) {
@@ -279,15 +287,19 @@ static int read_key(reader *r, uint32_t offset, int depth, hive_key **out) {
     hive_key *key = *out = hive_alloc(&r->h->arena, sizeof *key);
     if (!key)
         return hive_no_memory(r->error);
-    key->flags = load16(nk.body + NK_FLAGS);
-    key->name = (hive_name){nk.body + NK_NAME, load16(nk.body + NK_NAME_SIZE), key->flags & HIVE_KEY_LATIN1};
-    key->last_written = load64(nk.body + NK_LAST_WRITTEN);
-    key->access_bits = nk.body[NK_ACCESS_BITS];
-    key->layering = nk.body[NK_LAYERING];
-    key->user_flags = load16(nk.body + NK_USER_FLAGS);
+    uint16_t flags = load16(nk.body + NK_FLAGS);
+    *key = (hive_key){
+        .name = {nk.body + NK_NAME, load16(nk.body + NK_NAME_SIZE), flags & HIVE_KEY_LATIN1},
+        .last_written = load64(nk.body + NK_LAST_WRITTEN),
+        .flags = flags,
+        .user_flags = load16(nk.body + NK_USER_FLAGS),
+        .access_bits = nk.body[NK_ACCESS_BITS],
+        .layering = nk.body[NK_LAYERING],
+    };
     if (key->name.size > nk.size - NK_NAME || (key->name.size == 0 && depth > 0))
         return corrupt(r, offset, "a key name is empty or exceeds its cell");
     code = check_name(r, key->name, HIVE_MAX_KEY_NAME);
+    key->prefix = code ? 0 : hive_name_prefix(&key->name);
     if (code == HIVE_OK)
         code = read_class(r, nk.body, key);
     if (code == HIVE_OK)
@@ -302,8 +314,8 @@ static int check_bins(reader *r) {
     for (uint32_t offset = 0; offset < r->size;) {
         const uint8_t *bin = r->bins + offset;
         uint32_t size = load32(bin + 8);
-        if (!has_signature(bin, "hbin", 4) || load32(bin + 4) != offset || size == 0 || size % REGF_BIN_ALIGN ||
-            size > r->size - offset)
+        if (!has_signature(bin, "hbin", 4) || load32(bin + 4) != offset || size == 0 ||
+            size % REGF_BIN_ALIGN || size > r->size - offset)
             return corrupt(r, offset, "a hive bin is malformed");
         claim(r, offset, REGF_BIN_HEADER);
         offset += size;
@@ -339,10 +351,12 @@ static int read_tree(hive *h, hive_bytes file, hive_error *error) {
     h->minor_version = load32(base + BASE_MINOR);
     h->sequence = load32(base + BASE_SEQUENCE1);
     h->last_written = load64(base + BASE_LAST_WRITTEN);
+    h->source_size = file.size;
     h->layered = load32(base + BASE_FLAGS) & REGF_FLAG_LAYERED;
     h->dirty = h->sequence != load32(base + BASE_SEQUENCE2);
     memcpy(h->file_name, base + BASE_FILE_NAME, sizeof h->file_name);
-    reader r = {.h = h, .bins = base + REGF_BASE_BLOCK, .size = load32(base + BASE_BINS_SIZE), .error = error};
+    reader r = {
+        .h = h, .bins = base + REGF_BASE_BLOCK, .size = load32(base + BASE_BINS_SIZE), .error = error};
     uint32_t units = r.size / REGF_CELL_ALIGN;
     r.claimed = calloc(units / 64 + 1, sizeof *r.claimed);
     r.descriptors = calloc(units, sizeof *r.descriptors);

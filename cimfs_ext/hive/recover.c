@@ -1,10 +1,10 @@
 /* Recovery of a dirty hive from its transaction logs, in the two formats that Windows has had.
  *
- * Old (.LOG; types 1 and 2): a copy of the base block in a sector; "DIRT" and a bitmap with one bit per sector of the
- * bins; from the next sector on, the sectors whose bits are set.
- * New (.LOG1 and .LOG2, type 6): a base block in a sector; then entries "HvLE" with numbered sequence, each with the
- * size of the bins after it, references to pages and the pages, protected by two Marvin32 hashes. The two logs take
- * turns, so the entries to apply begin in one and may go on in the other.
+ * Old (.LOG; types 1 and 2): a copy of the base block in a sector; "DIRT" and a bitmap with one bit per
+ * sector of the bins; from the next sector on, the sectors whose bits are set. New (.LOG1 and .LOG2, type 6):
+ * a base block in a sector; then entries "HvLE" with numbered sequence, each with the size of the bins after
+ * it, references to pages and the pages, protected by two Marvin32 hashes. The two logs take turns, so the
+ * entries to apply begin in one and may go on in the other.
  */
 #include "format.h"
 #include "internal.h"
@@ -82,8 +82,8 @@ static bool entry_is_sound(hive_bytes log, size_t offset) {
     const uint8_t *entry = log.data + offset;
     uint32_t size = load32(entry + ENTRY_SIZE), count = load32(entry + ENTRY_PAGE_COUNT);
     uint32_t bins_size = load32(entry + ENTRY_BINS_SIZE);
-    if (!has_signature(entry, "HvLE", 4) || size < REGF_SECTOR || size % REGF_SECTOR || size > log.size - offset ||
-        count > (size - ENTRY_PAGES) / 8)
+    if (!has_signature(entry, "HvLE", 4) || size < REGF_SECTOR || size % REGF_SECTOR ||
+        size > log.size - offset || count > (size - ENTRY_PAGES) / 8)
         return false;
     size_t room = size - ENTRY_PAGES - (size_t)count * 8;
     for (uint32_t i = 0; i < count; i++) {
@@ -174,8 +174,8 @@ static void apply_logs(image *to, const hive_bytes *logs, size_t log_count, bool
     }
 }
 
-int hive_recover(hive_bytes file, const hive_bytes *logs, size_t log_count, uint8_t **image_bytes, size_t *image_size,
-                 hive_error *error) {
+int hive_recover(hive_bytes file, const hive_bytes *logs, size_t log_count, uint8_t **image_bytes,
+                 size_t *image_size, hive_error *error) {
     *image_bytes = NULL;
     bool sound = base_is_sound(file);
     if (log_count == 0 || file.size < REGF_BASE_BLOCK || (sound && !sequences_differ(file.data)))

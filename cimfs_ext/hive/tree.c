@@ -3,17 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* O:BAG:BAD:(A;CI;KA;;;SY)(A;CI;KA;;;BA)(A;CI;KR;;;WD)(A;CI;KR;;;RC), as on the root of a container's delta. */
+/* O:BAG:BAD:(A;CI;KA;;;SY)(A;CI;KA;;;BA)(A;CI;KR;;;WD)(A;CI;KR;;;RC), as on the root of a real delta. */
+/* clang-format off */
 static const uint8_t default_descriptor[] = {
-    1, 0, 4, 0x80, 0x70, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x14, 0, 0, 0, /* offsets of owner, group, ACL */
-    2, 0, 0x5C, 0, 4, 0, 0, 0,                                            /* ACL with four entries */
+    1, 0, 4, 0x80, 0x70, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x14, 0, 0, 0, /* control, offsets */
+    2, 0, 0x5C, 0, 4, 0, 0, 0,                                             /* ACL of four entries */
     0, 2, 0x14, 0, 0x3F, 0, 0x0F, 0, 1, 1, 0, 0, 0, 0, 0, 5, 0x12, 0, 0, 0,
     0, 2, 0x18, 0, 0x3F, 0, 0x0F, 0, 1, 2, 0, 0, 0, 0, 0, 5, 0x20, 0, 0, 0, 0x20, 2, 0, 0,
     0, 2, 0x14, 0, 0x19, 0, 2, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
     0, 2, 0x14, 0, 0x19, 0, 2, 0, 1, 1, 0, 0, 0, 0, 0, 5, 0x0C, 0, 0, 0,
-    1, 2, 0, 0, 0, 0, 0, 5, 0x20, 0, 0, 0, 0x20, 2, 0, 0, /* owner */
-    1, 2, 0, 0, 0, 0, 0, 5, 0x20, 0, 0, 0, 0x20, 2, 0, 0, /* group */
+    1, 2, 0, 0, 0, 0, 0, 5, 0x20, 0, 0, 0, 0x20, 2, 0, 0,                  /* owner */
+    1, 2, 0, 0, 0, 0, 0, 5, 0x20, 0, 0, 0, 0x20, 2, 0, 0,                  /* group */
 };
+/* clang-format on */
 
 int hive_create(uint64_t last_written, hive **out, hive_error *error) {
     static const uint8_t root_name[] = {'R', 'O', 'O', 'T'};
@@ -60,11 +62,12 @@ int hive_add_descriptor(hive *h, hive_bytes descriptor, uint32_t *index, hive_er
 
 /* The first child that does not stand before name; *found: it has that name. */
 static uint32_t lower_bound(const hive_key *parent, const hive_name *name, bool *found) {
+    hive_key like = {.name = *name, .prefix = hive_name_prefix(name)};
     uint32_t low = 0, high = parent->subkey_count;
     *found = false;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        int order = hive_compare_names(&parent->subkeys[middle]->name, name);
+        int order = hive_compare_keys(parent->subkeys[middle], &like);
         if (order < 0) {
             low = middle + 1;
         } else {
@@ -106,12 +109,17 @@ int hive_add_subkey(hive *h, hive_key *parent, hive_name name, uint64_t last_wri
         return hive_fail(error, HIVE_TOO_LARGE, HIVE_NO_OFFSET, "a key name has 1 to 255 characters");
     void *array = parent->subkeys;
     hive_key *key = hive_alloc(&h->arena, sizeof *key);
-    if (!key || !copy_name(h, name, &key->name) ||
+    hive_name own;
+    if (!key || !copy_name(h, name, &own) ||
         !hive_grow(&h->arena, &array, parent->subkey_count, &parent->subkey_capacity, sizeof key))
         return hive_no_memory(error);
     parent->subkeys = array;
-    key->last_written = last_written;
-    key->security = parent->security;
+    *key = (hive_key){
+        .name = own,
+        .prefix = hive_name_prefix(&own),
+        .last_written = last_written,
+        .security = parent->security,
+    };
     memmove(parent->subkeys + at + 1, parent->subkeys + at, (parent->subkey_count - at) * sizeof key);
     parent->subkeys[at] = *out = key;
     parent->subkey_count++;
@@ -129,15 +137,16 @@ bool hive_remove_subkey(hive_key *parent, hive_name name) {
 }
 
 hive_value *hive_find_value(const hive_key *key, hive_name name) {
-    uint32_t hash = hive_hash_name(&name);
+    uint32_t fingerprint = hive_fingerprint(&name);
     for (uint32_t i = 0; i < key->value_count; i++) {
-        if (key->values[i].hash == hash && hive_compare_names(&key->values[i].name, &name) == 0)
+        if (key->values[i].fingerprint == fingerprint && hive_compare_names(&key->values[i].name, &name) == 0)
             return &key->values[i];
     }
     return NULL;
 }
 
-int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data, hive_error *error) {
+int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data,
+                   hive_error *error) {
     if (hive_name_length(&name) > HIVE_MAX_VALUE_NAME)
         return hive_fail(error, HIVE_TOO_LARGE, HIVE_NO_OFFSET, "a value name has at most 16,383 characters");
     if (data.size > INT32_MAX)
@@ -157,12 +166,14 @@ int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_b
         key->values = array;
         value = &key->values[key->value_count++];
         value->name = own;
-        value->hash = hive_hash_name(&own);
     }
-    value->data = copy;
-    value->data_size = (uint32_t)data.size;
-    value->type = type;
-    value->tombstone = false;
+    *value = (hive_value){
+        .name = value->name,
+        .data = copy,
+        .data_size = (uint32_t)data.size,
+        .type = type,
+        .fingerprint = hive_fingerprint(&value->name),
+    };
     key->flags &= (uint16_t)~HIVE_KEY_PREDEFINED;
     return HIVE_OK;
 }

@@ -1,4 +1,4 @@
-/* Writing a tree, depth first, in one pass over it; the same pass without memory to write to measures it. */
+/* Writing a tree in one pass, depth first. When the memory is full the pass goes on measuring. */
 #include "format.h"
 #include "internal.h"
 
@@ -11,7 +11,8 @@ typedef struct security_cell {
 
 typedef struct writer {
     const hive *h;
-    uint8_t *bins;     /* NULL: measure */
+    uint8_t *bins;     /* NULL: measure only */
+    uint64_t capacity; /* of bins */
     uint64_t used;     /* end of the last cell */
     uint64_t end;      /* end of the last bin */
     security_cell *security;
@@ -34,6 +35,8 @@ static void close_bin(writer *w) {
 static void open_bin(writer *w, uint64_t cell_size) {
     close_bin(w);
     uint64_t size = round_up(REGF_BIN_HEADER + cell_size, REGF_BIN_ALIGN);
+    if (size > w->capacity - w->end)
+        w->bins = NULL;
     if (w->bins) {
         uint8_t *bin = w->bins + w->used;
         memset(bin, 0, size);
@@ -114,8 +117,8 @@ static uint32_t write_value(writer *w, const hive_value *value) {
     store32(vk + VK_DATA_SIZE, size);
     store32(vk + VK_DATA, data);
     store32(vk + VK_TYPE, value->type);
-    store16(vk + VK_FLAGS, (uint16_t)((value->name.latin1 ? VK_FLAG_LATIN1 : 0) |
-                                      (tombstone ? VK_FLAG_TOMBSTONE : 0)));
+    store16(vk + VK_FLAGS,
+            (uint16_t)((value->name.latin1 ? VK_FLAG_LATIN1 : 0) | (tombstone ? VK_FLAG_TOMBSTONE : 0)));
     if (value->name.size)
         memcpy(vk + VK_NAME, value->name.bytes, value->name.size);
     return offset;
@@ -312,10 +315,14 @@ static void write_base(const hive *h, uint8_t *base, uint32_t root, uint32_t bin
     store32(base + BASE_CHECKSUM, regf_checksum(base));
 }
 
-/* Measures when out is NULL. */
-static int write_all(const hive *h, uint8_t *out, size_t *size, hive_error *error) {
-    writer w = {.h = h, .bins = out ? out + REGF_BASE_BLOCK : NULL};
+int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error) {
+    writer w = {.h = h};
     int code = HIVE_OK;
+    *size = 0;
+    if (capacity >= REGF_BASE_BLOCK) {
+        w.bins = out + REGF_BASE_BLOCK;
+        w.capacity = capacity - REGF_BASE_BLOCK;
+    }
     if (share_descriptors(&w)) {
         /* The parent of the root means nothing. */
         uint32_t root = write_key(&w, h->root, 0);
@@ -326,7 +333,7 @@ static int write_all(const hive *h, uint8_t *out, size_t *size, hive_error *erro
             code = hive_fail(error, HIVE_TOO_LARGE, HIVE_NO_OFFSET, "the hive would exceed 2 GiB");
         else if (w.too_many_segments)
             code = hive_fail(error, HIVE_TOO_LARGE, HIVE_NO_OFFSET, "the data of a value would exceed 1 GiB");
-        else if (out)
+        else if (w.bins)
             write_base(h, out, root, (uint32_t)w.end);
     } else {
         code = hive_no_memory(error);
@@ -334,13 +341,4 @@ static int write_all(const hive *h, uint8_t *out, size_t *size, hive_error *erro
     free(w.security);
     free(w.written);
     return code;
-}
-
-int hive_measure(const hive *h, size_t *size, hive_error *error) {
-    return write_all(h, NULL, size, error);
-}
-
-int hive_write(const hive *h, uint8_t *out, size_t size, hive_error *error) {
-    size_t written = size;
-    return write_all(h, out, &written, error);
 }

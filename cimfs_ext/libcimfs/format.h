@@ -217,6 +217,7 @@ struct cimfs_pe_image {
     le16 flags;
 };
 _Static_assert(sizeof(struct cimfs_pe_image) == 24, "PE image");
+#define CIMFS_PE_LENGTH_FLAG ((uint64_t)1 << 63)
 
 struct cimfs_pe_mapping {
     le32 file_offset;

@@ -1,7 +1,6 @@
 /*
  * The functions of cimfs.h: create, fork, extend, write, commit, abandon.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "guid.h"
@@ -31,7 +30,7 @@ struct cimfs_image {
     int streaming;
     struct cimfs_stream stream; /* the one that may be open */
     char name[256];             /* of the .cim file */
-    char temporary[256 + 8];
+    char temporary[CIMFS_FILE_NAME]; /* of the .cim file until it is complete */
 };
 
 /* Say what failed, unless something below has said it more precisely in this call. */
@@ -51,9 +50,8 @@ static void forget_error(struct cimfs_image *image)
 /* ---- opening ---- */
 
 /* A wide string as UTF-8; INVALID_ARG if it does not fit. */
-static cimfs_hresult narrow(const cimfs_wchar *text, char *to, size_t capacity)
+static cimfs_hresult narrow(const cimfs_wchar *text, size_t length, char *to, size_t capacity)
 {
-    size_t length = cimfs_wide_length(text, capacity);
     if (length == SIZE_MAX || cimfs_utf8_from_wide(text, length, to, capacity) >= capacity)
         return CIMFS_E_INVALID_ARG;
     return CIMFS_OK;
@@ -64,7 +62,7 @@ static cimfs_hresult image_name(struct cimfs_image *image, const cimfs_wchar *te
     struct cimfs_path path;
     const char *reason;
     if (cimfs_path_parse(text, &path, &reason) < 0 || path.directory.length || path.stream.length ||
-        narrow(text, name, 256) < 0)
+        narrow(path.leaf.units, path.leaf.length, name, 256) < 0)
         return cimfs_fail(image->error, CIMFS_E_INVALID_ARG, name, CIMFS_NO_OFFSET, "not the name of an image");
     return CIMFS_OK;
 }
@@ -162,7 +160,7 @@ static cimfs_hresult open_image(struct cimfs_image *image, const char *path, con
     if (existing_name)
         CIMFS_TRY(cimfs_reader_open(image->io, path, existing, image->error, &image->base));
     CIMFS_TRY(choose_set(image, options, extends, &set));
-    snprintf(image->temporary, sizeof image->temporary, "%s.tmp", image->name);
+    cimfs_set_file_name("image", &set, 0, image->temporary); /* never a name that somebody else has chosen */
     result = cimfs_objects_open(&image->objects, image->io, image->directory, &set, image->base, extends);
     if (result < 0)
         return fail(image, result, "the region files cannot be opened");
@@ -209,7 +207,7 @@ static cimfs_hresult create_image_with(const cimfs_wchar *containing_path, const
     image->time = options->time ? options->time : image->io->now();
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         image->objects.regions[i].file = CIMFS_NO_FILE;
-    result = narrow(containing_path, path, PATH_BYTES);
+    result = narrow(containing_path, cimfs_wide_length(containing_path, PATH_BYTES), path, PATH_BYTES);
     if (result == CIMFS_OK)
         result = open_image(image, path, existing_name, new_name, options);
 failed:

@@ -56,9 +56,9 @@ static int equal_bytes(struct cimfs_objects *objects, uint64_t offset, uint64_t 
 
 static uint64_t slot_of(const struct cimfs_objects *objects, const uint8_t hash[CIMFS_HASH_SIZE], uint32_t bits)
 {
-    uint64_t value;
-    memcpy(&value, hash, sizeof value);
-    return value * objects->spread >> (64 - bits);
+    uint64_t half[2];
+    memcpy(half, hash, sizeof half);
+    return (half[0] * objects->spread[0] + half[1] * objects->spread[1]) >> (64 - bits);
 }
 
 static int find_own(struct cimfs_objects *objects, const struct cimfs_object *wanted, const struct source *source,
@@ -95,9 +95,12 @@ static int matches(struct cimfs_objects *objects, const struct cimfs_id_table *t
     uint8_t type;
     if (get64(id->length) != wanted->length || !is_ours(id) || memcmp(id->hash, wanted->hash, sizeof id->hash) != 0)
         return 0;
-    if (within > CIMFS_OFFSET_MASK || (within & (alignment - 1)) != 0 ||
+    if ((within & (alignment - 1)) != 0 ||
         cimfs_reader_region(objects->parent, table->region, NULL, &size, &type) < 0 ||
         (type == CIMFS_REGION_METADATA) != metadata)
+        return 0;
+    /* Beyond what the parent has there may lie the very object that is looked for, not kept yet. */
+    if (within > size || wanted->length > size - within)
         return 0;
     *offset = cimfs_region_offset(table->region, within);
     return equal_bytes(objects, *offset, wanted->length, source);
@@ -367,7 +370,7 @@ static int looks_sorted(const struct cimfs_id_table *table)
     return 1;
 }
 
-/* An object ID file that is missing costs sharing; the image itself is whole without it. */
+/* An object ID file that is missing or damaged costs sharing; the image itself is whole without it. */
 static cimfs_hresult open_table(struct cimfs_objects *objects, const struct cimfs_set *set, uint32_t region)
 {
     struct cimfs_id_table *table = &objects->tables[objects->table_count];
@@ -376,13 +379,14 @@ static cimfs_hresult open_table(struct cimfs_objects *objects, const struct cimf
     cimfs_set_file_name("objectid", &set->id, region, name);
     *table = (struct cimfs_id_table){.region = set->first + region};
     cimfs_hresult result = objects->io->open(objects->directory, name, CIMFS_OPEN_READ, &file);
-    if (result == CIMFS_E_FILE_NOT_FOUND)
+    if (result == CIMFS_E_FILE_NOT_FOUND || result == CIMFS_E_FILE_CORRUPT)
         return CIMFS_OK;
     CIMFS_TRY(result);
     objects->table_count++;
     result = map_table(objects, file, table);
     objects->io->close(file);
-    CIMFS_TRY(result);
+    if (result != CIMFS_E_FILE_CORRUPT)
+        CIMFS_TRY(result);
     table->sorted = looks_sorted(table);
     objects->entry_count += table->count;
     if (!table->sorted)
@@ -405,6 +409,16 @@ static cimfs_hresult open_tables(struct cimfs_objects *objects)
     return CIMFS_OK;
 }
 
+/* The parent's reader opens the regions that are to be extended while they have the length that it knows. */
+static cimfs_hresult pin_regions(struct cimfs_objects *objects)
+{
+    uint64_t size;
+    uint8_t type;
+    for (uint32_t i = 0; objects->extends && i < CIMFS_OWN_REGIONS; i++)
+        CIMFS_TRY(cimfs_reader_region(objects->parent, objects->first_region + i, NULL, &size, &type));
+    return CIMFS_OK;
+}
+
 cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cimfs_io *io, cimfs_file directory,
                                  const struct cimfs_guid *set, const struct cimfs_reader *parent, int extends)
 {
@@ -417,8 +431,10 @@ cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cim
     objects->scratch = malloc((size_t)SCRATCH * 2);
     if (!objects->scratch)
         return CIMFS_E_OUT_OF_MEMORY;
-    CIMFS_TRY(io->random(&objects->spread, sizeof objects->spread));
-    objects->spread |= 1;
+    CIMFS_TRY(io->random(objects->spread, sizeof objects->spread));
+    objects->spread[0] |= 1;
+    objects->spread[1] |= 1;
+    CIMFS_TRY(pin_regions(objects));
     CIMFS_TRY(open_tables(objects));
     for (uint16_t i = 0; i < CIMFS_OWN_REGIONS; i++) {
         cimfs_hresult result = extends ? cimfs_region_extend(&objects->regions[i], io, directory, set, i)
@@ -435,6 +451,13 @@ static int by_hash(const void *a, const void *b)
     int order = memcmp(left->prefix, right->prefix, sizeof left->prefix + sizeof left->hash);
     /* Equal IDs are rare; their order must still be the same in every run. */
     return order ? order : memcmp(left->offset.b, right->offset.b, sizeof left->offset);
+}
+
+/* Not left by a commit that failed after it had renamed the object ID files. */
+static int lies_in_parent(const struct cimfs_objects *objects, uint32_t region, const struct cimfs_object_id *entry)
+{
+    uint64_t committed = objects->regions[region].committed, offset = get64(entry->offset);
+    return offset <= committed && get64(entry->length) <= committed - offset;
 }
 
 /* The entries of one region: what the file of an extended image had, then ours, all sorted by digest. */
@@ -455,12 +478,10 @@ static cimfs_hresult collect_ids(struct cimfs_objects *objects, uint32_t region,
     *entries = malloc((size_t)total * sizeof **entries + 1);
     if (!*entries)
         return CIMFS_E_OUT_OF_MEMORY;
-    *count = (uint32_t)total;
     struct cimfs_object_id *to = *entries;
-    if (old) {
-        memcpy(to, old->entries, old->count * sizeof *to);
-        to += old->count;
-    }
+    for (uint32_t i = 0; old && i < old->count; i++)
+        if (lies_in_parent(objects, region, &old->entries[i]))
+            *to++ = old->entries[i];
     for (uint32_t i = 0; i < objects->own_count; i++) {
         const struct cimfs_object *object = &objects->own[i];
         if (object->offset >> CIMFS_OFFSET_BITS != index)
@@ -471,6 +492,7 @@ static cimfs_hresult collect_ids(struct cimfs_objects *objects, uint32_t region,
         to->offset = put64(object->offset & CIMFS_OFFSET_MASK);
         to++;
     }
+    *count = (uint32_t)(to - *entries);
     qsort(*entries, *count, sizeof **entries, by_hash);
     return CIMFS_OK;
 }

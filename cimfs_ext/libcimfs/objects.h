@@ -50,7 +50,7 @@ struct cimfs_objects {
     uint64_t search_cost; /* spent on searching tables one by one */
     uint64_t *index;      /* once searching has cost as much as this: table << 32 | entry, plus 1 */
     uint32_t index_bits;
-    uint64_t spread; /* random and odd: nobody outside can choose what collides in a table */
+    uint64_t spread[2]; /* random and odd, for both halves of a hash: nobody can choose what collides in a table */
     uint8_t *scratch;
 };
 

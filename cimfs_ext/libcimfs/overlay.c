@@ -284,17 +284,10 @@ struct merge {
 static cimfs_hresult load_base(struct merge *merge)
 {
     const struct cimfs_links *links = &merge->owner->base;
-    struct cimfs_link previous;
-    int has_previous = merge->base_next > 0;
     if (merge->base_loaded || merge->base_next >= links->count)
         return CIMFS_OK;
-    if (has_previous)
-        previous = merge->base;
-    CIMFS_TRY(cimfs_links_at(links, merge->base_next, merge->overlay->error, &merge->base));
-    if (has_previous && cimfs_name_compare(merge->overlay->upcase, (struct cimfs_name){previous.units, previous.length},
-                                           (struct cimfs_name){merge->base.units, merge->base.length}) >= 0)
-        return cimfs_reader_corrupt(links->reader, links->offset, "the names of a link table are out of order",
-                                    merge->overlay->error);
+    struct cimfs_link before = merge->base;
+    CIMFS_TRY(cimfs_links_next(links, merge->base_next, &before, merge->overlay->error, &merge->base));
     merge->base_loaded = 1;
     return CIMFS_OK;
 }

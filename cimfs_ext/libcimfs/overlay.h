@@ -9,13 +9,12 @@
 #include "objects.h"
 
 enum cimfs_owner_kind { CIMFS_OWNER_CHILDREN, CIMFS_OWNER_STREAMS };
-enum cimfs_owner_state { CIMFS_OWNER_UNKNOWN, CIMFS_OWNER_ALIVE, CIMFS_OWNER_DEAD };
 
 struct cimfs_owner {
     uint32_t id; /* file ID */
     uint32_t first, last; /* names, as arena references; 0: none */
     uint8_t kind;
-    uint8_t state;
+    uint8_t dead; /* a directory that lost its name: its table is stored no more */
     struct cimfs_links base; /* empty for what is new */
 };
 

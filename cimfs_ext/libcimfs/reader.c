@@ -521,9 +521,22 @@ cimfs_hresult cimfs_links_at(const struct cimfs_links *links, uint32_t index, st
         le16 unit;
         memcpy(&unit, links->table + at + sizeof prefix + i * sizeof unit, sizeof unit);
         link->units[i] = get16(unit);
+        if (link->units[i] == 0 || link->units[i] == '/' || link->units[i] == '\\')
+            return cimfs_reader_corrupt(links->reader, links->offset, "a name of a link table has a separator in it",
+                                        error);
     }
     link->length = length;
     link->value = links->table + values + (size_t)index * links->value_size;
+    return CIMFS_OK;
+}
+
+cimfs_hresult cimfs_links_next(const struct cimfs_links *links, uint32_t index, const struct cimfs_link *before,
+                               struct cimfs_error *error, struct cimfs_link *link)
+{
+    CIMFS_TRY(cimfs_links_at(links, index, error, link));
+    if (index > 0 && cimfs_name_compare(links->reader->upcase, (struct cimfs_name){before->units, before->length},
+                                        (struct cimfs_name){link->units, link->length}) >= 0)
+        return cimfs_reader_corrupt(links->reader, links->offset, "the names of a link table are out of order", error);
     return CIMFS_OK;
 }
 
@@ -584,6 +597,27 @@ cimfs_hresult cimfs_reader_lookup(const struct cimfs_reader *reader, struct cimf
 
 /* ---- content ---- */
 
+static struct cimfs_pe_mapping mapping_at(const uint8_t *mappings, uint32_t index)
+{
+    struct cimfs_pe_mapping mapping;
+    memcpy(&mapping, mappings + (size_t)index * sizeof mapping, sizeof mapping);
+    return mapping;
+}
+
+/* How many of the mappings, which stand in the order of their file offsets, begin at or before position. */
+static uint32_t mappings_before(const uint8_t *mappings, uint32_t count, uint64_t position)
+{
+    uint32_t low = 0, high = count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (get32(mapping_at(mappings, middle).file_offset) <= position)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* Where file offset position of a PE image is stored, and for how many bytes that holds. */
 static cimfs_hresult locate_pe(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
                                uint64_t position, struct cimfs_error *error, uint64_t *offset, uint64_t *run)
@@ -593,25 +627,18 @@ static cimfs_hresult locate_pe(const struct cimfs_reader *reader, const struct c
     CIMFS_TRY(cimfs_reader_view(reader, stream->offset, sizeof image, error, &data));
     memcpy(&image, data, sizeof image);
     uint32_t count = get16(image.mapping_count);
-    CIMFS_TRY(cimfs_reader_view(reader, stream->offset + sizeof image,
-                                (uint64_t)count * sizeof(struct cimfs_pe_mapping), error, &data));
-    uint64_t delta = 0;
-    *run = stream->length - position;
-    for (uint32_t i = 0; i < count; i++) {
-        struct cimfs_pe_mapping mapping;
-        memcpy(&mapping, data + (size_t)i * sizeof mapping, sizeof mapping);
-        uint64_t start = get32(mapping.file_offset);
-        if (start > position) {
-            if (start - position < *run)
-                *run = start - position;
-            break;
-        }
-        delta = get32(mapping.delta);
-    }
+    CIMFS_TRY(cimfs_reader_view(reader, stream->offset, sizeof image + (uint64_t)count * sizeof(struct cimfs_pe_mapping),
+                                error, &data));
+    data += sizeof image;
+    uint32_t next = mappings_before(data, count, position);
+    uint64_t end = next < count ? get32(mapping_at(data, next).file_offset) : stream->length;
+    uint64_t delta = next > 0 ? get32(mapping_at(data, next - 1).delta) : 0;
+    uint64_t length = get64(image.data_length) & ~CIMFS_PE_LENGTH_FLAG;
     *offset = get64(image.data_offset);
-    uint64_t within = *offset & CIMFS_OFFSET_MASK;
-    if (within > CIMFS_OFFSET_MASK - position || delta > CIMFS_OFFSET_MASK - position - within)
-        return cimfs_reader_corrupt(reader, stream->offset, "a PE image mapping points beyond its region", error);
+    *run = (end < stream->length ? end : stream->length) - position;
+    if (length > CIMFS_OFFSET_MASK - (*offset & CIMFS_OFFSET_MASK) || position > length || delta > length - position ||
+        *run > length - position - delta)
+        return cimfs_reader_corrupt(reader, stream->offset, "a mapping of a PE image points beyond its data", error);
     *offset += position + delta;
     return CIMFS_OK;
 }
@@ -635,6 +662,8 @@ cimfs_hresult cimfs_reader_read(const struct cimfs_reader *reader, const struct 
         uint64_t offset = stream->offset;
         if (stream->type == CIMFS_STREAM_PE_IMAGE) {
             CIMFS_TRY(locate_pe(reader, stream, position, error, &offset, &run));
+        } else if (stream->type != CIMFS_STREAM_DATA) {
+            return cimfs_reader_corrupt(reader, offset, "a stream of unknown type", error);
         } else {
             if ((offset & CIMFS_OFFSET_MASK) > CIMFS_OFFSET_MASK - position)
                 return cimfs_reader_corrupt(reader, offset, "a stream reaches beyond its region", error);

@@ -98,6 +98,9 @@ cimfs_hresult cimfs_reader_streams(const struct cimfs_reader *reader, const stru
                                    struct cimfs_error *error, struct cimfs_links *links);
 cimfs_hresult cimfs_links_at(const struct cimfs_links *links, uint32_t index, struct cimfs_error *error,
                              struct cimfs_link *link);
+/* The same, checked to stand behind before, the entry of the preceding index (not looked at if that is none). */
+cimfs_hresult cimfs_links_next(const struct cimfs_links *links, uint32_t index, const struct cimfs_link *before,
+                               struct cimfs_error *error, struct cimfs_link *link);
 /* Binary search; found is 0 if the name is not there. */
 cimfs_hresult cimfs_links_find(const struct cimfs_links *links, struct cimfs_name name, struct cimfs_error *error,
                                struct cimfs_link *link, int *found);

@@ -138,7 +138,10 @@ cimfs_hresult cimfs_tree_directory(struct cimfs_tree *tree, struct cimfs_name pa
     return remember_path(tree, whole, *id);
 }
 
-/* A directory that loses its name is never seen again, nor is what lies below it. */
+/*
+ * A directory that loses its name is never seen again. Tables that were changed below it before are stored all
+ * the same: telling which ones they are would mean to trust the parent IDs of a stranger's image.
+ */
 static cimfs_hresult forget(struct cimfs_tree *tree, uint32_t id)
 {
     struct cimfs_record record;
@@ -148,7 +151,7 @@ static cimfs_hresult forget(struct cimfs_tree *tree, uint32_t id)
         return CIMFS_OK;
     tree->cached_id = 0;
     CIMFS_TRY(change(tree, id, CIMFS_OWNER_CHILDREN, &owner));
-    owner->state = CIMFS_OWNER_DEAD;
+    owner->dead = 1;
     return CIMFS_OK;
 }
 
@@ -208,26 +211,6 @@ cimfs_hresult cimfs_tree_remove_stream(struct cimfs_tree *tree, uint32_t id, str
 
 /* ---- commit ---- */
 
-/* Can the directory still be reached? Its parents tell; what they told is kept in the owners on the way. */
-static cimfs_hresult is_alive(struct cimfs_tree *tree, uint32_t id, int *alive)
-{
-    struct cimfs_record record;
-    uint32_t steps = 0;
-    for (uint32_t at = id; at != tree->root; at = get32(record.parent)) {
-        const struct cimfs_owner *owner = cimfs_overlay_owner(&tree->overlay, at, CIMFS_OWNER_CHILDREN);
-        if (owner && owner->state != CIMFS_OWNER_UNKNOWN) {
-            *alive = owner->state == CIMFS_OWNER_ALIVE;
-            return CIMFS_OK;
-        }
-        if (++steps > CIMFS_MAX_PATH)
-            return cimfs_fail(tree->overlay.error, CIMFS_E_FILE_CORRUPT, NULL, CIMFS_NO_OFFSET,
-                              "the parents of a directory form a loop");
-        CIMFS_TRY(cimfs_tree_record(tree, at, &record));
-    }
-    *alive = 1;
-    return CIMFS_OK;
-}
-
 static cimfs_hresult store_links(struct cimfs_tree *tree, struct cimfs_owner *owner)
 {
     struct cimfs_record record;
@@ -247,15 +230,8 @@ cimfs_hresult cimfs_tree_commit(struct cimfs_tree *tree, uint64_t *filesystem)
 {
     struct cimfs_overlay *overlay = &tree->overlay;
     for (uint32_t i = 0; i < overlay->owner_count; i++) {
-        struct cimfs_owner *owner = &overlay->owners[i];
-        if (owner->kind == CIMFS_OWNER_CHILDREN) {
-            int alive;
-            CIMFS_TRY(is_alive(tree, owner->id, &alive));
-            owner->state = alive ? CIMFS_OWNER_ALIVE : CIMFS_OWNER_DEAD;
-            if (!alive)
-                continue;
-        }
-        CIMFS_TRY(store_links(tree, owner));
+        if (!overlay->owners[i].dead)
+            CIMFS_TRY(store_links(tree, &overlay->owners[i]));
     }
     struct cimfs_filesystem object = {.root = put32(tree->root), .table_count = put32(tree->files.count)};
     uint64_t directory, upcase;

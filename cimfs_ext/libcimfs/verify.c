@@ -70,6 +70,16 @@ static cimfs_hresult corrupt(struct check *check, uint64_t offset, const char *r
     return problem(check, cimfs_reader_corrupt(check->reader, offset, reason, &check->error), offset);
 }
 
+/* Count bytes that were read; the caller of verify may want to stop. */
+static cimfs_hresult advance(struct check *check, size_t count)
+{
+    check->counts->bytes += count;
+    if (check->counts->bytes - check->reported < PROGRESS_BYTES)
+        return CIMFS_OK;
+    check->reported = check->counts->bytes;
+    return check->events->progress(check->events->context, check->counts) ? CIMFS_E_FAIL : CIMFS_OK;
+}
+
 /* ---- what the image refers to ---- */
 
 static cimfs_hresult visit_stream(struct check *check, const struct cimfs_extent *stream)
@@ -89,7 +99,7 @@ static cimfs_hresult visit_stream(struct check *check, const struct cimfs_extent
         if (result < 0)
             return problem(check, result, stream->offset);
         at += got;
-        check->counts->bytes += got;
+        CIMFS_TRY(advance(check, got));
     }
     return CIMFS_OK;
 }
@@ -114,19 +124,6 @@ static cimfs_hresult visit_attachments(struct check *check, const struct cimfs_r
     return CIMFS_OK;
 }
 
-/* One entry of a table, checked to follow the one before it. */
-static cimfs_hresult next_link(struct check *check, const struct cimfs_links *links, uint32_t index,
-                               const struct cimfs_link *before, struct cimfs_link *link)
-{
-    CIMFS_TRY(cimfs_links_at(links, index, &check->error, link));
-    if (index > 0 && cimfs_name_compare(cimfs_reader_upcase(check->reader),
-                                        (struct cimfs_name){before->units, before->length},
-                                        (struct cimfs_name){link->units, link->length}) >= 0)
-        return cimfs_reader_corrupt(check->reader, links->offset, "the names of a link table are out of order",
-                                    &check->error);
-    return CIMFS_OK;
-}
-
 static cimfs_hresult visit_streams(struct check *check, const struct cimfs_record *record)
 {
     struct cimfs_links links;
@@ -136,7 +133,7 @@ static cimfs_hresult visit_streams(struct check *check, const struct cimfs_recor
         return problem(check, result, get64(record->streams));
     CIMFS_TRY(refer(check, links.offset, links.length));
     for (uint32_t i = 0; i < links.count; i++) {
-        result = next_link(check, &links, i, &pair[(i + 1) % 2], &pair[i % 2]);
+        result = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &check->error, &pair[i % 2]);
         if (result < 0)
             return problem(check, result, links.offset);
         struct cimfs_raw_stream raw;
@@ -199,7 +196,7 @@ static cimfs_hresult visit_directory(struct check *check, uint32_t id)
     CIMFS_TRY(refer(check, links.offset, links.length));
     for (uint32_t i = 0; i < links.count; i++) {
         uint32_t child;
-        result = next_link(check, &links, i, &pair[(i + 1) % 2], &pair[i % 2]);
+        result = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &check->error, &pair[i % 2]);
         if (result == CIMFS_OK)
             result = cimfs_links_file_id(&links, &pair[i % 2], &check->error, &child);
         if (result < 0)
@@ -268,8 +265,12 @@ static cimfs_hresult read_ids(struct check *check, cimfs_file file, uint32_t num
         uint64_t now = count - done < fits ? count - done : fits;
         CIMFS_TRY(check->io->read(file, ids, (size_t)now * sizeof *ids, at + done * sizeof *ids));
         for (uint64_t i = 0; i < now; i++) {
-            struct extent extent = {.offset = cimfs_region_offset(region, get64(ids[i].offset) & CIMFS_OFFSET_MASK),
+            struct extent extent = {.offset = cimfs_region_offset(region, get64(ids[i].offset)),
                                     .length = get64(ids[i].length)};
+            if (get64(ids[i].offset) > CIMFS_OFFSET_MASK) {
+                *reason = "an object ID points behind what a region can hold";
+                return CIMFS_E_FILE_CORRUPT;
+            }
             memcpy(extent.hash, ids[i].hash, sizeof extent.hash);
             if (memcmp(ids[i].prefix, CIMFS_DIGEST_PREFIX, CIMFS_DIGEST_PREFIX_SIZE) == 0)
                 CIMFS_TRY(append(&check->listed, &extent));
@@ -331,12 +332,7 @@ static cimfs_hresult hash_object(struct check *check, const struct extent *objec
         CIMFS_TRY(cimfs_reader_fetch(check->reader, object->offset + done, check->piece, count, &check->error));
         cimfs_hash_update(&hash, check->piece, count);
         done += count;
-        check->counts->bytes += count;
-        if (check->counts->bytes - check->reported >= PROGRESS_BYTES) {
-            check->reported = check->counts->bytes;
-            if (check->events->progress(check->events->context, check->counts))
-                return CIMFS_E_FAIL;
-        }
+        CIMFS_TRY(advance(check, count));
     }
     cimfs_hash_final(&hash, digest);
     return CIMFS_OK;

@@ -16,11 +16,11 @@ struct stream_header {
 _Static_assert(sizeof(struct stream_header) == LAYER_BACKUP_HEADER_SIZE, "WIN32_STREAM_ID");
 _Static_assert(sizeof(le64) == LAYER_BACKUP_BLOCK_OFFSET_SIZE, "offset of a sparse block");
 
-#define TRY(expression)                                                                                           \
-    do {                                                                                                          \
-        enum layer_backup_result result_ = (expression);                                                          \
-        if (result_ != LAYER_BACKUP_OK)                                                                           \
-            return result_;                                                                                       \
+#define TRY(expression)                                                                                      \
+    do {                                                                                                     \
+        enum layer_backup_result result_ = (expression);                                                     \
+        if (result_ != LAYER_BACKUP_OK)                                                                      \
+            return result_;                                                                                  \
     } while (0)
 
 static enum layer_backup_result fail(struct layer_backup_parser *parser, enum layer_backup_result error,
@@ -84,7 +84,8 @@ static enum layer_backup_result end_sparse(struct layer_backup_parser *parser, u
 static void begin_content(struct layer_backup_parser *parser)
 {
     parser->content_id = parser->id;
-    parser->sparse = parser->size == 0 && parser->attributes & LAYER_BACKUP_SPARSE ? TAKES_BLOCKS : NOT_SPARSE;
+    parser->sparse =
+        parser->size == 0 && parser->attributes & LAYER_BACKUP_SPARSE ? TAKES_BLOCKS : NOT_SPARSE;
     parser->position = 0;
 }
 
@@ -155,7 +156,8 @@ static enum layer_backup_result begin_alternate(struct layer_backup_parser *pars
 }
 
 /* The block's offset was gathered; what is left of its data is content. */
-static enum layer_backup_result begin_block(struct layer_backup_parser *parser, struct layer_backup_event *event)
+static enum layer_backup_result begin_block(struct layer_backup_parser *parser,
+                                            struct layer_backup_event *event)
 {
     le64 field;
     memcpy(&field, parser->gather, sizeof field);
@@ -204,7 +206,8 @@ static enum layer_backup_result begin_attachment(struct layer_backup_parser *par
 }
 
 /* Header and name are there. */
-static enum layer_backup_result begin_stream(struct layer_backup_parser *parser, struct layer_backup_event *event)
+static enum layer_backup_result begin_stream(struct layer_backup_parser *parser,
+                                             struct layer_backup_event *event)
 {
     if (parser->id == LAYER_BACKUP_ID_SPARSE_BLOCK)
         return expect_block_offset(parser);
@@ -228,7 +231,8 @@ static enum layer_backup_result begin_stream(struct layer_backup_parser *parser,
     return LAYER_BACKUP_OK;
 }
 
-static enum layer_backup_result read_header(struct layer_backup_parser *parser, struct layer_backup_event *event)
+static enum layer_backup_result read_header(struct layer_backup_parser *parser,
+                                            struct layer_backup_event *event)
 {
     struct stream_header header;
     memcpy(&header, parser->gather, sizeof header);
@@ -304,8 +308,8 @@ void layer_backup_init(struct layer_backup_parser *parser, uint64_t file_size)
     expect(parser, GATHER_HEADER, LAYER_BACKUP_HEADER_SIZE);
 }
 
-enum layer_backup_result layer_backup_next(struct layer_backup_parser *parser, const uint8_t **data, size_t *size,
-                                           struct layer_backup_event *event)
+enum layer_backup_result layer_backup_next(struct layer_backup_parser *parser, const uint8_t **data,
+                                           size_t *size, struct layer_backup_event *event)
 {
     memset(event, 0, sizeof *event);
     TRY(parser->error);

@@ -1,17 +1,17 @@
 /*
  * Win32 backup streams, read as they come (backup-stream.md, "Win32 backup stream").
  *
- * A backup stream is a sequence of streams, each a header (WIN32_STREAM_ID, then perhaps a name in UTF-16) and
- * its data. What a stream holds is told by its ID: the content of the file, or of one of its alternate streams,
- * or metadata that is attached to the file.
+ * A backup stream is a sequence of streams, each a header (WIN32_STREAM_ID, then perhaps a name in UTF-16)
+ * and its data. What a stream holds is told by its ID: the content of the file, or of one of its alternate
+ * streams, or metadata that is attached to the file.
  *
- * Content that is sparse begins with an empty stream that is marked so. Sparse blocks follow at once, each with
- * the offset where its bytes belong; an empty block at the offset where the content ends closes it. A block
- * belongs to the content stream begun last, so alternate streams can be sparse as well. The size of such an
- * alternate stream is known only when its closing block comes.
+ * Content that is sparse begins with an empty stream that is marked so. Sparse blocks follow at once, each
+ * with the offset where its bytes belong; an empty block at the offset where the content ends closes it. A
+ * block belongs to the content stream begun last, so alternate streams can be sparse as well. The size of
+ * such an alternate stream is known only when its closing block comes.
  *
- * The parser is pulled: it takes from the caller's buffer what makes up the next event. Content is never copied:
- * events point into that buffer. What it copies are headers, which may come in any number of pieces.
+ * The parser is pulled: it takes from the caller's buffer what makes up the next event. Content is never
+ * copied: events point into that buffer. What it copies are headers, which may come in any number of pieces.
  */
 #ifndef LAYER_BACKUPSTREAM_H
 #define LAYER_BACKUPSTREAM_H
@@ -37,9 +37,9 @@ enum { LAYER_BACKUP_SPARSE = 8 }; /* the one stream attribute that changes how t
 
 #define LAYER_BACKUP_HEADER_SIZE 20u
 #define LAYER_BACKUP_BLOCK_OFFSET_SIZE 8u
-#define LAYER_BACKUP_MAX_NAME 255u                 /* code units of a stream's bare name */
-#define LAYER_BACKUP_MAX_FULL_NAME 262u            /* the same with a colon before it and ":$DATA" after it */
-#define LAYER_BACKUP_MAX_ATTACHMENT (0x10000u + 0x400u) /* an ACL is below 64 KiB; the rest for owner and group */
+#define LAYER_BACKUP_MAX_NAME 255u      /* code units of a stream's bare name */
+#define LAYER_BACKUP_MAX_FULL_NAME 262u /* the same with a colon before it and ":$DATA" after it */
+#define LAYER_BACKUP_MAX_ATTACHMENT 0x10400u /* an ACL below 64 KiB, with what stands around it */
 #define LAYER_BACKUP_SIZE_UNKNOWN UINT64_MAX
 
 enum layer_backup_result {
@@ -87,13 +87,13 @@ struct layer_backup_event {
 struct layer_backup_parser {
     uint64_t file_size;
     uint64_t offset;       /* bytes taken so far */
-    uint64_t error_offset; /* where the backup stream is at fault: its stream's header, or the end of what came */
+    uint64_t error_offset; /* in the backup stream: the header at fault, or the end of what came */
     enum layer_backup_result error;
 
-    int state;          /* what is being gathered or handed on */
-    uint32_t needed;    /* bytes to gather */
-    uint32_t gathered;  /* bytes of them that are there */
-    uint32_t id;        /* of the current stream */
+    int state;         /* what is being gathered or handed on */
+    uint32_t needed;   /* bytes to gather */
+    uint32_t gathered; /* bytes of them that are there */
+    uint32_t id;       /* of the current stream */
     uint32_t attributes;
     uint64_t header_offset;
     uint64_t size; /* of the current stream's data */
@@ -111,11 +111,11 @@ struct layer_backup_parser {
 void layer_backup_init(struct layer_backup_parser *parser, uint64_t file_size);
 
 /*
- * Take the next event from size bytes at data, both of which advance past what was taken. MORE is given only when
- * size is 0. A failed parser stays failed: every later call returns the same error.
+ * Take the next event from size bytes at data, both of which advance past what was taken. MORE is given only
+ * when size is 0. A failed parser stays failed: every later call returns the same error.
  */
-enum layer_backup_result layer_backup_next(struct layer_backup_parser *parser, const uint8_t **data, size_t *size,
-                                           struct layer_backup_event *event);
+enum layer_backup_result layer_backup_next(struct layer_backup_parser *parser, const uint8_t **data,
+                                           size_t *size, struct layer_backup_event *event);
 
 /* The end of the backup stream: fails unless it ends between two streams and everything declared has come. */
 enum layer_backup_result layer_backup_finish(struct layer_backup_parser *parser);

@@ -44,6 +44,14 @@ def unix_nanoseconds(filetime: int) -> int:
     return (filetime - _UNIX_EPOCH) * 100
 
 
+def pax_seconds(filetime: int) -> str:
+    """A FILETIME as the decimal seconds since 1970 of a PAX record, exact to 100 ns."""
+    ticks = filetime - _UNIX_EPOCH
+    seconds, fraction = divmod(abs(ticks), _TICKS)
+    text = f"{seconds}.{fraction:07}".rstrip("0") if fraction else str(seconds)
+    return f"-{text}" if ticks < 0 else text
+
+
 def creation_time(reproducible: bool) -> int:
     """The FILETIME of what is made here: now, or for a reproducible image SOURCE_DATE_EPOCH, else 1970.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ class CimLayerWriter:
         self.standard = StandardFiles(LayerDirectory(self._path))
         cim_directory = get_cim_dir_from_layer(path)
         parent_name = self._check_parents(cim_directory)
-        self._made_cim_directory = _make_directory(cim_directory)
+        self._made_directories = _make_directories(cim_directory)
         try:
             self.image = ImageWriter(
                 cim_directory,
@@ -205,9 +206,9 @@ class CimLayerWriter:
         if image is not None:
             image.close()
         self.standard.directory.undo()
-        if self._made_cim_directory:
-            with contextlib.suppress(OSError):
-                get_cim_dir_from_layer(self._path).rmdir()
+        with contextlib.suppress(OSError):
+            for made in self._made_directories:
+                made.rmdir()
 
     def _finish_item(self) -> None:
         item, self._item = self._item, None
@@ -381,12 +382,11 @@ def _write_zeros(image: ImageWriter, count: int) -> None:
         count -= piece
 
 
-def _make_directory(path: Path) -> bool:
-    try:
-        path.mkdir()
-    except FileExistsError:
-        return False
-    return True
+def _make_directories(path: Path) -> list[Path]:
+    """Make a directory and those above it; returns what was missing, the innermost first."""
+    missing = list(itertools.takewhile(lambda directory: not directory.exists(), (path, *path.parents)))
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False) -> None:

@@ -15,6 +15,7 @@ from cimlayer.errors import FormatError
 
 PIECE = 1 << 20  # bytes handed on at a time: they stay in the cache between producer and consumer
 PIECES_AHEAD = 4
+GRACE = 0.2  # seconds that a failed import waits for its reading thread
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -105,7 +106,9 @@ def pump(stream: Readable, feed: Callable[[memoryview], object], jobs: int | Non
     """Hand all bytes of a stream to ``feed``, piece by piece.
 
     With more than one job (default: as many as there are CPUs) a thread reads ahead, by a fixed number of pieces that
-    are used again and again. What either side raises is raised here, and the thread has ended when this returns.
+    are used again and again. What either side raises is raised here. The thread has ended when this returns; only
+    one that waits for a pipe when ``feed`` fails or Ctrl-C is pressed is left behind, as nothing can wake it: it ends
+    with what the pipe brings next, or with the program.
     """
     if (jobs if jobs is not None else available_cpus()) < 2:
         piece = memoryview(bytearray(PIECE))
@@ -127,8 +130,7 @@ def pump(stream: Readable, feed: Callable[[memoryview], object], jobs: int | Non
             free.put(memoryview(item.obj))
     finally:
         free.put(None)
-        while thread.is_alive():
-            thread.join(0.1)  # a reader that waits for a pipe ends with it
+        thread.join(GRACE)
 
 
 def _read_ahead(

@@ -1,0 +1,47 @@
+from os import PathLike
+from types import TracebackType
+
+from typing_extensions import Buffer
+
+class ImageWriter:
+    directory: str
+    name: str
+    def __init__(
+        self,
+        directory: str | PathLike[str],
+        existing_name: str | None = None,
+        new_name: str | None = None,
+        *,
+        sync: bool = True,
+        time: int = 0,
+        seed: bytes | None = None,
+    ) -> None: ...
+    @property
+    def implementation(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    def create_file(
+        self,
+        path: str,
+        *,
+        attributes: int = 0,
+        size: int = 0,
+        creation_time: int = 0,
+        last_write_time: int = 0,
+        change_time: int = 0,
+        last_access_time: int = 0,
+        security_descriptor: Buffer = b"",
+        reparse_data: Buffer = b"",
+        extended_attributes: Buffer = b"",
+    ) -> None: ...
+    def create_alternate_stream(self, path: str, size: int) -> None: ...
+    def write(self, data: Buffer) -> int: ...
+    def close_stream(self) -> None: ...
+    def create_hard_link(self, new_path: str, existing_path: str) -> None: ...
+    def delete_path(self, path: str) -> None: ...
+    def commit(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> ImageWriter: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

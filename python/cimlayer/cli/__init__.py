@@ -1,0 +1,103 @@
+"""The ``cimlayer`` command. Each command is a module of its own, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+import click
+
+__all__ = ["commands", "main"]
+
+FAILED = 1
+INTERRUPTED = 128 + signal.SIGINT
+PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
+
+# Name -> what it does. The modules are named like their commands; a keyword gets an underscore.
+_COMMANDS = {
+    "import": "Make a CIM layer from an OCI layer tar.",
+    "ls": "List what an image holds.",
+    "cat": "Write the content of a file to standard output.",
+    "stat": "Show everything an image says of a file.",
+    "verify": "Check everything an image holds.",
+    "registry": "Look into registry hives.",
+    "bcd": "Look into boot configuration stores.",
+}
+
+
+class _Commands(click.Group):
+    """Commands by name; what goes wrong in one becomes one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = "import_" if cmd_name == "import" else cmd_name
+        command: click.Command = importlib.import_module(f"cimlayer.cli.{module}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _discard_output()
+            ctx.exit(PIPE_CLOSED)
+        except KeyboardInterrupt:
+            _discard_output()
+            ctx.exit(INTERRUPTED)
+        except (OSError, ValueError) as error:
+            _report(error)
+            ctx.exit(FAILED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cimlayer", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Make, read and check Windows container layers on any platform.
+
+    An IMAGE is the .cim file of an image, or a layer directory whose image lies beside it. Paths inside an
+    image may have slashes or backslashes and are compared without regard to case. Exit codes: 0 done,
+    1 failed or found damaged, 2 called wrongly.
+    """
+
+
+def main() -> None:
+    """Run the command that the program's arguments name, and exit."""
+    commands(prog_name="cimlayer")
+
+
+def _report(error: OSError | ValueError) -> None:
+    from cimlayer.cli.output import escaped  # noqa: PLC0415
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+    click.echo(f"cimlayer: {escaped(_explain(error))}", err=True)
+
+
+def _explain(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    names = [name for name in (error.filename, error.filename2) if name is not None]
+    where = [os.fsdecode(name) if isinstance(name, bytes) else str(name) for name in names]
+    return ": ".join([*where, error.strerror])
+
+
+def _discard_output() -> None:
+    """Let nothing of what is still buffered fail again when the interpreter ends."""
+    with suppress(OSError):  # standard output may be no file at all
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

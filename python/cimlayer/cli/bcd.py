@@ -1,0 +1,20 @@
+"""``cimlayer bcd``."""
+
+from __future__ import annotations
+
+import click
+
+from cimlayer.bcd import BcdStore, describe
+from cimlayer.cli.output import Output
+
+
+@click.group("bcd")
+def command() -> None:
+    """Look into boot configuration stores."""
+
+
+@command.command()
+@click.argument("file", metavar="FILE")
+def show(file: str) -> None:
+    """Print a store as bcdedit does, devices decoded."""
+    Output().text(describe(BcdStore.open(file)).rstrip("\n"))
