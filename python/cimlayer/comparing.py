@@ -117,7 +117,7 @@ def _pairs(
     related: bool,
 ) -> Iterator[Pair]:
     for entry, older_entry in newer.compare_directories(directory, older, older_directory, related=related):
-        name = (entry or older_entry).name
+        name = entry.name if entry is not None else older_entry.name if older_entry is not None else ""
         yield f"{path}\\{name}" if path else name, entry, older_entry
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 from cimfs_ext.entries import ImageEntry
@@ -60,7 +61,7 @@ def _opened(output: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
         try:
             yield file
         except BaseException:
-            os.unlink(output)
+            Path(output).unlink()
             raise
 
 

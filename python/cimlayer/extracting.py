@@ -358,7 +358,7 @@ def _times(entry: ImageEntry) -> tuple[int, int]:
 
 def _shortened(name: str, host_name: bytes) -> bytes:
     """The beginning of a name, a hash that tells it from others, and its extension."""
-    extension = os.path.splitext(name)[1].encode("utf-8", "surrogatepass")
+    extension = Path(name).suffix.encode("utf-8", "surrogatepass")
     if len(extension) > _MAX_NAME // 4:
         extension = b""
     mark = b"~" + hashlib.sha256(host_name).hexdigest()[:12].encode()

@@ -10,7 +10,7 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
 from cimlayer.extattributes import parse_extended_attributes
-from cimlayer.fileinfo import FILE_ATTRIBUTE_NORMAL, pax_seconds
+from cimlayer.fileinfo import FILE_ATTRIBUTE_NORMAL, pax_seconds, unix_nanoseconds
 from cimlayer.reparse import MOUNT_POINT, SYMBOLIC_LINK, parse_reparse_data
 
 _PIECE = 1 << 20
@@ -32,10 +32,11 @@ class TarWriter:
     def entry(self, path: str, entry: ImageEntry) -> None:
         """A file or directory with all that it has, its alternate streams behind it."""
         info = tarfile.TarInfo(path)
-        info.pax_headers = self._records(path, entry)
+        records = self._records(path, entry)
+        info.pax_headers = records
         if entry.is_reparse_point:
             info.type = tarfile.SYMTYPE
-            info.linkname = self._link_target(path, entry, info.pax_headers)
+            info.linkname = self._link_target(path, entry, records)
         elif entry.is_directory:
             info.type = tarfile.DIRTYPE
         else:
@@ -68,11 +69,8 @@ class TarWriter:
         info.name = _slashed(path)
         info.mode = _MODES.get(info.type, 0o644)
         if entry is not None:
-            seconds = pax_seconds(entry.last_write_time)
-            if seconds.isdecimal():
-                info.mtime = int(seconds)
-            else:
-                info.pax_headers["mtime"] = seconds
+            info.pax_headers = {**info.pax_headers, "mtime": pax_seconds(entry.last_write_time)}
+            info.mtime = max(0, unix_nanoseconds(entry.last_write_time) // 1_000_000_000)
         try:
             self._file.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
         except UnicodeEncodeError as error:
