@@ -23,7 +23,7 @@ from cimlayer.fileinfo import (
     pax_seconds,
 )
 from cimlayer.sddl import descriptor_from_sddl
-from cimlayer.streaming import decompressed, pump
+from cimlayer.streaming import tar_pieces
 
 _PIECE = 1 << 20
 
@@ -65,8 +65,9 @@ def create_image(
             for piece in _folder_as_tar(Path(source)):
                 importer.feed(piece)
         else:
-            with open(source, "rb", buffering=0) as file, decompressed(file) as tar:
-                pump(tar, importer.feed, jobs)
+            with open(source, "rb", buffering=0) as file, tar_pieces(file, jobs) as pieces:
+                for piece, _ in pieces:
+                    importer.feed(piece)
         importer.finish()
         image.commit()
         return Creation(importer.entries, importer.file_bytes)

@@ -316,3 +316,12 @@ class PieceReader:
                 self._full.put(None)
         except BaseException as error:
             self._full.put(error)
+
+
+@contextlib.contextmanager
+def tar_pieces(file: BinaryIO, jobs: int | None = None) -> Iterator[Iterator[Piece]]:
+    """The pieces of one tar of which nothing is promised."""
+    reading = CancellationToken()
+    stream = LayerStream(file, cancel=reading)
+    with PieceReader([contextlib.nullcontext(stream)], reading, jobs) as reader:
+        yield reader.pieces()
