@@ -66,8 +66,8 @@ def create_image(
                 importer.feed(piece)
         else:
             with open(source, "rb", buffering=0) as file, tar_pieces(file, jobs) as pieces:
-                for piece, _ in pieces:
-                    importer.feed(piece)
+                for data, _ in pieces:
+                    importer.feed(data)
         importer.finish()
         image.commit()
         return Creation(importer.entries, importer.file_bytes)
