@@ -376,7 +376,7 @@ class _GatheredStream:
 
     def __init__(self, image: ImageWriter, name: str) -> None:
         self._image, self._name = image, name
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by finish or discard
 
     def write(self, data: memoryview) -> None:
         self._file.write(data)
