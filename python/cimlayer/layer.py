@@ -66,7 +66,7 @@ class CimLayerWriter:
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
         self._item: _Item | None = None
         self._has_utility_vm = False
-        self.standard = StandardFiles(LayerDirectory(self._path), self._time)
+        self.standard = StandardFiles(LayerDirectory(self._path))
         cim_directory = get_cim_dir_from_layer(path)
         parent_name = self._check_parents(cim_directory)
         self._made_cim_directory = _make_directory(cim_directory)
@@ -185,7 +185,7 @@ class CimLayerWriter:
             self._finish_item()
             self._process()
             for operation in self.standard.pending:
-                operation.apply(self.image)
+                operation.apply(self.image, self._time)
             if self._sync:
                 self.standard.directory.sync()
             self.image.commit()
