@@ -82,7 +82,8 @@ def paths(root: Path, name: str = "child") -> set[str]:
 class RandomLayer:
     """A tar of entries as layers have them, in an order that means the same to the model and to an import.
 
-    Whiteouts come at any place, but not of what a link leads to, nor with another spelling of a directory.
+    Whiteouts come before and behind what they must not hide. Not behind what lies below them, though: a directory
+    that no entry describes then keeps the parent's metadata, while the model makes it anew.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -108,10 +109,9 @@ class RandomLayer:
     def step(self) -> None:
         path = self.path()
         kind = self.rng.randrange(10)
-        if kind == 0:
-            self.tar.whiteout(path)
-        elif kind == 1:
-            self.tar.opaque(path)
+        if kind < 2:
+            if not any(old.startswith(path + "/") for old in self.added):
+                (self.tar.whiteout, self.tar.opaque)[kind](path)
         elif self.free(path):
             self.add(kind, path)
             self.added.append(path)
@@ -321,7 +321,7 @@ def test_links_to_standard_files_share_them(root: Path) -> None:
     tar.hardlink("Files/third", "Files/a/f1")
     add(root, tar)
     image = image_of(root / "child")
-    names = (r"Files\Windows\System32\config\SOFTWARE", r"fresh\dir\link", r"Files\a\f1", r"Files\third")
+    names = (r"Files\Windows\System32\config\software", r"fresh\dir\link", r"Files\a\f1", r"Files\third")
     assert {image[name].data for name in names} == {b"new"}
     assert len({image[name].file_id for name in names}) == 1
 
@@ -518,14 +518,13 @@ def test_archive_that_is_cut_is_an_error_only_inside_an_entry(root: Path) -> Non
     tar.file("Files/x", b"x" * 600)
     tar.file("Files/y", b"y" * 600, pax=windows_pax(0x20))
     data = tar.finish()
-    ends = {1536, 1536 + 1024 + 512 + 600, *range(1536 + 1024 + 512 + 600, len(data) + 1)}
     for cut in (1, 511, 512, 513, 1111, 1112, 1113, 1536, 1537, 2048, 2560, 3000, 3072, 3171, 3672, 3673, 4096, 4608):
         if cut in (1112, 1113, 1536, 3672, 3673, 4096, 4608):
             add(root, data[:cut], f"cut{cut}")
         else:
-            error = fails(root, data[:cut], "ends inside an entry")
-            assert error.offset == (0 if cut < 1536 else 1536)
-    assert ends
+            in_header = cut in (1, 511, 1537)
+            offset = cut if in_header else 0 if cut < 1536 else 1536
+            fails(root, data[:cut], "ends inside an entry", offset=offset)
 
 
 def test_missing_hives_of_a_base_layer_are_named(tmp_path: Path) -> None:
@@ -730,7 +729,7 @@ def test_error_in_the_tar_does_not_wait_for_the_end_of_a_pipe(root: Path) -> Non
             super().__init__()
             bad = TarBuilder()
             bad.node("fifo", tars.FIFO)
-            self.pieces: Iterator[bytes] = iter([bad.finish(end=b"") + bytes(1 << 20)])
+            self.archive = io.BytesIO(bad.finish(end=b"").ljust(1 << 20, b"\1"))
             self.reads = 0
 
         def readable(self) -> bool:
@@ -738,12 +737,10 @@ def test_error_in_the_tar_does_not_wait_for_the_end_of_a_pipe(root: Path) -> Non
 
         def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
             self.reads += 1
-            piece = next(self.pieces, None)
-            if piece is None:
+            count = self.archive.readinto(buffer)
+            if count == 0:
                 threading.Event().wait(0.05)
-                piece = b"\1"
-            count = min(len(buffer), len(piece))
-            buffer[:count] = piece[:count]
+                buffer[0], count = 1, 1
             return count
 
     source = Endless()
@@ -831,6 +828,7 @@ def test_global_attributes_do_not_make_entries_dear(root: Path) -> None:
     for n in range(2000):
         tar.file(f"Files/{n}")
     add(root, tar)
-    assert len(image_of(root / "child")["Files\\7"].ea_list) == 4000
+    with cimlayer.ImageReader(root / "cim-layers" / "child.cim") as image:
+        assert len(image.extended_attributes(r"Files\1999")) == 4000 * 16
 
 

@@ -292,6 +292,7 @@ class _ImageFileItem:
         self._image, self._name, self._info, self._size = image, name, info, size
         self._attachments = _Attachments(name, metadata)
         self._parser = BackupStreamParser(size, name)
+        self._content = _Content(image)
         self._created = False
         self._written = False
 
@@ -303,12 +304,13 @@ class _ImageFileItem:
                 continue
             self._create()
             if event[0] == "data":
-                self._image.write(event[1])
+                self._content.write(event[1])
             elif event[0] == "zeros":
-                _write_zeros(self._image, event[1])
+                self._content.skip(event[1])
             else:
                 if event[2] is None:
                     raise FormatError("a sparse alternate stream without a size", self._name)
+                self._content = _Content(self._image)
                 self._image.create_alternate_stream(f"{self._name}:{event[1]}", event[2])
 
     def _take_attachment(self, stream: int, data: bytes) -> None:
@@ -336,8 +338,8 @@ class _StreamItem:
 
     def __init__(self, image: ImageWriter, name: str, size: int) -> None:
         self._image, self._name, self._size = image, name, size
-        self._bare_name = name.split(":", 2)[1] if ":" in name else ""
         self._parser = BackupStreamParser(size, name)
+        self._content = _Content(image)
         self._written = False
         image.create_alternate_stream(name, size)
 
@@ -345,9 +347,9 @@ class _StreamItem:
         self._written = True
         for event in self._parser.feed(data):
             if event[0] == "data":
-                self._image.write(event[1])
+                self._content.write(event[1])
             elif event[0] == "zeros":
-                _write_zeros(self._image, event[1])
+                self._content.skip(event[1])
             else:
                 raise FormatError("an alternate stream takes nothing but its data", self._name)
 
@@ -398,11 +400,22 @@ class _StandardFileItem:
         self._file.close()
 
 
-def _write_zeros(image: ImageWriter, count: int) -> None:
-    while count > 0:
-        piece = min(count, len(_ZEROS))
-        image.write(memoryview(_ZEROS)[:piece])
-        count -= piece
+class _Content:
+    """The open stream of an image. Zeros wait for data behind them: without any they need not be written."""
+
+    def __init__(self, image: ImageWriter) -> None:
+        self._image = image
+        self._zeros = 0
+
+    def skip(self, count: int) -> None:
+        self._zeros += count
+
+    def write(self, data: bytes | memoryview) -> None:
+        while self._zeros > 0:
+            piece = min(self._zeros, len(_ZEROS))
+            self._image.write(memoryview(_ZEROS)[:piece])
+            self._zeros -= piece
+        self._image.write(data)
 
 
 def _make_directory(path: Path) -> bool:
