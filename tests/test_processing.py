@@ -165,7 +165,7 @@ def boot_store(default: bool = True) -> bytes:
     store.create_object(BOOT_MANAGER, 0x10100002, "Windows Boot Manager")
     store.create_object(DEFAULT, 0x10200003, "Windows")
     if default:
-        store.set(BOOT_MANAGER, Element.DEFAULT, DEFAULT)
+        store.set(BOOT_MANAGER, Element.DEFAULT_OBJECT, DEFAULT)
     return store.to_bytes()
 
 
@@ -217,10 +217,10 @@ def check_processed(layer: Path, build: str) -> None:
         template.seek(gpt.DATA_OFFSET)
         assert template.read(11)[3:] == b"NTFS    "
 
-    tree = dissect_tree(outside[UTILITY_VM_BCD])
+    tree = {path.upper(): values for path, (_, _, values) in dissect_tree(outside[UTILITY_VM_BCD]).items()}
 
     def element(guid: UUID, number: int) -> tuple[int, bytes]:
-        return tree[rf"Objects\{{{guid}}}\Elements\{number:08X}"][2]["Element"]
+        return tree[rf"OBJECTS\{{{guid}}}\ELEMENTS\{number:08X}".upper()]["Element"]
 
     def text(guid: UUID, number: int) -> str:
         return element(guid, number)[1].decode("utf-16-le").rstrip("\0")
