@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+
+from cimfs_ext.backupstream import BackupStreamWriter as Stream
 from cimlayer import (
     CimLayerWriter,
     FileBasicInfo,
@@ -21,8 +23,6 @@ from cimlayer.errors import CorruptHiveError, FormatError, PathNotFoundError
 from cimlayer.standard import HIVES, STANDARD_FILES
 from support import layers
 from support.layers import NULL_DACL, TIME, image_of, snapshot
-
-from cimfs_ext.backupstream import BackupStreamWriter as Stream
 
 FILE = FileBasicInfo.at(TIME, 0x20)
 DIRECTORY = FileBasicInfo.at(TIME, 0x10)
@@ -120,7 +120,7 @@ def test_base_hives_are_hard_links_in_the_directory_and_in_the_image(made_base: 
     image = image_of(made_base / "base")
     for hive in HIVES:
         here, there = (made_base / "base" / path.replace("\\", "/") for path in (hive.path, hive.base_path))
-        assert os.path.samefile(here, there)
+        assert here.samefile(there)
         assert image[hive.path].file_id == image[hive.base_path].file_id
         assert image[hive.path].data == here.read_bytes() == layers.hive(who=hive.name)
 
@@ -299,8 +299,8 @@ def test_write_with_nothing_to_write_to_is_an_error(writer: CimLayerWriter, root
 @pytest.mark.parametrize("given", [False, True])
 def test_metadata_comes_in_the_backup_stream(writer: CimLayerWriter, root: Path, given: bool) -> None:
     writer.add(r"Files\f", FILE, 7, *((OWNED, EAS) if given else ()))
-    feed(writer, Stream.links("other"), Stream.security(OWNED), Stream.extended_attributes(EAS), Stream.data(b"content"),
-         Stream.alternate_stream("s", b"t" * 999), piece=5)  # fmt: skip
+    metadata = [Stream.links("other"), Stream.security(OWNED), Stream.extended_attributes(EAS)]
+    feed(writer, *metadata, Stream.data(b"content"), Stream.alternate_stream("s", b"t" * 999), piece=5)
     writer.add(r"Files\l", FileBasicInfo.at(TIME, 0x420), 0, b"", b"", LINK if given else b"")
     feed(writer, Stream.reparse(LINK))
     writer.close()

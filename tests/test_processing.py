@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
-import cimlayer
 import pytest
+
+import cimlayer
+from cimfs_ext.regf import Hive
 from cimlayer.bcd import BcdStore, CimfsDevice, CompositeDevice, Element, GptPartition, VmbusDevice, decode_device
 from cimlayer.bcd.store import BOOT_MANAGER
 from cimlayer.disks import gpt
@@ -28,8 +30,6 @@ from support.disks import GIB, opened
 from support.hives import dissect_tree
 from support.layers import REG_SZ, TIME, image_of, snapshot, strings_of
 from support.tars import TarBuilder
-
-from cimfs_ext.regf import Hive
 
 SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[1].parent / "shared"))
 DEFAULT = UUID("733b62e5-f608-11eb-825c-c112f60133ab")

@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from cimlayer.errors import FormatError
 
@@ -69,10 +69,10 @@ def decompressed(stream: BinaryIO) -> Iterator[Readable]:
     prefix = _read_exactly(stream, 4)
     raw = _Prefixed(prefix, stream)
     if prefix[:2] == _GZIP_MAGIC:
-        from isal import igzip  # noqa: PLC0415  only where a gzip file is read
+        from isal import igzip, isal_zlib  # noqa: PLC0415  only where a gzip file is read
 
-        with _errors_named("gzip", igzip.BadGzipFile, EOFError, igzip.isal_zlib.error):
-            yield igzip.IGzipFile(fileobj=raw, mode="rb")
+        with _errors_named("gzip", igzip.BadGzipFile, EOFError, isal_zlib.IsalError):
+            yield igzip.IGzipFile(fileobj=raw, mode="rb")  # type: ignore[no-untyped-call]
     elif prefix == _ZSTD_MAGIC or prefix in _ZSTD_SKIPPABLE:
         zstd = _zstd()
         with _errors_named("zstd", zstd.ZstdError, EOFError):
@@ -81,7 +81,7 @@ def decompressed(stream: BinaryIO) -> Iterator[Readable]:
         yield raw
 
 
-def _zstd():  # type: ignore[no-untyped-def]
+def _zstd() -> Any:
     if sys.version_info >= (3, 14):
         from compression import zstd  # noqa: PLC0415
     else:

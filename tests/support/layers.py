@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
+from cimfs_ext.names import upcase_key
+from cimfs_ext.regf import Hive
 from cimlayer.standard import HIVES
 from support import cimoracle
 from support.tars import FILETIME_OF_1970, TarBuilder
-
-from cimfs_ext.names import upcase_key
-from cimfs_ext.regf import Hive
 
 TIME = 133_000_000_000_000_000
 NULL_DACL = bytes([1, 0, 4, 0x80]) + bytes(16)
@@ -192,7 +191,11 @@ def node_of(member: tarfile.TarInfo, data: bytes) -> Node:
         member.issym() and bool(int(records.get("MSWINDOWS.fileattr", 0)) & 0x10)
     )
     prefix = "MSWINDOWS.xattr."
-    eas = {key.removeprefix(prefix): base64.b64decode(value) for key, value in records.items() if key.startswith(prefix)}
+    eas = {
+        key.removeprefix(prefix): base64.b64decode(value)
+        for key, value in records.items()
+        if key.startswith(prefix)
+    }
     return Node(
         is_directory,
         attributes | 0x10 * is_directory | 0x400 * member.issym(),
