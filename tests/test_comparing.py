@@ -94,7 +94,8 @@ def test_unrelated_images_give_the_same_answer(corpus: Path, tmp_path: Path) -> 
     other.rename(other.with_name("other.cim"))
     mine = make_image(other.parent, "unrelated.cim", {"only": b"here"})
     assert {change.kind for change in changes(mine, other.with_name("other.cim"))} == {"added", "removed", "changed"}
-    summary = [[(c.kind, c.path, c.aspects) for c in changes(one, child)] for one in (base, other.with_name("other.cim"))]
+    pairs = [(base, child), (other.with_name("other.cim"), child)]
+    summary = [[(change.kind, change.path, change.aspects) for change in changes(*pair)] for pair in pairs]
     assert summary[0] == summary[1]
 
 
