@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cimfs_ext import errors
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from hypothesis import HealthCheck, settings
@@ -17,6 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support import cimoracle
 from support.images import DIRECTORY, NULL_DACL, Node, read_tree, snapshot, writer
+
+from cimfs_ext import errors
 
 NOISE = random.Random(5).randbytes(300_000)
 
@@ -189,7 +190,8 @@ class ImageMachine(RuleBasedStateMachine):
             if directory:
                 self.add_directory(self.place(data), 0, b"")
             else:
-                self.add_file(self.place(data), 0, b"", b"", b"", data.draw(CONTENTS), 0)
+                content = data.draw(CONTENTS)
+                self.add_file(self.place(data), content=content)
 
     @precondition(lambda self: self.image is None)
     @rule(data=st.data(), how=st.sampled_from(["new", "fork", "fork", "extend", "extend"]))
@@ -202,18 +204,47 @@ class ImageMachine(RuleBasedStateMachine):
         self.open(existing, name if how == "fork" else None)
 
     @precondition(lambda self: self.image is not None)
-    @rule(data=st.data(), attributes=ATTRIBUTES, descriptor=DESCRIPTORS, reparse=REPARSE, eas=EAS,
-          content=CONTENTS, time=st.integers(-5, 2**63 - 1))  # fmt: skip
+    @rule(
+        data=st.data(),
+        attributes=ATTRIBUTES,
+        descriptor=DESCRIPTORS,
+        reparse=REPARSE,
+        eas=EAS,
+        content=CONTENTS,
+        time=st.integers(-5, 2**63 - 1),
+    )
     def create_file(
-        self, data: st.DataObject, attributes: int, descriptor: bytes, reparse: bytes, eas: bytes,
-        content: tuple[int, list[bytes]], time: int,
-    ) -> None:  # fmt: skip
-        self.add_file(self.place(data), attributes, descriptor, reparse, eas, content, time)
+        self,
+        *,
+        data: st.DataObject,
+        attributes: int,
+        descriptor: bytes,
+        reparse: bytes,
+        eas: bytes,
+        content: tuple[int, list[bytes]],
+        time: int,
+    ) -> None:
+        self.add_file(
+            self.place(data),
+            attributes=attributes,
+            descriptor=descriptor,
+            reparse=reparse,
+            eas=eas,
+            content=content,
+            time=time,
+        )
 
     def add_file(
-        self, path: str, attributes: int, descriptor: bytes, reparse: bytes, eas: bytes,
-        content: tuple[int, list[bytes]], time: int,
-    ) -> None:  # fmt: skip
+        self,
+        path: str,
+        *,
+        content: tuple[int, list[bytes]],
+        attributes: int = 0,
+        descriptor: bytes = b"",
+        reparse: bytes = b"",
+        eas: bytes = b"",
+        time: int = 0,
+    ) -> None:
         image = self.image
         assert image is not None
         size, pieces = content
@@ -223,10 +254,18 @@ class ImageMachine(RuleBasedStateMachine):
         if self.agree(
             lambda: self.model.create(path, node),
             lambda: image.create_file(
-                path, attributes=attributes, size=size, creation_time=time, last_write_time=1, change_time=2,
-                last_access_time=3, security_descriptor=descriptor, reparse_data=reparse, extended_attributes=eas,
+                path,
+                attributes=attributes,
+                size=size,
+                creation_time=time,
+                last_write_time=1,
+                change_time=2,
+                last_access_time=3,
+                security_descriptor=descriptor,
+                reparse_data=reparse,
+                extended_attributes=eas,
             ),
-        ):  # fmt: skip
+        ):
             self.write(pieces)
 
     @precondition(lambda self: self.image is not None)
@@ -330,9 +369,15 @@ def from_oracle(entry: cimoracle.Entry) -> Node:
     times = (entry.creation_time, entry.last_write_time, entry.change_time, entry.last_access_time)
     signed = tuple(time - (1 << 64) if time >> 63 else time for time in times)
     return Node(
-        entry.is_directory, entry.attributes, signed, entry.data, entry.streams, entry.sd, entry.reparse,
+        entry.is_directory,
+        entry.attributes,
+        signed,
+        entry.data,
+        entry.streams,
+        entry.sd,
+        entry.reparse,
         entry.eas,
-    )  # fmt: skip
+    )
 
 
 ImageMachine.TestCase.settings = settings(

@@ -17,9 +17,10 @@ FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 
-# Name -> what it does. The modules are named like their commands; a keyword gets an underscore.
+# Name -> what it does. The modules are named like their commands, with underscores; a keyword gets one more.
 _COMMANDS = {
     "import": "Make a CIM layer from an OCI layer tar.",
+    "import-image": "Make CIM layers from all layers of a container image.",
     "ls": "List what an image holds.",
     "cat": "Write the content of a file to standard output.",
     "stat": "Show everything an image says of a file.",
@@ -46,7 +47,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = "import_" if cmd_name == "import" else cmd_name
+        module = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
         command: click.Command = importlib.import_module(f"cimlayer.cli.{module}").command
         return command
 

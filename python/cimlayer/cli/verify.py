@@ -102,10 +102,10 @@ def _print(output: Output, report: VerifyReport, paths: dict[int, list[str]]) ->
     if untold:
         output.line(f"and {untold} more problems")
     output.line(
-        f"{report.files} files, {report.directories} directories, {report.streams} alternate streams: "
-        f"{report.objects} objects, {amount(report.bytes)}"
+        f"files: {report.files}, directories: {report.directories}, alternate streams: {report.streams}, "
+        f"objects: {report.objects} ({amount(report.bytes)})"
     )
     if report.unjudged:
-        output.line(f"{report.unjudged} objects have no content ID of ours and were not compared")
+        output.line(f"not compared, for they have no content ID of ours: {report.unjudged}")
     count = report.problem_count
     output.line({0: "no problems", 1: "1 problem"}.get(count, f"{count} problems"))
