@@ -327,7 +327,6 @@ BAD_STREAMS: dict[str, tuple[int, dict[str, bytes], list[Iterable[bytes]], str]]
     "nothing": (3, {}, [], r"Files\\f: "),
     "cut": (3, {}, [[b"\1\0\0\0"]], r"Files\\f: "),
     "unknown": (0, {}, [[b"\x63" + bytes(19)]], r"Files\\f: "),
-    "sparse stream": (0, {}, [Stream.sparse_alternate_stream("s", 99, [(3, b"x")])], "without a size"),
 }
 
 
@@ -365,6 +364,22 @@ def test_sparse_shapes_become_whole_files(
     entry = image_of(root / "child")[r"Files\f"]
     assert (entry.data, entry.attributes) == (bytes(data), 0x220)
     assert entry.stream.sparse == (size > 0 and not ranges)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+def test_sparse_stream_has_its_size_though_it_comes_last(writer: CimLayerWriter, root: Path, piece: int) -> None:
+    writer.add(r"Files\f", FILE, 5)
+    feed(
+        writer,
+        Stream.data(b"whole"),
+        Stream.sparse_alternate_stream("s", 5000, [(3, b"x"), (4000, b"yz")]),
+        Stream.alternate_stream("t", b"plain"),
+        piece=piece,
+    )
+    writer.close()
+    entry = image_of(root / "child")[r"Files\f"]
+    assert entry.data == b"whole"
+    assert entry.streams == {"s": bytes(3) + b"x" + bytes(3996) + b"yz" + bytes(998), "t": b"plain"}
 
 
 def test_huge_file_of_nothing_costs_nothing(writer: CimLayerWriter, root: Path) -> None:
