@@ -15,6 +15,7 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
 from cimlayer.errors import FormatError
+from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import (
     FILE_ATTRIBUTE_ARCHIVE,
     FILE_ATTRIBUTE_READONLY,
@@ -23,7 +24,7 @@ from cimlayer.fileinfo import (
     pax_seconds,
 )
 from cimlayer.sddl import descriptor_from_sddl
-from cimlayer.streaming import decompressed, pump
+from cimlayer.streaming import tar_pieces
 
 _PIECE = 1 << 20
 
@@ -65,8 +66,9 @@ def create_image(
             for piece in _folder_as_tar(Path(source)):
                 importer.feed(piece)
         else:
-            with open(source, "rb", buffering=0) as file, decompressed(file) as tar:
-                pump(tar, importer.feed, jobs)
+            with open(source, "rb", buffering=0) as file, tar_pieces(file, CancellationToken(), jobs=jobs) as pieces:
+                for data, _ in pieces:
+                    importer.feed(data)
         importer.finish()
         image.commit()
         return Creation(importer.entries, importer.file_bytes)
