@@ -15,6 +15,7 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
 from cimlayer.errors import FormatError
+from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import (
     FILE_ATTRIBUTE_ARCHIVE,
     FILE_ATTRIBUTE_READONLY,
@@ -65,7 +66,7 @@ def create_image(
             for piece in _folder_as_tar(Path(source)):
                 importer.feed(piece)
         else:
-            with open(source, "rb", buffering=0) as file, tar_pieces(file, jobs) as pieces:
+            with open(source, "rb", buffering=0) as file, tar_pieces(file, CancellationToken(), jobs=jobs) as pieces:
                 for data, _ in pieces:
                     importer.feed(data)
         importer.finish()
