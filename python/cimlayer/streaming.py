@@ -71,7 +71,8 @@ def decompressed(stream: BinaryIO) -> Iterator[Readable]:
     if prefix[:2] == _GZIP_MAGIC:
         from isal import igzip, isal_zlib  # noqa: PLC0415  only where a gzip file is read
 
-        with _errors_named("gzip", igzip.BadGzipFile, EOFError, isal_zlib.IsalError):
+        damage: Any = isal_zlib.error  # an exception class, which isal's own hints call an instance
+        with _errors_named("gzip", igzip.BadGzipFile, EOFError, damage):
             yield igzip.IGzipFile(fileobj=raw, mode="rb")  # type: ignore[no-untyped-call]
     elif prefix == _ZSTD_MAGIC or prefix in _ZSTD_SKIPPABLE:
         zstd = _zstd()
