@@ -24,8 +24,11 @@ IMPORTER = [
 ]
 
 HIVE = [
-    f"cimfs_ext/hive/{name}.c"
-    for name in ("arena", "merge", "names", "order", "read", "recover", "tree", "write")
+    *(
+        f"cimfs_ext/hive/{name}.c"
+        for name in ("arena", "merge", "names", "order", "read", "recover", "tree", "write")
+    ),
+    "cimfs_ext/libcimfs/upcase.c",
 ]
 
 if sys.platform == "win32":
@@ -54,6 +57,8 @@ EXTENSIONS = [
     extension("names", "cimfs_ext/libcimfs/upcase.c"),
     extension("backupstream", "cimfs_ext/liblayer/backupstream.c"),
 ]
+if sys.platform != "win32":
+    EXTENSIONS.append(extension("extractor", "cimfs_ext/liblayer/extract.c", *LIBCIMFS))
 
 setup(
     ext_modules=cythonize(

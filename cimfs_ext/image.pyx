@@ -199,7 +199,7 @@ cdef class ImageWriter:
         self.check(code, "create alternate stream", path)
         self.streaming_path = path
 
-    def write(self, data):
+    def write(self, data not None):
         """Append bytes to the stream that was opened last; returns their number."""
         cdef const unsigned char[::1] view = data
         cdef const unsigned char *at
@@ -262,6 +262,7 @@ cdef class ImageWriter:
         with nogil:
             code = self.api.commit_image(self.image)
         self.check(code, "commit", self.name)
+        self.committed = True
 
     def close(self):
         """Release the image; if it was not committed, it leaves nothing behind. Closing twice is fine."""

@@ -328,7 +328,6 @@ BAD_STREAMS: dict[str, tuple[int, dict[str, bytes], list[Iterable[bytes]], str]]
     "nothing": (3, {}, [], r"Files\\f: "),
     "cut": (3, {}, [[b"\1\0\0\0"]], r"Files\\f: "),
     "unknown": (0, {}, [[b"\x63" + bytes(19)]], r"Files\\f: "),
-    "sparse stream": (0, {}, [Stream.sparse_alternate_stream("s", 99, [(3, b"x")])], "without a size"),
 }
 
 
@@ -366,6 +365,13 @@ def test_sparse_shapes_become_whole_files(
     entry = image_of(root / "child")[r"Files\f"]
     assert (entry.data, entry.attributes) == (bytes(data), 0x220)
     assert entry.stream.sparse == (size > 0 and not ranges)
+
+
+def test_sparse_stream_of_a_file_is_whole(writer: CimLayerWriter, root: Path) -> None:
+    writer.add(r"Files\f", FILE, 1)
+    feed(writer, Stream.data(b"1"), Stream.sparse_alternate_stream("s", 99, [(3, b"x")]))
+    writer.close()
+    assert image_of(root / "child")[r"Files\f"].streams == {"s": bytes(3) + b"x" + bytes(95)}
 
 
 def test_huge_file_of_nothing_costs_nothing(writer: CimLayerWriter, root: Path) -> None:

@@ -3,7 +3,9 @@
 from cimfs_ext.entries import ImageEntry, StreamEntry, VerifyReport
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
+from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import FileBasicInfo
+from cimlayer.images import ImportedImage, ImportedLayer, import_image
 from cimlayer.importing import import_layer
 from cimlayer.layer import CimLayerWriter, destroy_cim_layer
 from cimlayer.paths import (
@@ -14,17 +16,21 @@ from cimlayer.paths import (
 )
 
 __all__ = [
+    "CancellationToken",
     "CimLayerWriter",
     "FileBasicInfo",
     "ImageEntry",
     "ImageReader",
     "ImageWriter",
+    "ImportedImage",
+    "ImportedLayer",
     "StreamEntry",
     "VerifyReport",
     "destroy_cim_layer",
     "get_cim_dir_from_layer",
     "get_cim_name_from_layer",
     "get_cim_path_from_layer",
+    "import_image",
     "import_layer",
     "is_cim_layer",
 ]

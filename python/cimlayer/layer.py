@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +19,7 @@ from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer import processing
 from cimlayer.errors import FormatError, ImageError, PathNotFoundError
+from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import FileBasicInfo, creation_time
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.paths import (
@@ -43,6 +46,7 @@ class CimLayerWriter:
 
     Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
     disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes.
+    ``cancel`` stops :meth:`close` between its steps, up to the commit.
 
     Not thread safe. Raises :class:`~cimlayer.errors.ImageExistsError` if the layer is there already,
     :class:`~cimlayer.errors.PathNotFoundError` if the parent's image is not, and
@@ -56,10 +60,12 @@ class CimLayerWriter:
         *,
         sync: bool = True,
         reproducible: bool = False,
+        cancel: CancellationToken | None = None,
     ) -> None:
         """Open the image: empty for a base layer, else forked off the immediate parent's."""
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
+        self._cancel = cancel or CancellationToken()
         self._path = Path(os.path.abspath(path))
         self._parents = [Path(os.path.abspath(parent)) for parent in parent_layer_paths]
         self._time = creation_time(reproducible)
@@ -69,7 +75,7 @@ class CimLayerWriter:
         self.standard = StandardFiles(LayerDirectory(self._path))
         cim_directory = get_cim_dir_from_layer(path)
         parent_name = self._check_parents(cim_directory)
-        self._made_cim_directory = _make_directory(cim_directory)
+        self._made_directories = _make_directories(cim_directory)
         try:
             self.image = ImageWriter(
                 cim_directory,
@@ -185,11 +191,12 @@ class CimLayerWriter:
             self._finish_item()
             self._process()
             for operation in self.standard.pending:
+                self._cancel.raise_if_cancelled()
                 operation.apply(self.image, self._time)
             if self._sync:
                 self.standard.directory.sync()
+            self._cancel.raise_if_cancelled()
             self.image.commit()
-            self.standard.directory.keep()
         except BaseException:
             self.abandon()
             raise
@@ -199,26 +206,32 @@ class CimLayerWriter:
         context = processing.LayerContext(
             self._path.name, self.standard, self._parents, self._time, self._seed
         )
-        if self._has_utility_vm:
-            processing.process_utility_vm(context)
+        steps = [processing.process_utility_vm] if self._has_utility_vm else []
         if self._parents:
-            processing.process_child_layer(context)
+            steps.append(processing.process_child_layer)
         else:
-            processing.create_scratch_disks(context)
-            processing.process_base_layer(context)
+            steps += [processing.create_scratch_disks, processing.process_base_layer]
+        for step in steps:
+            self._cancel.raise_if_cancelled()
+            step(context)
 
     def abandon(self) -> None:
-        """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory."""
+        """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.
+
+        A layer that was committed stays, also when an interrupt comes right behind the commit.
+        """
         if self._item is not None:
             self._item.discard()
             self._item = None
         image: ImageWriter | None = getattr(self, "image", None)
         if image is not None:
             image.close()
+            if image.committed:
+                return
         self.standard.directory.undo()
-        if self._made_cim_directory:
-            with contextlib.suppress(OSError):
-                get_cim_dir_from_layer(self._path).rmdir()
+        with contextlib.suppress(OSError):
+            for made in self._made_directories:
+                made.rmdir()
 
     def _finish_item(self) -> None:
         if self.image.closed:
@@ -292,7 +305,7 @@ class _ImageFileItem:
         self._image, self._name, self._info, self._size = image, name, info, size
         self._attachments = _Attachments(name, metadata)
         self._parser = BackupStreamParser(size, name)
-        self._content = _Content(image)
+        self._target: _OpenStream | _GatheredStream = _OpenStream(image)
         self._created = False
         self._written = False
 
@@ -303,15 +316,20 @@ class _ImageFileItem:
                 self._take_attachment(event[1], event[2])
                 continue
             self._create()
-            if event[0] == "data":
-                self._content.write(event[1])
-            elif event[0] == "zeros":
-                self._content.skip(event[1])
+            if event[0] == "stream":
+                self._begin_stream(f"{self._name}:{event[1]}", event[2])
+            elif event[0] == "data":
+                self._target.write(event[1])
             else:
-                if event[2] is None:
-                    raise FormatError("a sparse alternate stream without a size", self._name)
-                self._content = _Content(self._image)
-                self._image.create_alternate_stream(f"{self._name}:{event[1]}", event[2])
+                self._target.skip(event[1])
+
+    def _begin_stream(self, name: str, size: int | None) -> None:
+        self._target.finish()
+        if size is None:
+            self._target = _GatheredStream(self._image, name)
+        else:
+            self._image.create_alternate_stream(name, size)
+            self._target = _OpenStream(self._image)
 
     def _take_attachment(self, stream: int, data: bytes) -> None:
         if self._created and not self._attachments.has(stream):
@@ -327,10 +345,61 @@ class _ImageFileItem:
         if self._written or self._size:
             self._parser.finish()
         self._create()
+        self._target.finish()
         self._image.close_stream()
 
     def discard(self) -> None:
+        self._target.discard()
+
+
+class _OpenStream:
+    """The stream of the image that is open. Zeros wait for data behind them: without any they need not be written."""
+
+    def __init__(self, image: ImageWriter) -> None:
+        self._image = image
+        self._zeros = 0
+
+    def skip(self, count: int) -> None:
+        self._zeros += count
+
+    def write(self, data: bytes | memoryview) -> None:
+        while self._zeros > 0:
+            piece = min(self._zeros, len(_ZEROS))
+            self._image.write(memoryview(_ZEROS)[:piece])
+            self._zeros -= piece
+        self._image.write(data)
+
+    def finish(self) -> None:
+        """The image closes it when the next one is opened."""
+
+    def discard(self) -> None:
         """The image is abandoned as a whole."""
+
+
+class _GatheredStream:
+    """A sparse alternate stream: its size is known at its end, and an image asks for it at the beginning."""
+
+    def __init__(self, image: ImageWriter, name: str) -> None:
+        self._image, self._name = image, name
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by finish or discard
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+
+    def skip(self, count: int) -> None:
+        self._file.seek(count, os.SEEK_CUR)
+
+    def finish(self) -> None:
+        with self._file:
+            size = self._file.tell()
+            self._file.truncate(size)
+            self._file.seek(0)
+            self._image.create_alternate_stream(self._name, size)
+            while piece := self._file.read(1 << 20):
+                self._image.write(piece)
+
+    def discard(self) -> None:
+        self._file.close()
 
 
 class _StreamItem:
@@ -339,7 +408,7 @@ class _StreamItem:
     def __init__(self, image: ImageWriter, name: str, size: int) -> None:
         self._image, self._name, self._size = image, name, size
         self._parser = BackupStreamParser(size, name)
-        self._content = _Content(image)
+        self._content = _OpenStream(image)
         self._written = False
         image.create_alternate_stream(name, size)
 
@@ -400,30 +469,11 @@ class _StandardFileItem:
         self._file.close()
 
 
-class _Content:
-    """The open stream of an image. Zeros wait for data behind them: without any they need not be written."""
-
-    def __init__(self, image: ImageWriter) -> None:
-        self._image = image
-        self._zeros = 0
-
-    def skip(self, count: int) -> None:
-        self._zeros += count
-
-    def write(self, data: bytes | memoryview) -> None:
-        while self._zeros > 0:
-            piece = min(self._zeros, len(_ZEROS))
-            self._image.write(memoryview(_ZEROS)[:piece])
-            self._zeros -= piece
-        self._image.write(data)
-
-
-def _make_directory(path: Path) -> bool:
-    try:
-        path.mkdir()
-    except FileExistsError:
-        return False
-    return True
+def _make_directories(path: Path) -> list[Path]:
+    """Make a directory and those above it; returns what was missing, the innermost first."""
+    missing = list(itertools.takewhile(lambda directory: not directory.exists(), (path, *path.parents)))
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False) -> None:

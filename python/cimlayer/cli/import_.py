@@ -1,0 +1,72 @@
+"""``cimlayer import``."""
+
+from __future__ import annotations
+
+import click
+
+from cimlayer.cli.output import Output, amount
+from cimlayer.cli.working import progress_shown, stoppable
+from cimlayer.events import Event, LayerDone
+from cimlayer.importing import import_layer
+from cimlayer.paths import get_cim_path_from_layer
+
+
+@click.command("import")
+@click.argument("tar", metavar="TAR")
+@click.argument("layer", metavar="LAYER")
+@click.option("parents", "--parent", metavar="DIR", multiple=True, help="A parent layer; the immediate one first.")
+@click.option("--no-sync", is_flag=True, help="Do not wait until the layer is on the disk.")
+@click.option("--reproducible", is_flag=True, help="The same layer gives the same bytes, as of SOURCE_DATE_EPOCH.")
+@click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; as many as CPUs if not given.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last.")
+def command(
+    tar: str,
+    layer: str,
+    parents: tuple[str, ...],
+    no_sync: bool,
+    reproducible: bool,
+    jobs: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Make a CIM layer from an OCI layer tar.
+
+    TAR is plain or compressed with gzip or zstd; - reads standard input. LAYER is the directory to make: the image
+    goes beside it, into cim-layers. Missing directories above it are made. A layer with parents needs --parent for
+    each, from the immediate parent to the base. If anything fails, nothing of the layer is left.
+    """
+    output = Output()
+    done: list[LayerDone] = []
+    with stoppable() as cancel, progress_shown(output, quiet=quiet, as_json=as_json, by_layer=False) as show:
+
+        def progress(event: Event) -> None:
+            if isinstance(event, LayerDone):
+                done.append(event)
+            if show is not None:
+                show(event)
+
+        import_layer(
+            tar,
+            layer,
+            parents,
+            sync=not no_sync,
+            reproducible=reproducible,
+            jobs=jobs,
+            progress=progress,
+            cancel=cancel,
+        )
+    result = done[0]
+    if as_json:
+        output.json(
+            {
+                "event": "import-done",
+                "layer": layer,
+                "image": str(get_cim_path_from_layer(layer)),
+                "entries": result.entries,
+                "bytes": result.bytes,
+                "seconds": round(result.seconds, 3),
+            }
+        )
+    else:
+        output.line(f"{layer}: {result.entries} entries, {amount(result.bytes)} of files, {result.seconds:.2f} s")
