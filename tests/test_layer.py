@@ -23,6 +23,7 @@ from cimlayer.errors import CorruptHiveError, FormatError, PathNotFoundError
 from cimlayer.standard import HIVES, STANDARD_FILES
 from support import layers
 from support.layers import NULL_DACL, TIME, image_of, snapshot
+from support.tars import FILETIME_OF_1970
 
 FILE = FileBasicInfo.at(TIME, 0x20)
 DIRECTORY = FileBasicInfo.at(TIME, 0x10)
@@ -481,6 +482,18 @@ def test_symbolic_link_in_the_layer_directory_is_not_followed(root: Path, tmp_pa
         put(writer, HIVES[0].path, b"content")
     writer.abandon()
     assert list(outside.iterdir()) == []
+
+
+def test_reproducible_layers_have_the_same_bytes_and_the_time_they_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    for root in ("one", "two"):
+        (tmp_path / root).mkdir()
+        base_writer(tmp_path / root / "base").close()
+    assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
+    entry = image_of(tmp_path / "one" / "base")["layout"]
+    assert entry.creation_time == entry.change_time == FILETIME_OF_1970 + 86_400 * 10**7
 
 
 def test_committing_waits_for_the_disk_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
