@@ -11,14 +11,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from cimfs_ext.backupstream import BackupStreamParser
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer import processing
-from cimlayer.errors import FormatError, ImageError, PathNotFoundError
+from cimlayer.cleaning import remove_leftovers
+from cimlayer.errors import FormatError, ImageError, ImageExistsError, PathNotFoundError
 from cimlayer.fileinfo import FileBasicInfo, creation_time
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.paths import (
@@ -73,18 +74,22 @@ class CimLayerWriter:
         parent_name = self._check_parents(cim_directory)
         self._made_directories = _make_directories(cim_directory)
         try:
-            self.image = ImageWriter(
-                cim_directory,
-                parent_name,
-                get_cim_name_from_layer(path),
-                sync=sync,
-                time=self._time,
-                seed=self._seed,
-            )
+            self.image = self._open_image(cim_directory, parent_name)
             self.standard.directory.make_directory()
         except BaseException:
             self.abandon()
             raise
+
+    def _open_image(self, directory: Path, parent: str | None) -> ImageWriter:
+        name = get_cim_name_from_layer(self._path)
+        options: _ImageOptions = {"sync": self._sync, "time": self._time, "seed": self._seed}
+        try:
+            return ImageWriter(directory, parent, name, **options)
+        except ImageExistsError as error:
+            # A reproducible image has the same region set every time, and a crash may have left its files.
+            if self._seed is None or not error.image_file or not remove_leftovers(directory, error.image_file):
+                raise
+        return ImageWriter(directory, parent, name, **options)
 
     def _check_parents(self, cim_directory: Path) -> str | None:
         if not self._parents:
@@ -259,6 +264,12 @@ class _Item(Protocol):
     def finish(self) -> None: ...
 
     def discard(self) -> None: ...
+
+
+class _ImageOptions(TypedDict):
+    sync: bool
+    time: int
+    seed: bytes | None
 
 
 _Metadata = tuple[bytes, bytes, bytes]  # descriptor, EAs, reparse data

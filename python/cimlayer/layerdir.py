@@ -81,8 +81,7 @@ class LayerDirectory:
             with self.create(relative) as file:
                 file.write(data)
             return
-        temporary = existing.with_name(existing.name + ".tmp")
-        self._created.append(temporary)
+        temporary = self.path_for(f"{relative}.tmp")
         with temporary.open("xb") as file:
             file.write(data)
         temporary.replace(existing)
