@@ -40,6 +40,7 @@ def import_layer(
     sync: bool = True,
     reproducible: bool = False,
     jobs: int | None = None,
+    lock_timeout: float = 0,
     progress: Callable[[ImportProgress], object] | None = None,
 ) -> int:
     """Import one layer tar, plain or compressed with gzip or zstd, and return the sum of its files' sizes in bytes.
@@ -47,14 +48,18 @@ def import_layer(
     ``source`` is a path, ``"-"`` for standard input, or a binary file that is read to its end from where it stands;
     the compression is recognised by the content. ``parent_layer_paths`` go from the immediate parent to the base.
     ``jobs`` is the number of threads: with 1 the caller's alone works, with more, which is the default where there is
-    more than one CPU, reading and decompressing run ahead of it. The result does not depend on it. ``progress`` is
-    called in the caller's thread, now and then and once at the end of the tar; raising in it stops the import.
+    more than one CPU, reading and decompressing run ahead of it. The result does not depend on it.
+    ``lock_timeout`` is how many seconds to wait while another image is written beside this one; then
+    :class:`~cimlayer.errors.ImageBusyError`. ``progress`` is called in the caller's thread, now and then and once at
+    the end of the tar; raising in it stops the import.
 
     A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
     and its offset; :class:`~cimlayer.errors.ImageError` and other OSErrors for what cannot be read or written.
     """
     with _opened(source) as stream, decompressed(stream) as tar:
-        writer = CimLayerWriter(layer_path, parent_layer_paths, sync=sync, reproducible=reproducible)
+        writer = CimLayerWriter(
+            layer_path, parent_layer_paths, sync=sync, reproducible=reproducible, lock_timeout=lock_timeout
+        )
         with writer, _TarPolicy(writer) as policy:
             importer = LayerImporter(
                 writer.image, policy, STANDARD_FILES, time=writer.time, has_parent=bool(writer.parents)
