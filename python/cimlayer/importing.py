@@ -38,6 +38,7 @@ def import_layer(
     jobs: int | None = None,
     digest: str | None = None,
     diff_id: str | None = None,
+    lock_timeout: float = 0,
     progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> int:
@@ -51,6 +52,8 @@ def import_layer(
     ``digest`` and ``diff_id`` (``sha256:...`` or ``sha512:...``) are what the source and the tar in it must have; both
     are checked in the same pass, before the layer is committed. ``progress`` is called in the caller's thread with
     the events of ``cimlayer.events``, ``cancel`` stops the import from anywhere.
+    ``lock_timeout`` is how many seconds to wait while another image is written beside this one; then
+    :class:`~cimlayer.errors.ImageBusyError`.
 
     A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
     and its offset, and as :class:`~cimlayer.errors.DigestMismatchError` for wrong bytes;
@@ -66,7 +69,12 @@ def import_layer(
         with tar_pieces(file, cancel, digest=expected_digest, diff_id=expected_diff_id, jobs=jobs) as pieces:
             task.started()
             with CimLayerWriter(
-                layer_path, parent_layer_paths, sync=sync, reproducible=reproducible, cancel=cancel
+                layer_path,
+                parent_layer_paths,
+                sync=sync,
+                reproducible=reproducible,
+                lock_timeout=lock_timeout,
+                cancel=cancel,
             ) as writer:
                 file_bytes = write_layer(pieces, writer, task, cancel)
             task.done(file_bytes)
