@@ -13,8 +13,8 @@ except ImportError:
 LIBCIMFS = [
     f"cimfs_ext/libcimfs/{name}.c"
     for name in (
-        "contentid", "error", "filetable", "guid", "image", "io_posix", "names", "objects", "overlay", "reader",
-        "region", "tree", "upcase", "verify",
+        "contentid", "error", "filetable", "guid", "image", "names", "objects", "overlay", "reader", "region", "tree",
+        "upcase", "verify", "io_win32" if sys.platform == "win32" else "io_posix",
     )
 ]
 
@@ -46,7 +46,9 @@ def extension(name: str, *sources: str) -> Extension:
 
 
 EXTENSIONS = [
-    extension("image", *LIBCIMFS),
+    extension("implementation", "cimfs_ext/system.c", *LIBCIMFS),
+    extension("image"),
+    extension("volumes"),
     extension("reader", *LIBCIMFS),
     extension("importer", *IMPORTER),
     extension("regf", *HIVE),
