@@ -24,8 +24,11 @@ IMPORTER = [
 ]
 
 HIVE = [
-    f"cimfs_ext/hive/{name}.c"
-    for name in ("arena", "merge", "names", "order", "read", "recover", "tree", "write")
+    *(
+        f"cimfs_ext/hive/{name}.c"
+        for name in ("arena", "merge", "names", "order", "read", "recover", "tree", "write")
+    ),
+    "cimfs_ext/libcimfs/upcase.c",
 ]
 
 if sys.platform == "win32":

@@ -218,7 +218,7 @@ cdef class ImageWriter:
         self.check(code, "create alternate stream", path)
         self.streaming_path = path
 
-    def write(self, data):
+    def write(self, data not None):
         """Append bytes to the stream that was opened last; returns their number."""
         cdef const unsigned char[::1] view = data
         cdef const unsigned char *at

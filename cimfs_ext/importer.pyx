@@ -1,5 +1,7 @@
 """A layer tar into an image, at the speed of memory: Python sees only the entries that need policy."""
 
+import os
+
 from cimfs_ext import errors
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
@@ -36,7 +38,7 @@ cdef extern from "liblayer/importer.h" nogil:
         size_t length
 
     struct layer_path_set:
-        pass
+        uint64_t seed
 
     struct layer_importer:
         int64_t time
@@ -51,6 +53,7 @@ cdef extern from "liblayer/importer.h" nogil:
         uint64_t entries
         int utility_vm
         layer_path_set added
+        layer_path_set linked
 
     enum layer_import_event:
         LAYER_IMPORT_NEED_INPUT
@@ -121,6 +124,7 @@ cdef class LayerImporter:
             raise MemoryError
         self.importer.time = time
         self.importer.has_parent = has_parent
+        self.importer.added.seed = self.importer.linked.seed = int.from_bytes(os.urandom(8), "little")
 
     def __dealloc__(self):
         layer_importer_cleanup(&self.importer)

@@ -17,7 +17,6 @@ from cimfs_ext.image cimport error_for
 
 cdef uint64_t OFFSET_MASK = (<uint64_t>1 << 48) - 1
 cdef uint64_t NO_OFFSET = <uint64_t>-1
-cdef size_t READ_SIZE = 1 << 20
 cdef int MAX_PROBLEMS = 1000  # kept in a report; the rest are only counted
 
 

@@ -93,12 +93,12 @@ cdef bytes allocate(size_t size):
     return block
 
 
-cdef bytes load(source):
-    """The bytes of a buffer, or of the file at a path."""
+cdef object load(source):
+    """The buffer itself, or the bytes of the file at a path."""
     cdef bytes block
     cdef size_t size
     if not isinstance(source, (str, os.PathLike)):
-        return bytes(source)
+        return source
     with open(source, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
@@ -109,8 +109,12 @@ cdef bytes load(source):
     return block
 
 
-cdef hive_bytes view(bytes data):
-    return hive_bytes(<const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data))
+cdef hive_bytes view(const uint8_t[::1] data):
+    """Where a buffer lies; whoever asks keeps the buffer."""
+    cdef hive_bytes found = hive_bytes(NULL, <size_t>data.shape[0])
+    if data.shape[0]:
+        found.data = &data[0]
+    return found
 
 
 cdef bytes encode(str name):
@@ -146,61 +150,64 @@ cdef class Key:
     cdef hive_key *key
     cdef readonly str path
 
+    cdef hive_key *held(self) except NULL:
+        self.hive.check()
+        return self.key
+
     @property
     def name(self) -> str:
         """The name as spelled in the hive."""
-        return decode(&self.key.name)
+        return decode(&self.held().name)
 
     @property
     def class_name(self) -> str:
         """The class name; empty: none."""
-        cdef bytes raw = self.key.class_name[:self.key.class_size] if self.key.class_size else b""
+        cdef hive_key *key = self.held()
+        cdef bytes raw = key.class_name[:key.class_size] if key.class_size else b""
         return raw.decode("utf-16-le", "replace")
 
     @property
     def timestamp(self) -> int:
         """When the key was last written, a FILETIME."""
-        return self.key.last_written
+        return self.held().last_written
 
     @property
     def security(self) -> bytes:
         """The self-relative security descriptor; empty: none."""
-        if self.key.security == HIVE_NO_SECURITY:
+        if self.held().security == HIVE_NO_SECURITY:
             return b""
-        cdef hive_bytes found = self.hive.hive.descriptors[self.key.security]
+        cdef hive_bytes found = self.hive.hive.descriptors[self.held().security]
         return <bytes>found.data[:found.size]
 
     @property
     def layering(self) -> int:
         """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (registry.md, File)."""
-        return self.key.layering
+        return self.held().layering
 
     @property
     def symlink(self) -> bool:
         """Whether the key is a symbolic link."""
-        return bool(self.key.flags & HIVE_KEY_SYMLINK)
+        return bool(self.held().flags & HIVE_KEY_SYMLINK)
 
     def subkeys(self) -> list[Key]:
         """The keys right below, sorted by upper-case name."""
         cdef uint32_t i
-        self.hive.check()
+        cdef hive_key *key = self.held()
         prefix = f"{self.path}\\" if self.path else ""
         return [
-            self.hive.wrap(self.key.subkeys[i], prefix + decode(&self.key.subkeys[i].name))
-            for i in range(self.key.subkey_count)
+            self.hive.wrap(key.subkeys[i], prefix + decode(&key.subkeys[i].name)) for i in range(key.subkey_count)
         ]
 
     def values(self) -> list[Value]:
         """The values in the order of the hive; the default value's name is empty."""
         cdef uint32_t i
-        self.hive.check()
-        return [as_value(&self.key.values[i]) for i in range(self.key.value_count)]
+        cdef hive_key *key = self.held()
+        return [as_value(&key.values[i]) for i in range(key.value_count)]
 
     def value(self, str name not None) -> Value:
         """The value of that name. KeyError: there is none."""
-        self.hive.check()
         cdef bytes encoded = encode(name)
-        cdef hive_value *found = hive_find_value(self.key, as_name(encoded))
+        cdef hive_value *found = hive_find_value(self.held(), as_name(encoded))
         if found == NULL:
             raise KeyError(f"{self.hive.name}: {self.path}: no value {name!r}")
         return as_value(found)
@@ -234,15 +241,17 @@ cdef class Hive:
 
     @staticmethod
     def open(source: bytes | str | os.PathLike[str], *, logs=(), str name="") -> Hive:
-        """Read a hive of version 1.3 to 1.6 from bytes or a file, applying its transaction logs if it is dirty.
+        """Read a hive of version 1.3 to 1.6, applying its transaction logs if it is dirty.
 
+        ``source`` is a path or a buffer; a buffer (bytes, a mapped file) is not copied and must not change as long
+        as the hive lives.
         ``logs`` are the contents or paths of ``.LOG``, ``.LOG1`` or ``.LOG2``, in any order; those that do not fit are
         ignored. A hive that stays dirty is read as it is, with a DirtyHiveWarning. ``name`` is the path if not given.
         Raises CorruptHiveError with the offset in the file (what counts as corrupt: hive/hive.h), and OSError.
         """
         cdef Hive self = Hive.__new__(Hive)
-        cdef bytes data = load(source)
-        cdef list log_data = [load(log) for log in logs]
+        cdef const uint8_t[::1] data = load(source)
+        cdef list log_data = [memoryview(load(log)) for log in logs]
         cdef hive_bytes file = view(data)
         cdef size_t i, count = len(log_data)
         cdef hive_bytes *views = <hive_bytes *>malloc((count + 1) * sizeof(hive_bytes))

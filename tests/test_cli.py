@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+
 from cimfs_ext.image import ImageWriter
-from cimlayer.cli import _COMMANDS, commands
+from cimlayer.cli import _COMMANDS
 from cimlayer.cli.output import amount, escaped, iso_time
 from cimlayer.sddl import descriptor_from_sddl
-from click.testing import CliRunner, Result
+from support.commands import call, program, run, succeed
 
 DIRECTORY, READ_ONLY, ARCHIVE, REPARSE = 0x10, 0x01, 0x20, 0x400
 SDDL = "O:BAG:SYD:P(A;;FA;;;SY)"
@@ -58,34 +59,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.create_hard_link(r"Files\again.txt", r"Files\hello.txt")
         writer.create_file(r"Files\large.bin", attributes=ARCHIVE, size=len(LARGE))
         writer.write(LARGE)
-        writer.create_file(
-            r"Files\link", attributes=ARCHIVE | REPARSE, reparse_data=symbolic_link("hello.txt")
-        )
+        writer.create_file(r"Files\link", attributes=ARCHIVE | REPARSE, reparse_data=symbolic_link("hello.txt"))
         writer.create_file(r"Files\tagged", extended_attributes=extended_attribute(b"TAG", b"a tag"))
         writer.create_file("Odd", attributes=DIRECTORY)
         writer.create_file(f"Odd\\{HOSTILE}")
         writer.create_file(f"Odd\\{SURROGATE}")
         writer.commit()
     return directory / "sample.cim"
-
-
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(commands, [str(argument) for argument in arguments], prog_name="cimlayer")
-
-
-def succeed(*arguments: str | Path) -> str:
-    result = call(*arguments)
-    assert result.exit_code == 0, result.stderr
-    assert result.stderr == ""
-    return result.stdout
-
-
-def program(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-c", "from cimlayer.cli import main; main()", *map(str, arguments)]
-
-
-def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(program(*arguments), capture_output=True, check=False, timeout=60, **options)
 
 
 # ---- the group ----
@@ -96,16 +76,13 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(name: str) -> No
     assert _COMMANDS[name] in " ".join(succeed(name, "--help").split())
 
 
-def test_help_imports_no_command_and_no_engine() -> None:
+def test_help_imports_no_command() -> None:
     probe = (
         "import sys\nfrom cimlayer.cli import main\n"
         "try:\n    main()\nexcept SystemExit: pass\n"
-        "unwanted = ('cimlayer.cli.', 'cimfs_ext.reader', 'cimfs_ext.regf')\n"
-        "print(sorted(name for name in sys.modules if name.startswith(unwanted)), file=sys.stderr)"
+        "print([name for name in sys.modules if name.startswith('cimlayer.cli.')], file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", probe, "--help"], capture_output=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", probe, "--help"], capture_output=True, check=True, timeout=60)
     assert b"verify" in done.stdout
     assert done.stderr == b"[]\n"
 
@@ -403,9 +380,9 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break otherwise on Windows")
-@pytest.mark.parametrize("call", ["ls IMAGE", "ls -R -l IMAGE", "ls --json IMAGE", "cat IMAGE zeros"])
-def test_a_reader_that_stops_ends_the_program_quietly(crowded: Path, call: str) -> None:
-    command = program(*(crowded if word == "IMAGE" else word for word in call.split()))
+@pytest.mark.parametrize("words", ["ls IMAGE", "ls -R -l IMAGE", "ls --json IMAGE", "cat IMAGE zeros"])
+def test_a_reader_that_stops_ends_the_program_quietly(crowded: Path, words: str) -> None:
+    command = program(*(crowded if word == "IMAGE" else word for word in words.split()))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         assert process.stdout.read(10)
@@ -419,18 +396,14 @@ def test_a_reader_that_stops_ends_the_program_quietly(crowded: Path, call: str) 
 def test_a_full_disk_fails_in_one_line(image: Path, name: str) -> None:
     with Path("/dev/full").open("wb") as full:
         arguments = [image] if name == "ls" else [image, "Files/large.bin"]
-        done = subprocess.run(
-            program(name, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
-        )
+        done = subprocess.run(program(name, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr == b"cimlayer: No space left on device\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another signal on Windows")
 def test_an_interrupt_exits_with_130_quietly(crowded: Path) -> None:
-    with subprocess.Popen(
-        program("cat", crowded, "zeros"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(program("cat", crowded, "zeros"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         assert process.stdout.read(10)
         time.sleep(0.1)

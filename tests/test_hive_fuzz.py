@@ -12,7 +12,11 @@ import pytest
 from support.hives import SHARED, TOMBSTONE, Node, Val, build, corpus
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [ROOT / "tests/c/fuzz_hive.c", *sorted((ROOT / "cimfs_ext/hive").glob("*.c"))]
+SOURCES = [
+    ROOT / "tests/c/fuzz_hive.c",
+    *sorted((ROOT / "cimfs_ext/hive").glob("*.c")),
+    ROOT / "cimfs_ext/libcimfs/upcase.c",
+]
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", f"-I{ROOT / 'cimfs_ext'}", "-fno-sanitize-recover=all"]
 RUNS = 20_000
 

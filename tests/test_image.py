@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cimfs_ext import errors
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from support import cimoracle
@@ -22,11 +21,14 @@ from support.images import (
     add,
     assert_sound,
     make_image,
+    names_in,
     read_files,
     read_tree,
     snapshot,
     writer,
 )
+
+from cimfs_ext import errors
 
 NOISE = random.Random(1).randbytes(9 << 20)
 E_INVALIDARG, E_PATH, E_FILE, E_ACCESS = 0x80070057, 0x80070003, 0x80070002, 0x80070005
@@ -65,7 +67,7 @@ def test_new_image_has_three_regions_and_object_id_files(tmp_path: Path) -> None
     with ImageReader(make_image(tmp_path, "a.cim", {})) as image:
         (own,) = image.region_sets
     assert own.count == 3
-    assert sorted(os.listdir(tmp_path)) == sorted([*own.file_names(), "a.cim"])
+    assert names_in(tmp_path) == sorted([*own.file_names(), "a.cim"])
 
 
 def test_fork_leaves_the_existing_image_as_it_is(tmp_path: Path) -> None:
@@ -91,13 +93,13 @@ def test_fork_lists_the_region_sets_of_its_parents(tmp_path: Path) -> None:
 @pytest.mark.parametrize("new", [None, "a.cim"], ids=["only the existing name", "the same name"])
 def test_extend_replaces_the_image(tmp_path: Path, new: str | None) -> None:
     make_image(tmp_path, "a.cim", {"x": b"old", "y": b"kept"})
-    names = set(os.listdir(tmp_path))
+    names = names_in(tmp_path)
     with writer(tmp_path, "a.cim", new) as image:
         assert image.name == "a.cim"
         add(image, "x", b"new" * 3000)
         image.commit()
     assert read_files(tmp_path / "a.cim") == {"x": b"new" * 3000, "y": b"kept"}
-    assert set(os.listdir(tmp_path)) == names
+    assert names_in(tmp_path) == names
     assert_sound(tmp_path / "a.cim")
 
 
@@ -299,7 +301,9 @@ def test_case_is_that_of_single_code_units(image: ImageWriter) -> None:
     assert committed(image) == {"SS": b"2", "ß": b"1", "\U00010400": b"4", "\U00010428": b"3"}
 
 
-@pytest.mark.parametrize("name", ["𐍈🙂", "\ud800", "\udfffx", "a\udc80\ud83d", "\ufffe\uffff", "€" * 255, "𐍈" * 127 + "x"])
+@pytest.mark.parametrize(
+    "name", ["𐍈🙂", "\ud800", "\udfffx", "a\udc80\ud83d", "\ufffe\uffff", "€" * 255, "𐍈" * 127 + "x"]
+)
 def test_unusual_names(image: ImageWriter, name: str) -> None:
     add(image, name, b"1")
     image.create_alternate_stream(f"{name}:{name}", 1)
@@ -312,17 +316,47 @@ def test_unusual_names(image: ImageWriter, name: str) -> None:
 
 
 BAD_PATHS = [
-    "", "\\", "\\\\x", "x\\", "d\\\\x", ".", "..", "d\\.", "d\\..", "d\\..\\x", ".\\x", "x" * 256, "d\\" + "x" * 256,
-    "𐍈" * 128, *(f"a{c}b" for c in '"*/<>?|\x01\x1f'), "d\\" + "x\\" * 16383 + "x", *(f"{c}\\x" for c in '"*/<>?|\x1f'),
-]  # fmt: skip
+    "",
+    "\\",
+    "\\\\x",
+    "x\\",
+    "d\\\\x",
+    ".",
+    "..",
+    "d\\.",
+    "d\\..",
+    "d\\..\\x",
+    ".\\x",
+    "x" * 256,
+    "d\\" + "x" * 256,
+    "𐍈" * 128,
+    *(f"a{c}b" for c in '"*/<>?|\x01\x1f'),
+    "d\\" + "x\\" * 16383 + "x",
+    *(f"{c}\\x" for c in '"*/<>?|\x1f'),
+]
 BAD_STREAMS = [
-    ":s", "x:", "x::", "x::$DATA", "x:s:", "x:s:$INDEX_ALLOCATION", "x:s:$DATA:", "x:s:t", "x:s\\t", "x:s/t", "x:\x01",
-    "x:" + "s" * 256, "x:s*", "d:s\\x", "x:s:$DATAX",
-]  # fmt: skip
+    ":s",
+    "x:",
+    "x::",
+    "x::$DATA",
+    "x:s:",
+    "x:s:$INDEX_ALLOCATION",
+    "x:s:$DATA:",
+    "x:s:t",
+    "x:s\\t",
+    "x:s/t",
+    "x:\x01",
+    "x:" + "s" * 256,
+    "x:s*",
+    "d:s\\x",
+    "x:s:$DATAX",
+]
 CALLS: dict[str, Callable[[ImageWriter, str], object]] = {
     "create a file": lambda image, path: image.create_file(path),
     "create a directory": lambda image, path: image.create_file(path, attributes=DIRECTORY),
-    "create a stream": lambda image, path: image.create_alternate_stream(path if ":" in path else path + ":s", 0),
+    "create a stream": lambda image, path: image.create_alternate_stream(
+        path if ":" in path else path + ":s", 0
+    ),
     "link to": lambda image, path: image.create_hard_link("new", path),
     "link from": lambda image, path: image.create_hard_link(path, "x"),
     "delete": lambda image, path: image.delete_path(path),
@@ -447,10 +481,17 @@ GOOD_EAS = [
     ea(b"ONE", b"1", 20) + b"padding!"[:7] + ea(b"TWO", b"2"),
 ]
 BAD_EAS = [
-    b"\0", ea(b"", b"x"), ea(b"A", b"")[:-1], ea(b"NAME", b"value")[:-1], ea(b"A", b"123", 12), ea(b"A", b"123", 4),
-    ea(b"A", b"123", 14) + bytes(2) + ea(b"B", b""), ea(b"A", b"", 0xFFFFFFF0), ea(b"A", b"", 0xFFFFFFFC),
+    b"\0",
+    ea(b"", b"x"),
+    ea(b"A", b"")[:-1],
+    ea(b"NAME", b"value")[:-1],
+    ea(b"A", b"123", 12),
+    ea(b"A", b"123", 4),
+    ea(b"A", b"123", 14) + bytes(2) + ea(b"B", b""),
+    ea(b"A", b"", 0xFFFFFFF0),
+    ea(b"A", b"", 0xFFFFFFFC),
     ea(b"N" * 255, NOISE[:65535]),
-]  # fmt: skip
+]
 GOOD_REPARSE = [
     reparse(0xA000000C, b"\0\0\4\0\4\0\4\0\0\0\0\0a\0b\0a\0b\0"),
     reparse(0x80000013, b""),
@@ -458,10 +499,20 @@ GOOD_REPARSE = [
     reparse(0x00000100, b"third party", bytes(range(16))),
 ]
 BAD_REPARSE = [
-    b"\0", reparse(0xA000000C, b"")[:-1], reparse(0xA000000C, b"abcd")[:-1], reparse(0xA000000C, b"abcd") + b"\0",
-    reparse(0x00000100, b"no GUID"), reparse(0xA000000C, bytes(65535)),
-]  # fmt: skip
-BAD_DESCRIPTORS = [b"\1", NULL_DACL[:19], b"\2" + NULL_DACL[1:], NULL_DACL[:3] + b"\0" + bytes(16), NULL_DACL + bytes(65516)]
+    b"\0",
+    reparse(0xA000000C, b"")[:-1],
+    reparse(0xA000000C, b"abcd")[:-1],
+    reparse(0xA000000C, b"abcd") + b"\0",
+    reparse(0x00000100, b"no GUID"),
+    reparse(0xA000000C, bytes(65535)),
+]
+BAD_DESCRIPTORS = [
+    b"\1",
+    NULL_DACL[:19],
+    b"\2" + NULL_DACL[1:],
+    NULL_DACL[:3] + b"\0" + bytes(16),
+    NULL_DACL + bytes(65516),
+]
 
 
 def test_extended_attributes_and_reparse_data_are_kept(image: ImageWriter) -> None:
@@ -601,6 +652,14 @@ def test_write_takes_buffers(image: ImageWriter, data: bytes) -> None:
     assert committed(image) == {"x": b"abc"}
 
 
+@pytest.mark.parametrize("data", [None, "text", [1, 2], memoryview(b"abcd")[::2]])
+def test_write_takes_nothing_but_bytes_in_a_row(image: ImageWriter, data: object) -> None:
+    image.create_file("x", size=3)
+    with pytest.raises((TypeError, ValueError, BufferError)):
+        image.write(data)
+    assert committed(image) == {"x": bytes(3)}
+
+
 # ---- alternate streams ----
 
 
@@ -616,8 +675,12 @@ def test_alternate_streams(image: ImageWriter) -> None:
     assert committed(image) == {"d": None, "x": b"main"}
     tree = read_tree(Path(image.directory) / "a.cim")
     assert list(tree["x"].streams.items()) == [
-        ("Alpha", b"Alpha:$DATA"), ("beta", b"beta:$data"), ("empty", b""), ("zone", b"zone"), ("\x7f", b"\x7f"),
-    ]  # fmt: skip
+        ("Alpha", b"Alpha:$DATA"),
+        ("beta", b"beta:$data"),
+        ("empty", b""),
+        ("zone", b"zone"),
+        ("\x7f", b"\x7f"),
+    ]
     assert tree["d"].streams == {"on a directory": b"yes"}
 
 
@@ -765,7 +828,10 @@ def test_last_child_can_be_deleted(tmp_path: Path) -> None:
     with writer(tmp_path, "a.cim", "b.cim") as image:
         image.delete_path("d\\x")
         assert committed(image) == {"d": None}
-    assert read_files(make_image(tmp_path, "c.cim", {"d\\y": b"2"}, parent="b.cim")) == {"d": None, "d\\y": b"2"}
+    assert read_files(make_image(tmp_path, "c.cim", {"d\\y": b"2"}, parent="b.cim")) == {
+        "d": None,
+        "d\\y": b"2",
+    }
 
 
 # ---- commit and close ----
@@ -827,7 +893,7 @@ def test_dropped_image_is_abandoned(tmp_path: Path) -> None:
     image = writer(tmp_path, None, "a.cim")
     add(image, "x", NOISE)
     del image
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_one_image_per_directory_at_a_time(tmp_path: Path) -> None:
@@ -850,7 +916,9 @@ def test_lock_dies_with_its_process(tmp_path: Path) -> None:
         sys.stdin.read()
     """
     command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as child:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+    ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
         with pytest.raises(errors.ImageBusyError):
@@ -898,7 +966,9 @@ def seeded(directory: Path, name: str, seed: bytes, parent: str | None = None) -
 def test_seed_makes_identical_images(tmp_path: Path) -> None:
     first = seeded(tmp_path / "1", "a.cim", b"seed")
     assert seeded(tmp_path / "2", "a.cim", b"seed") == first
-    assert seeded(tmp_path / "1", "b.cim", b"seed2", "a.cim") == seeded(tmp_path / "2", "b.cim", b"seed2", "a.cim")
+    assert seeded(tmp_path / "1", "b.cim", b"seed2", "a.cim") == seeded(
+        tmp_path / "2", "b.cim", b"seed2", "a.cim"
+    )
 
 
 def test_region_set_depends_on_seed_parent_and_name(tmp_path: Path) -> None:
@@ -959,8 +1029,11 @@ def test_content_of_all_parents_is_shared(tmp_path: Path, size: int, piece: int,
         pieces(image, "x2", NOISE[:size], piece)
         pieces(image, "y2", NOISE[9 : 9 + size], piece)
         assert committed(image) == {
-            "x": NOISE[:size], "x2": NOISE[:size], "y": NOISE[9 : 9 + size], "y2": NOISE[9 : 9 + size],
-        }  # fmt: skip
+            "x": NOISE[:size],
+            "x2": NOISE[:size],
+            "y": NOISE[9 : 9 + size],
+            "y2": NOISE[9 : 9 + size],
+        }
     assert region_bytes(tmp_path) - before < 4096
 
 
@@ -981,8 +1054,12 @@ ID_TABLES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "unsorted": lambda entries: entries[::-1],
     "foreign entries among ours": lambda entries: [FOREIGN, *entries, FOREIGN],
     "only foreign entries": lambda entries: [entry[:8] + bytes(8) + entry[16:] for entry in entries],
-    "wrong offsets": lambda entries: [entry[:32] + struct.pack("<Q", 4096 * i) for i, entry in enumerate(entries)],
-    "wild offsets": lambda entries: [entry[:32] + struct.pack("<Q", 2**64 - 1 - i) for i, entry in enumerate(entries)],
+    "wrong offsets": lambda entries: [
+        entry[:32] + struct.pack("<Q", 4096 * i) for i, entry in enumerate(entries)
+    ],
+    "wild offsets": lambda entries: [
+        entry[:32] + struct.pack("<Q", 2**64 - 1 - i) for i, entry in enumerate(entries)
+    ],
     "offsets beyond the end": lambda entries: [entry[:32] + struct.pack("<Q", 1 << 40) for entry in entries],
     "wrong lengths": lambda entries: [struct.pack("<Q", 2**64 - 1) + entry[8:] for entry in entries],
     "digests swapped": lambda entries: [
@@ -1041,7 +1118,7 @@ def test_missing_object_id_files_cost_sharing_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [3000, 30_000])
 def test_id_that_points_to_where_the_next_object_will_lie(tmp_path: Path, size: int) -> None:
-    """As a commit leaves behind that failed between its renames: the IDs are new, the regions were cut back."""
+    """What a commit leaves that failed between its renames: IDs that are new, regions that were cut back."""
     make_image(tmp_path, "a.cim", {"x": b"1"})
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     make_image(tmp_path, "a.cim", {"y": NOISE[:size], "z": NOISE[1 : size + 1]}, parent="a.cim")

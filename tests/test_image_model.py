@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cimfs_ext import errors
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from hypothesis import HealthCheck, settings
@@ -17,6 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support import cimoracle
 from support.images import DIRECTORY, NULL_DACL, Node, read_tree, snapshot, writer
+
+from cimfs_ext import errors
 
 NOISE = random.Random(5).randbytes(300_000)
 
@@ -104,7 +105,7 @@ class Model:
 
 
 NAMES = st.sampled_from(["a", "A", "b", "B", "ü", "Ü", "я", "Я", "𐍈", "a b.txt", "L" * 255, "l" * 255])
-PATHS = st.lists(NAMES, min_size=1, max_size=4).map("\\".join)
+CASES = st.sampled_from([str, str.upper, str.lower])
 SIZES = st.sampled_from([0, 1, 10, 4000, 4095, 4096, 4097, 9000, 70_000])
 ATTRIBUTES = st.sampled_from([0, 1, 2, 4, 0x20, 0x27, 0x200])
 DESCRIPTORS = st.sampled_from([b"", NULL_DACL + b"one", NULL_DACL + bytes(range(200))])
@@ -135,15 +136,18 @@ class ImageMachine(RuleBasedStateMachine):
         self.committed: dict[str, Model] = {}
         self.image: ImageWriter | None = None
         self.model = Model()
+        self.calls = 0
         self.before = snapshot(self.directory)
 
     def open(self, existing: str | None, new: str | None) -> None:
         self.model = copy.deepcopy(self.committed[existing]) if existing else Model()
         self.before = snapshot(self.directory)
+        self.calls = 0
         self.image = writer(self.directory, existing, new)
 
     def agree(self, model: object, call: object) -> bool:
         """Both succeed, or both fail in the same way."""
+        self.calls += 1
         try:
             model()  # type: ignore[operator]
         except Refused as refused:
@@ -153,14 +157,41 @@ class ImageMachine(RuleBasedStateMachine):
         call()  # type: ignore[operator]
         return True
 
+    def there(self, data: st.DataObject) -> str:
+        """The path of something that is in the image, in any case of letters, or now and then of nothing."""
+        paths = sorted(self.model.tree()[0])
+        if not paths or data.draw(st.integers(0, 9)) == 0:
+            return self.place(data)
+        return data.draw(CASES)(data.draw(st.sampled_from(paths)))
+
+    def place(self, data: st.DataObject) -> str:
+        """A path in a directory of the image, taken or not; seldom one below a file."""
+        nodes = self.model.tree()[0]
+        parents = sorted(path for path, node in nodes.items() if node.is_directory or len(path) == 1)
+        parent = data.draw(CASES)(data.draw(st.sampled_from(["", *parents])))
+        name = data.draw(NAMES)
+        return f"{parent}\\{name}" if parent else name
+
     def write(self, pieces: list[bytes]) -> None:
         assert self.image is not None
         for piece in pieces:
             self.image.write(piece)
 
-    @initialize()
-    def first(self) -> None:
+    @initialize(data=st.data())
+    def first(self, data: st.DataObject) -> None:
         self.open(None, "0.cim")
+        self.create_some(data)
+
+    @precondition(lambda self: self.image is not None)
+    @rule(data=st.data())
+    def create_some(self, data: st.DataObject) -> None:
+        """A few directories and files at once, so that the other calls have something to work on."""
+        for directory in data.draw(st.lists(st.booleans(), min_size=2, max_size=8)):
+            if directory:
+                self.add_directory(self.place(data), 0, b"")
+            else:
+                content = data.draw(CONTENTS)
+                self.add_file(self.place(data), content=content)
 
     @precondition(lambda self: self.image is None)
     @rule(data=st.data(), how=st.sampled_from(["new", "fork", "fork", "extend", "extend"]))
@@ -173,12 +204,47 @@ class ImageMachine(RuleBasedStateMachine):
         self.open(existing, name if how == "fork" else None)
 
     @precondition(lambda self: self.image is not None)
-    @rule(path=PATHS, attributes=ATTRIBUTES, descriptor=DESCRIPTORS, reparse=REPARSE, eas=EAS, content=CONTENTS,
-          time=st.integers(-5, 2**63 - 1))  # fmt: skip
+    @rule(
+        data=st.data(),
+        attributes=ATTRIBUTES,
+        descriptor=DESCRIPTORS,
+        reparse=REPARSE,
+        eas=EAS,
+        content=CONTENTS,
+        time=st.integers(-5, 2**63 - 1),
+    )
     def create_file(
-        self, path: str, attributes: int, descriptor: bytes, reparse: bytes, eas: bytes,
-        content: tuple[int, list[bytes]], time: int,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        data: st.DataObject,
+        attributes: int,
+        descriptor: bytes,
+        reparse: bytes,
+        eas: bytes,
+        content: tuple[int, list[bytes]],
+        time: int,
+    ) -> None:
+        self.add_file(
+            self.place(data),
+            attributes=attributes,
+            descriptor=descriptor,
+            reparse=reparse,
+            eas=eas,
+            content=content,
+            time=time,
+        )
+
+    def add_file(
+        self,
+        path: str,
+        *,
+        content: tuple[int, list[bytes]],
+        attributes: int = 0,
+        descriptor: bytes = b"",
+        reparse: bytes = b"",
+        eas: bytes = b"",
+        time: int = 0,
+    ) -> None:
         image = self.image
         assert image is not None
         size, pieces = content
@@ -188,15 +254,26 @@ class ImageMachine(RuleBasedStateMachine):
         if self.agree(
             lambda: self.model.create(path, node),
             lambda: image.create_file(
-                path, attributes=attributes, size=size, creation_time=time, last_write_time=1, change_time=2,
-                last_access_time=3, security_descriptor=descriptor, reparse_data=reparse, extended_attributes=eas,
+                path,
+                attributes=attributes,
+                size=size,
+                creation_time=time,
+                last_write_time=1,
+                change_time=2,
+                last_access_time=3,
+                security_descriptor=descriptor,
+                reparse_data=reparse,
+                extended_attributes=eas,
             ),
-        ):  # fmt: skip
+        ):
             self.write(pieces)
 
     @precondition(lambda self: self.image is not None)
-    @rule(path=PATHS, attributes=ATTRIBUTES, descriptor=DESCRIPTORS)
-    def create_directory(self, path: str, attributes: int, descriptor: bytes) -> None:
+    @rule(data=st.data(), attributes=ATTRIBUTES, descriptor=DESCRIPTORS)
+    def create_directory(self, data: st.DataObject, attributes: int, descriptor: bytes) -> None:
+        self.add_directory(self.place(data), attributes, descriptor)
+
+    def add_directory(self, path: str, attributes: int, descriptor: bytes) -> None:
         image = self.image
         assert image is not None
         node = Node(True, attributes | DIRECTORY, (9, 0, 0, 0), b"", {}, descriptor or NULL_DACL, b"", b"")
@@ -208,10 +285,13 @@ class ImageMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.image is not None)
-    @rule(path=PATHS, name=NAMES, content=CONTENTS, suffix=st.sampled_from(["", ":$DATA", ":$data"]))
-    def create_stream(self, path: str, name: str, content: tuple[int, list[bytes]], suffix: str) -> None:
+    @rule(data=st.data(), name=NAMES, content=CONTENTS, suffix=st.sampled_from(["", ":$DATA", ":$data"]))
+    def create_stream(
+        self, data: st.DataObject, name: str, content: tuple[int, list[bytes]], suffix: str
+    ) -> None:
         image = self.image
         assert image is not None
+        path = self.there(data)
         size, pieces = content
         if self.agree(
             lambda: self.model.stream(path, name, b"".join(pieces).ljust(size, b"\0")),
@@ -220,33 +300,33 @@ class ImageMachine(RuleBasedStateMachine):
             self.write(pieces)
 
     @precondition(lambda self: self.image is not None)
-    @rule(new=PATHS, existing=PATHS)
-    def link(self, new: str, existing: str) -> None:
+    @rule(data=st.data())
+    def link(self, data: st.DataObject) -> None:
         image = self.image
         assert image is not None
+        new, existing = self.place(data), self.there(data)
         self.agree(lambda: self.model.link(new, existing), lambda: image.create_hard_link(new, existing))
 
     @precondition(lambda self: self.image is not None)
-    @rule(data=st.data(), path=PATHS)
-    def delete(self, data: st.DataObject, path: str) -> None:
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
         image = self.image
         assert image is not None
-        there = sorted(self.model.tree()[0])
-        if there:
-            path = data.draw(st.sampled_from([path, *there]))
+        path = self.there(data)
         self.agree(lambda: self.model.delete(path), lambda: image.delete_path(path))
 
     @precondition(lambda self: self.image is not None)
-    @rule(data=st.data(), path=PATHS, name=NAMES)
-    def delete_stream(self, data: st.DataObject, path: str, name: str) -> None:
+    @rule(data=st.data(), name=NAMES)
+    def delete_stream(self, data: st.DataObject, name: str) -> None:
         image = self.image
         assert image is not None
+        path = self.there(data)
         there = sorted((at, stream) for at, node in self.model.tree()[0].items() for stream in node.streams)
         if there:
             path, name = data.draw(st.sampled_from([(path, name), *there]))
         self.agree(lambda: self.model.delete_stream(path, name), lambda: image.delete_path(f"{path}:{name}"))
 
-    @precondition(lambda self: self.image is not None)
+    @precondition(lambda self: self.image is not None and self.calls >= 8)
     @rule()
     def abandon(self) -> None:
         assert self.image is not None
@@ -254,7 +334,7 @@ class ImageMachine(RuleBasedStateMachine):
         self.image = None
         assert snapshot(self.directory) == self.before
 
-    @precondition(lambda self: self.image is not None)
+    @precondition(lambda self: self.image is not None and self.calls >= 4)
     @rule()
     def commit(self) -> None:
         assert self.image is not None
@@ -277,7 +357,7 @@ class ImageMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         with self.temporary:
             if self.image is not None:
-                self.image.close()
+                self.commit()
             for name in self.committed:
                 self.compare(name)
                 with ImageReader(self.directory / name) as reader:
@@ -289,14 +369,20 @@ def from_oracle(entry: cimoracle.Entry) -> Node:
     times = (entry.creation_time, entry.last_write_time, entry.change_time, entry.last_access_time)
     signed = tuple(time - (1 << 64) if time >> 63 else time for time in times)
     return Node(
-        entry.is_directory, entry.attributes, signed, entry.data, entry.streams, entry.sd, entry.reparse,
+        entry.is_directory,
+        entry.attributes,
+        signed,
+        entry.data,
+        entry.streams,
+        entry.sd,
+        entry.reparse,
         entry.eas,
-    )  # fmt: skip
+    )
 
 
 ImageMachine.TestCase.settings = settings(
     max_examples=500,
-    stateful_step_count=30,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

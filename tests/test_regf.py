@@ -454,7 +454,7 @@ class TestEdits:
         assert hives.regipy_keys(data) == [("", 132_000_000_000_000_000, 0)]
         assert hives.hivexsh(data, [""]).strip() == ""
         assert len(data) == 8192
-        assert Hive.open(data).root.security[:4] == b"\1\0\4\x80"
+        assert Hive.open(data).root.security == opened("System_Delta").root.security
 
     def test_keys_are_created_when_missing(self) -> None:
         hive = Hive.empty(10)
@@ -556,6 +556,16 @@ def test_a_hive_from_a_path_is_named_after_it(tmp_path) -> None:
         Hive.open(file)
     file.write_bytes(build(SAMPLE))
     assert Hive.open(file).name == str(file)
+
+
+def test_a_buffer_is_not_copied_and_kept_alive() -> None:
+    data = bytearray(build(SAMPLE))
+    hive = Hive.open(data)
+    with pytest.raises(BufferError):
+        data.append(0)
+    expected = hives.dissect_tree(bytes(data))
+    del data
+    assert hives.our_tree(hive) == expected
 
 
 def test_threads_do_not_share_a_hive_unnoticed() -> None:

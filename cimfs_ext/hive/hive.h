@@ -118,11 +118,9 @@ typedef struct hive {
     uint8_t *recovered; /* the hive after its logs were applied, or NULL */
 } hive;
 
-/* Every function that returns int returns HIVE_OK or a negative code, fills *error then, and leaves *out
- * NULL. */
+/* What returns int returns HIVE_OK or a negative code, and then fills *error and leaves *out NULL. */
 
-/* Reads a hive. A dirty one is first recovered from those of its logs (.LOG, .LOG1, .LOG2; any order) that
- * fit. */
+/* Reads a hive. A dirty one is first recovered from those of its logs (in any order) that fit. */
 int hive_read(hive_bytes file, const hive_bytes *logs, size_t log_count, hive **out, hive_error *error);
 /* An empty hive whose times are all last_written. */
 int hive_create(uint64_t last_written, hive **out, hive_error *error);
@@ -142,8 +140,7 @@ int hive_merge(hive *base, const hive *delta, hive_error *error);
 
 /* Writes the hive into out if it fits into capacity; *size is what it takes in any case. */
 int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error);
-/* For a large block that will be filled at once: huge pages spare most of its page faults, where the system
- * has them. */
+/* For a large block that will be filled at once: huge pages spare most of its page faults. */
 void hive_use_huge_pages(void *block, size_t size);
 
 #endif

@@ -27,8 +27,7 @@ static inline uint32_t hive_name_length(const hive_name *name) {
     return name->latin1 ? name->size : name->size / 2u;
 }
 
-/* Stable merge sort of pointers; scratch has room for count. (The time of the C library's qsort has no
- * bound.) */
+/* Stable merge sort of pointers, because qsort may take quadratic time; scratch has room for count. */
 typedef int hive_compare(const void *a, const void *b);
 void hive_sort(const void **items, const void **scratch, size_t count, hive_compare *compare);
 
@@ -42,14 +41,12 @@ bool hive_index_values(hive_value_index *index, const hive_value *values, uint32
 const hive_value *hive_index_find(const hive_value_index *index, const hive_value *like);
 void hive_index_cleanup(hive_value_index *index);
 
-/* Sorts the children of a key unless they are in order; *twice is then a child whose name stands twice, or
- * NULL. */
+/* Sorts the children of a key if need be; *twice is then a child whose name stands twice, or NULL. */
 bool hive_order_subkeys(hive_key *key, const hive_key **twice);
 /* Looks for a name that stands twice among the values of a key. */
 bool hive_check_values(const hive_key *key, const hive_value **twice);
 
-/* Applies the logs that fit to a dirty hive. *image is the result (for the caller to free), NULL if nothing
- * fitted. */
+/* Applies the logs that fit to a dirty hive. *image is the result, to be freed, or NULL if none fitted. */
 int hive_recover(hive_bytes file, const hive_bytes *logs, size_t log_count, uint8_t **image,
                  size_t *image_size, hive_error *error);
 uint64_t hive_marvin32(const uint8_t *data, size_t size);

@@ -1,5 +1,4 @@
-/* Base + delta, as registry.md, Merge, has it. Deltas are small, bases large: the base's tree is changed in
- * place. */
+/* Base + delta, as registry.md, Merge, has it. Bases are large: their trees are changed in place. */
 #include "internal.h"
 
 #include <string.h>

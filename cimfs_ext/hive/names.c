@@ -1,21 +1,12 @@
 #include "format.h"
 #include "internal.h"
+#include "libcimfs/upcase.h"
 
-/* Upper case of one code unit. ASCII, Latin-1, Greek and Cyrillic. */
+/* ASCII names are the rule. */
 uint16_t hive_upcase(uint16_t unit) {
     if (unit < 0x80)
         return unit >= 'a' && unit <= 'z' ? (uint16_t)(unit - 0x20) : unit;
-    if (unit >= 0xE0 && unit <= 0xFE)
-        return unit == 0xF7 ? unit : (uint16_t)(unit - 0x20);
-    if (unit == 0xFF)
-        return 0x178;
-    if (unit >= 0x3B1 && unit <= 0x3CB && unit != 0x3C2)
-        return (uint16_t)(unit - 0x20);
-    if (unit >= 0x430 && unit <= 0x44F)
-        return (uint16_t)(unit - 0x20);
-    if (unit >= 0x450 && unit <= 0x45F)
-        return (uint16_t)(unit - 0x50);
-    return unit;
+    return cimfs_upcase(unit);
 }
 
 static inline uint16_t unit_at(const hive_name *name, uint32_t index) {

@@ -6,10 +6,9 @@
 typedef struct reader {
     hive *h;
     const uint8_t *bins;
-    uint32_t size;     /* of the bins */
-    uint64_t *claimed; /* one bit for each 8 bytes of the bins that have an owner */
-    uint32_t
-        *descriptors; /* by cell offset / 8: index in hive.descriptors + 1. Pages that stay 0 cost nothing. */
+    uint32_t size;         /* of the bins */
+    uint64_t *claimed;     /* one bit for each 8 bytes of the bins that have an owner */
+    uint32_t *descriptors; /* by cell offset / 8: index in hive.descriptors + 1 */
     hive_error *error;
 } reader;
 

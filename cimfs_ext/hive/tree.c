@@ -3,21 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* O:BAG:BAD:(A;CI;KA;;;SY)(A;CI;KA;;;BA)(A;CI;KR;;;WD)(A;CI;KR;;;RC), as on the root of a container's delta.
- */
+/* O:BAG:BAD:(A;CI;KA;;;SY)(A;CI;KA;;;BA)(A;CI;KR;;;WD)(A;CI;KR;;;RC), as on the root of a real delta. */
+/* clang-format off */
 static const uint8_t default_descriptor[] = {
-    1, 0,    4,    0x80, 0x70, 0,    0,    0, 0x80, 0, 0, 0, 0,    0, 0, 0,    0x14, 0,    0, 0, /* offsets of
-                                                                                                    owner,
-                                                                                                    group, ACL
-                                                                                                  */
-    2, 0,    0x5C, 0,    4,    0,    0,    0, /* ACL with four entries */
-    0, 2,    0x14, 0,    0x3F, 0,    0x0F, 0, 1,    1, 0, 0, 0,    0, 0, 5,    0x12, 0,    0, 0,    0,
-    2, 0x18, 0,    0x3F, 0,    0x0F, 0,    1, 2,    0, 0, 0, 0,    0, 5, 0x20, 0,    0,    0, 0x20, 2,
-    0, 0,    0,    2,    0x14, 0,    0x19, 0, 2,    0, 1, 1, 0,    0, 0, 0,    0,    1,    0, 0,    0,
-    0, 0,    2,    0x14, 0,    0x19, 0,    2, 0,    1, 1, 0, 0,    0, 0, 0,    5,    0x0C, 0, 0,    0,
-    1, 2,    0,    0,    0,    0,    0,    5, 0x20, 0, 0, 0, 0x20, 2, 0, 0, /* owner */
-    1, 2,    0,    0,    0,    0,    0,    5, 0x20, 0, 0, 0, 0x20, 2, 0, 0, /* group */
+    1, 0, 4, 0x80, 0x70, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x14, 0, 0, 0, /* control, offsets */
+    2, 0, 0x5C, 0, 4, 0, 0, 0,                                             /* ACL of four entries */
+    0, 2, 0x14, 0, 0x3F, 0, 0x0F, 0, 1, 1, 0, 0, 0, 0, 0, 5, 0x12, 0, 0, 0,
+    0, 2, 0x18, 0, 0x3F, 0, 0x0F, 0, 1, 2, 0, 0, 0, 0, 0, 5, 0x20, 0, 0, 0, 0x20, 2, 0, 0,
+    0, 2, 0x14, 0, 0x19, 0, 2, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,
+    0, 2, 0x14, 0, 0x19, 0, 2, 0, 1, 1, 0, 0, 0, 0, 0, 5, 0x0C, 0, 0, 0,
+    1, 2, 0, 0, 0, 0, 0, 5, 0x20, 0, 0, 0, 0x20, 2, 0, 0,                  /* owner */
+    1, 2, 0, 0, 0, 0, 0, 5, 0x20, 0, 0, 0, 0x20, 2, 0, 0,                  /* group */
 };
+/* clang-format on */
 
 int hive_create(uint64_t last_written, hive **out, hive_error *error) {
     static const uint8_t root_name[] = {'R', 'O', 'O', 'T'};
@@ -36,7 +34,7 @@ int hive_create(uint64_t last_written, hive **out, hive_error *error) {
         return hive_no_memory(error);
     }
     *h->root = (hive_key){
-        .name = {root_name, sizeof root_name, true}, /* nothing is compared with a root: it needs no prefix */
+        .name = {root_name, sizeof root_name, true},
         .last_written = last_written,
         .flags = HIVE_KEY_ROOT | HIVE_KEY_NO_DELETE,
     };

@@ -1,5 +1,4 @@
-/* Writing a tree, depth first, in one pass over it. When the memory to write to is full the pass goes on
- * measuring. */
+/* Writing a tree in one pass, depth first. When the memory is full the pass goes on measuring. */
 #include "format.h"
 #include "internal.h"
 

@@ -134,6 +134,8 @@ static cimfs_hresult check_absent(struct cimfs_image *image)
         return CIMFS_OK;
     if (result == CIMFS_OK)
         image->io->close(file);
+    else if (result == CIMFS_E_IO_DEVICE || result == CIMFS_E_TOO_MANY_OPEN_FILES || result == CIMFS_E_OUT_OF_MEMORY)
+        return fail(image, result, "whether the name is taken cannot be told");
     return fail(image, CIMFS_E_FILE_EXISTS, "an image of that name is there");
 }
 
@@ -228,9 +230,11 @@ static cimfs_hresult CIMFS_CALL create_image(const cimfs_wchar *containing_path,
 /* What every call checks first: the image takes calls, and no stream is open. */
 static cimfs_hresult check_idle(struct cimfs_image *image)
 {
-    if (!image || image->state != OPEN)
+    if (!image)
         return CIMFS_E_INVALID_ARG;
     forget_error(image);
+    if (image->state != OPEN)
+        return fail(image, CIMFS_E_INVALID_ARG, "the image can only be closed");
     if (image->streaming)
         return fail(image, CIMFS_E_SHARING_VIOLATION, "a stream is open");
     return CIMFS_OK;

@@ -618,28 +618,27 @@ static uint32_t mappings_before(const uint8_t *mappings, uint32_t count, uint64_
     return low;
 }
 
-/* Where file offset position of a PE image is stored, and for how many bytes that holds. */
-static cimfs_hresult locate_pe(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
-                               uint64_t position, struct cimfs_error *error, uint64_t *offset, uint64_t *run)
+cimfs_hresult cimfs_reader_locate_pe(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
+                                     uint64_t position, struct cimfs_error *error, struct cimfs_pe_run *run)
 {
     struct cimfs_pe_image image;
     const uint8_t *data;
     CIMFS_TRY(cimfs_reader_view(reader, stream->offset, sizeof image, error, &data));
     memcpy(&image, data, sizeof image);
     uint32_t count = get16(image.mapping_count);
-    CIMFS_TRY(cimfs_reader_view(reader, stream->offset, sizeof image + (uint64_t)count * sizeof(struct cimfs_pe_mapping),
-                                error, &data));
+    run->header_size = sizeof image + (uint64_t)count * sizeof(struct cimfs_pe_mapping);
+    CIMFS_TRY(cimfs_reader_view(reader, stream->offset, run->header_size, error, &data));
     data += sizeof image;
     uint32_t next = mappings_before(data, count, position);
     uint64_t end = next < count ? get32(mapping_at(data, next).file_offset) : stream->length;
     uint64_t delta = next > 0 ? get32(mapping_at(data, next - 1).delta) : 0;
-    uint64_t length = get64(image.data_length) & ~CIMFS_PE_LENGTH_FLAG;
-    *offset = get64(image.data_offset);
-    *run = (end < stream->length ? end : stream->length) - position;
-    if (length > CIMFS_OFFSET_MASK - (*offset & CIMFS_OFFSET_MASK) || position > length || delta > length - position ||
-        *run > length - position - delta)
+    run->data_offset = get64(image.data_offset);
+    run->data_size = get64(image.data_length) & ~CIMFS_PE_LENGTH_FLAG;
+    run->size = (end < stream->length ? end : stream->length) - position;
+    if (run->data_size > CIMFS_OFFSET_MASK - (run->data_offset & CIMFS_OFFSET_MASK) || position > run->data_size ||
+        delta > run->data_size - position || run->size > run->data_size - position - delta)
         return cimfs_reader_corrupt(reader, stream->offset, "a mapping of a PE image points beyond its data", error);
-    *offset += position + delta;
+    run->offset = run->data_offset + position + delta;
     return CIMFS_OK;
 }
 
@@ -661,7 +660,10 @@ cimfs_hresult cimfs_reader_read(const struct cimfs_reader *reader, const struct 
         uint64_t run = size;
         uint64_t offset = stream->offset;
         if (stream->type == CIMFS_STREAM_PE_IMAGE) {
-            CIMFS_TRY(locate_pe(reader, stream, position, error, &offset, &run));
+            struct cimfs_pe_run found;
+            CIMFS_TRY(cimfs_reader_locate_pe(reader, stream, position, error, &found));
+            offset = found.offset;
+            run = found.size;
         } else if (stream->type != CIMFS_STREAM_DATA) {
             return cimfs_reader_corrupt(reader, offset, "a stream of unknown type", error);
         } else {

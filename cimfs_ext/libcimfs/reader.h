@@ -122,6 +122,17 @@ cimfs_hresult cimfs_reader_attachment(const struct cimfs_reader *reader, const s
 cimfs_hresult cimfs_reader_read(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
                                 uint64_t position, void *data, size_t size, struct cimfs_error *error, size_t *got);
 
+/* What one mapping of a PE image says of the bytes from a position on. */
+struct cimfs_pe_run {
+    uint64_t offset; /* region offset of the byte at the position */
+    uint64_t size;   /* for how many bytes that holds; at least 1 */
+    uint64_t data_offset, data_size; /* all data that the image's mappings may point to */
+    uint64_t header_size; /* at the stream's own offset, mappings included */
+};
+/* position lies in the stream. */
+cimfs_hresult cimfs_reader_locate_pe(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
+                                     uint64_t position, struct cimfs_error *error, struct cimfs_pe_run *run);
+
 /* For messages: the file that a region offset lies in. */
 void cimfs_reader_file_name(const struct cimfs_reader *reader, uint64_t offset, char name[CIMFS_FILE_NAME]);
 /* FILE_CORRUPT about what stands at a region offset. */

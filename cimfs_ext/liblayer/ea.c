@@ -64,11 +64,20 @@ static int append(const struct layer_ea *ea, struct layer_buffer *to, size_t *la
     return 0;
 }
 
+/* Global attributes come again with every entry, in the order of the time before. */
+static int is_sorted(const struct layer_ea *eas, size_t count)
+{
+    for (size_t i = 1; i < count; i++)
+        if (by_name(&eas[i - 1], &eas[i]) > 0)
+            return 0;
+    return 1;
+}
+
 int layer_ea_list(struct layer_ea *eas, size_t count, struct layer_buffer *to, const char **reason)
 {
     size_t last = SIZE_MAX;
     to->size = 0;
-    if (count > 1)
+    if (!is_sorted(eas, count))
         qsort(eas, count, sizeof *eas, by_name);
     for (size_t i = 0; i < count; i++) {
         if (i + 1 < count && compare_names(eas[i].name, eas[i + 1].name) == 0)

@@ -30,7 +30,7 @@ int layer_importer_init(struct layer_importer *importer, const struct cimfs_api 
     layer_tar_init(&importer->tar);
     struct layer_wide *wides[] = {&importer->path, &importer->target, &importer->previous};
     for (size_t i = 0; i < 3; i++) {
-        wides[i]->units = calloc(LAYER_MAX_STREAM_PATH + 1, sizeof *wides[i]->units);
+        wides[i]->units = calloc(LAYER_MAX_NAME_BYTES + 1, sizeof *wides[i]->units);
         if (!wides[i]->units)
             return -1;
     }
@@ -41,6 +41,7 @@ void layer_importer_cleanup(struct layer_importer *importer)
 {
     layer_tar_cleanup(&importer->tar);
     layer_path_set_cleanup(&importer->added);
+    layer_path_set_cleanup(&importer->linked);
     free(importer->path.units);
     free(importer->target.units);
     free(importer->previous.units);
@@ -80,15 +81,13 @@ static const char *take_path(struct layer_slice name, struct layer_wide *path)
         return "a backslash in a name";
     if (memchr(text, 0, size))
         return "a NUL in a name";
-    if (size > (size_t)LAYER_MAX_PATH * 3)
+    if (size > LAYER_MAX_NAME_BYTES)
         return "a path longer than 32,767 code units";
     for (size_t i = 0; i <= size; i++) {
         if (i < size && text[i] != '/')
             continue;
         size_t length = i - start;
         if (length > 0 && !(length == 1 && text[start] == '.')) {
-            if (length > LAYER_MAX_STREAM_PATH - to - 1)
-                return "a path longer than 32,767 code units";
             if (to > 0)
                 path->units[to++] = '\\';
             size_t units = cimfs_wide_from_utf8(text + start, length, path->units + to);
@@ -120,6 +119,13 @@ static int has_stream_name(const struct layer_wide *path)
     return 0;
 }
 
+/* A path that is a file's or a directory's, never a stream's. */
+static const char *check_file_path(const struct layer_wide *path)
+{
+    const char *reason = check_path(path);
+    return reason || !has_stream_name(path) ? reason : "a colon in a name";
+}
+
 static int is_standard(const struct layer_importer *importer, const struct layer_wide *path)
 {
     for (size_t s = 0; s < importer->standard_count; s++) {
@@ -132,6 +138,15 @@ static int is_standard(const struct layer_importer *importer, const struct layer
     }
     return 0;
 }
+
+/* Such a link is made when the file is final: until then the image knows nothing of it. */
+static int is_linked(const struct layer_importer *importer, const struct layer_wide *path)
+{
+    return layer_path_set_has(&importer->linked, path->units, path->length);
+}
+
+static const char REPLACES_LINK[] =
+    "something in place of a hard link to a file that is processed outside the image";
 
 static int is_utility_vm(const struct layer_wide *path)
 {
@@ -178,14 +193,15 @@ static enum layer_import_event take_whiteout(struct layer_importer *importer, si
     if (opaque) {
         path->length = leaf ? leaf - 1 : 0;
         path->units[path->length] = 0;
-        return LAYER_IMPORT_OPAQUE;
+        const char *wrong = leaf ? check_file_path(path) : NULL;
+        return wrong ? bad(importer, wrong) : LAYER_IMPORT_OPAQUE;
     }
     size_t prefix = sizeof WHITEOUT_PREFIX - 1;
     if (length == prefix)
         return bad(importer, "a whiteout of nothing");
     memmove(path->units + leaf, path->units + leaf + prefix, (length - prefix + 1) * sizeof *path->units);
     path->length -= prefix;
-    const char *reason = check_path(path);
+    const char *reason = check_file_path(path);
     return reason ? bad(importer, reason) : LAYER_IMPORT_WHITEOUT;
 }
 
@@ -278,7 +294,7 @@ static const char *take_metadata(struct layer_importer *importer)
     importer->reparse.size = 0;
     if (entry->type == LAYER_SYMLINK && (reason = take_link_target(importer)) != NULL)
         return reason;
-    if (layer_ea_list(importer->tar.eas, entry->ea_count, &importer->ea, &reason) < 0)
+    if (layer_ea_list(entry->eas, entry->ea_count, &importer->ea, &reason) < 0)
         return reason;
     importer->metadata = (struct cimfs_file_metadata){
         .attributes = attributes_of(entry),
@@ -371,10 +387,8 @@ static cimfs_hresult create_link(struct layer_importer *importer)
     cimfs_hresult result = importer->api->create_hard_link(importer->image, path, target);
     if (result != CIMFS_E_PATH_NOT_FOUND)
         return result;
-    /* Either the target or the directory is missing. A file of that name makes sure of the directory. */
-    importer->metadata = (struct cimfs_file_metadata){.attributes = REGULAR_ATTRIBUTES};
-    CIMFS_TRY(create_file(importer));
-    CIMFS_TRY(close_stream(importer));
+    /* Either the target or the directory is missing. If it is the target, the second attempt fails as well. */
+    CIMFS_TRY(make_parents(importer));
     return importer->api->create_hard_link(importer->image, path, target);
 }
 
@@ -394,11 +408,11 @@ static enum layer_import_event start_link(struct layer_importer *importer)
     if (!reason && importer->target.length == 0)
         reason = "a hard link without a target";
     if (!reason)
-        reason = check_path(&importer->target);
-    if (!reason && has_stream_name(&importer->target))
-        reason = "a hard link to a stream";
+        reason = check_file_path(&importer->target);
     if (!reason && is_standard(importer, &importer->path))
         reason = "a hard link in place of a file that is processed outside the image";
+    if (!reason && is_linked(importer, &importer->path))
+        reason = REPLACES_LINK;
     if (reason)
         return bad(importer, reason);
     enum layer_import_event event = remember_added(importer);
@@ -406,8 +420,10 @@ static enum layer_import_event start_link(struct layer_importer *importer)
         return event;
     importer->state = SKIP;
     importer->previous.length = 0;
-    if (is_standard(importer, &importer->target))
-        return LAYER_IMPORT_STANDARD_LINK;
+    if (is_standard(importer, &importer->target) || is_linked(importer, &importer->target))
+        return layer_path_set_add_one(&importer->linked, importer->path.units, importer->path.length) < 0
+                   ? failed(importer, CIMFS_E_OUT_OF_MEMORY)
+                   : LAYER_IMPORT_STANDARD_LINK;
     cimfs_hresult result = create_link(importer);
     if (result == CIMFS_E_PATH_NOT_FOUND)
         return bad(importer, "the target of the hard link is not there");
@@ -433,6 +449,8 @@ static enum layer_import_event start_stream(struct layer_importer *importer)
 /* The entry's descriptor is known: make the file. */
 static enum layer_import_event start_file(struct layer_importer *importer)
 {
+    if (is_linked(importer, &importer->path))
+        return bad(importer, REPLACES_LINK);
     importer->metadata.security_descriptor = importer->descriptor.data;
     importer->metadata.security_descriptor_size = (uint32_t)importer->descriptor.size;
     enum layer_import_event event = remember_added(importer);
@@ -482,6 +500,8 @@ static enum layer_import_event start_entry(struct layer_importer *importer)
         reason = decode_descriptor(importer);
     if (reason)
         return bad(importer, reason);
+    if (!entry->raw_descriptor.data && entry->sddl.size > LAYER_MAX_SDDL)
+        return bad(importer, "a descriptor in SDDL of more than 262,144 bytes");
     if (!entry->raw_descriptor.data && entry->sddl.data && !cached_descriptor(importer)) {
         importer->state = AWAITING;
         return LAYER_IMPORT_SDDL;

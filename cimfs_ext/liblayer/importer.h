@@ -13,8 +13,9 @@
 #include "tar.h"
 
 #define LAYER_MAX_PATH 32767u
-#define LAYER_MAX_STREAM_PATH (LAYER_MAX_PATH + 263u)
+#define LAYER_MAX_NAME_BYTES ((LAYER_MAX_PATH + 263u) * 3u) /* UTF-8, of a path and a stream's name */
 #define LAYER_SDDL_CACHE 64u
+#define LAYER_MAX_SDDL (1u << 18) /* bytes; a descriptor of 65,535 bytes takes less */
 
 enum layer_import_event {
     LAYER_IMPORT_NEED_INPUT,
@@ -60,6 +61,7 @@ struct layer_importer {
     uint64_t entries;
     int utility_vm; /* something at or below UtilityVM was seen */
     struct layer_path_set added;
+    struct layer_path_set linked; /* hard links to standard files */
     struct layer_buffer descriptor, reparse, ea;
     struct layer_sddl cache[LAYER_SDDL_CACHE];
     size_t cache_next;

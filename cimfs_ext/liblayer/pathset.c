@@ -69,7 +69,7 @@ int layer_path_set_add(struct layer_path_set *set, const uint16_t *path, size_t 
     size_t leaf = length;
     while (leaf > 0 && path[leaf - 1] != '\\')
         leaf--;
-    uint64_t hash = START, directory = START;
+    uint64_t hash = START ^ set->seed, directory = hash;
     for (size_t i = 0; i < length; i++) {
         if (i + 1 == leaf)
             directory = finish(hash);
@@ -77,7 +77,7 @@ int layer_path_set_add(struct layer_path_set *set, const uint16_t *path, size_t 
     }
     /* Files come directory by directory: the directories above are there already. */
     if (leaf > 0 && directory != set->last_directory) {
-        uint64_t above = START;
+        uint64_t above = START ^ set->seed;
         for (size_t i = 0; i < leaf; i++) {
             if (path[i] == '\\' && insert(set, finish(above)) < 0)
                 return -1;
@@ -88,12 +88,20 @@ int layer_path_set_add(struct layer_path_set *set, const uint16_t *path, size_t 
     return insert(set, finish(hash));
 }
 
-int layer_path_set_has(const struct layer_path_set *set, const uint16_t *path, size_t length)
+static uint64_t hash_of(const struct layer_path_set *set, const uint16_t *path, size_t length)
 {
-    uint64_t hash = START;
-    if (set->bits == 0)
-        return 0;
+    uint64_t hash = START ^ set->seed;
     for (size_t i = 0; i < length; i++)
         hash = step(hash, path[i]);
-    return *find(set, finish(hash)) != 0;
+    return finish(hash);
+}
+
+int layer_path_set_add_one(struct layer_path_set *set, const uint16_t *path, size_t length)
+{
+    return insert(set, hash_of(set, path, length));
+}
+
+int layer_path_set_has(const struct layer_path_set *set, const uint16_t *path, size_t length)
+{
+    return set->bits > 0 && *find(set, hash_of(set, path, length)) != 0;
 }

@@ -12,12 +12,15 @@ struct layer_path_set {
     uint64_t *slots; /* 0: free */
     uint32_t bits;   /* there are 2 to this power; 0: none */
     size_t count;
+    uint64_t seed; /* random: keeps strangers from choosing paths that collide */
     uint64_t last_directory; /* hash of the directory that was added last */
 };
 
 void layer_path_set_cleanup(struct layer_path_set *set);
 /* The path and every directory above it; -1 without memory. */
 int layer_path_set_add(struct layer_path_set *set, const uint16_t *path, size_t length);
+/* The path alone. */
+int layer_path_set_add_one(struct layer_path_set *set, const uint16_t *path, size_t length);
 int layer_path_set_has(const struct layer_path_set *set, const uint16_t *path, size_t length);
 
 #endif

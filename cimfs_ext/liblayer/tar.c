@@ -34,6 +34,7 @@ void layer_tar_cleanup(struct layer_tar *tar)
 {
     cleanup_pax(&tar->local);
     cleanup_pax(&tar->global);
+    cleanup_pax(&tar->incoming);
     cleanup_pax(&tar->long_name);
     cleanup_pax(&tar->long_link);
     free(tar->eas);
@@ -175,10 +176,15 @@ static int add_ea(struct layer_ea **eas, size_t *count, size_t *capacity, struct
     return 0;
 }
 
+/* No list of 65,535 bytes holds more: header, a name of one byte and its NUL, a value of one byte. */
+enum { MAX_EAS = 65535 / 12 };
+
 static int take_record(struct layer_tar *tar, struct layer_pax *pax, struct layer_slice key, struct layer_slice value)
 {
     size_t prefix = sizeof EA_PREFIX - 1;
     if (key.size > prefix && memcmp(key.data, EA_PREFIX, prefix) == 0) {
+        if (pax->ea_count == MAX_EAS)
+            return fail(tar, "more extended attributes than a list of 65,535 bytes holds");
         struct layer_ea ea = {{key.data + prefix, key.size - prefix}, value, 0};
         if (add_ea(&pax->eas, &pax->ea_count, &pax->ea_capacity, ea) < 0)
             return fail(tar, "out of memory");
@@ -218,6 +224,55 @@ static int parse_records(struct layer_tar *tar, struct layer_pax *pax)
         text += length;
         left -= (size_t)length;
     }
+    return 0;
+}
+
+/* The value as it will stand in the text that begins at *to, which advances. */
+static struct layer_slice moved(struct layer_slice value, char **to)
+{
+    struct layer_slice copy = {*to, value.size};
+    if (value.size)
+        memcpy(*to, value.data, value.size);
+    *to += value.size;
+    return value.data ? copy : value;
+}
+
+/* What a global header says holds until a later one says otherwise: keep what still counts, in a text of its own. */
+static int merge_globals(struct layer_tar *tar)
+{
+    struct layer_pax *global = &tar->global, *later = &tar->incoming;
+    size_t total = 0;
+    for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
+        struct layer_slice *known = (struct layer_slice *)(void *)((char *)global + KEYS[i].field);
+        const struct layer_slice *said = (const struct layer_slice *)(const void *)((char *)later + KEYS[i].field);
+        if (said->data)
+            *known = *said;
+        total += known->size;
+    }
+    if (global->ea_count + later->ea_count > MAX_EAS)
+        return fail(tar, "more extended attributes than a list of 65,535 bytes holds");
+    for (size_t i = 0; i < later->ea_count; i++)
+        if (add_ea(&global->eas, &global->ea_count, &global->ea_capacity, later->eas[i]) < 0)
+            return fail(tar, "out of memory");
+    for (size_t i = 0; i < global->ea_count; i++)
+        total += global->eas[i].name.size + global->eas[i].value.size;
+    if (total > LAYER_TAR_MAX_GLOBALS)
+        return fail(tar, "global PAX records of more than 262,144 bytes");
+    char *text = malloc(total + 1), *to = text;
+    if (!text)
+        return fail(tar, "out of memory");
+    for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
+        struct layer_slice *known = (struct layer_slice *)(void *)((char *)global + KEYS[i].field);
+        if (i == 0 || KEYS[i].field != KEYS[i - 1].field)
+            *known = moved(*known, &to);
+    }
+    for (size_t i = 0; i < global->ea_count; i++) {
+        global->eas[i].order = i;
+        global->eas[i].name = moved(global->eas[i].name, &to);
+        global->eas[i].value = moved(global->eas[i].value, &to);
+    }
+    free(global->text);
+    global->text = text;
     return 0;
 }
 
@@ -309,14 +364,19 @@ static void take_names(struct layer_tar *tar, struct layer_entry *entry)
 
 static int take_eas(struct layer_tar *tar, struct layer_entry *entry)
 {
-    size_t count = 0;
     const struct layer_pax *sources[] = {&tar->global, &tar->local};
+    for (size_t s = 0; s < 2; s++) {
+        if (sources[1 - s]->ea_count == 0) {
+            entry->eas = sources[s]->eas;
+            entry->ea_count = sources[s]->ea_count;
+            return 0;
+        }
+    }
     for (size_t s = 0; s < 2; s++)
         for (size_t i = 0; i < sources[s]->ea_count; i++)
-            if (add_ea(&tar->eas, &count, &tar->ea_capacity, sources[s]->eas[i]) < 0)
+            if (add_ea(&tar->eas, &entry->ea_count, &tar->ea_capacity, sources[s]->eas[i]) < 0)
                 return fail(tar, "out of memory");
     entry->eas = tar->eas;
-    entry->ea_count = count;
     return 0;
 }
 
@@ -387,7 +447,7 @@ static struct layer_pax *records_of(struct layer_tar *tar)
 {
     switch (tar->record_type) {
     case 'g':
-        return &tar->global;
+        return &tar->incoming;
     case 'L':
         return &tar->long_name;
     case 'K':
@@ -524,6 +584,8 @@ static enum layer_tar_event step(struct layer_tar *tar, const uint8_t **input, s
             tar->state = RECORDS_PADDING;
             if (tar->record_type != 'L' && tar->record_type != 'K')
                 result = parse_records(tar, records_of(tar));
+            if (result == 0 && tar->record_type == 'g')
+                result = merge_globals(tar);
         }
         break;
     case RECORDS_PADDING:

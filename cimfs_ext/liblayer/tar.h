@@ -13,6 +13,7 @@
 
 #define LAYER_TAR_BLOCK 512u
 #define LAYER_TAR_MAX_RECORDS (8u << 20) /* bytes of PAX records or of a GNU long name */
+#define LAYER_TAR_MAX_GLOBALS (1u << 18) /* bytes of those that hold for all entries to come */
 
 struct layer_slice {
     const char *data; /* NULL: absent */
@@ -48,7 +49,7 @@ struct layer_entry {
     uint32_t attributes;
     struct layer_slice raw_descriptor, sddl; /* base64; text */
     int mount_point;
-    const struct layer_ea *eas;
+    struct layer_ea *eas;
     size_t ea_count;
 };
 
@@ -76,8 +77,9 @@ struct layer_tar {
     uint8_t header[LAYER_TAR_BLOCK]; /* of the entry: names may point into it */
     char ustar_name[LAYER_TAR_BLOCK]; /* prefix/name */
     struct layer_pax local, global;
+    struct layer_pax incoming; /* a global header as it comes */
     struct layer_pax long_name, long_link; /* GNU: only the text is used */
-    struct layer_ea *eas; /* of the entry: global and local ones */
+    struct layer_ea *eas; /* of the entry, if it has both global and local ones */
     size_t ea_capacity;
 };
 

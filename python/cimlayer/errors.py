@@ -3,6 +3,7 @@
 from cimfs_ext.errors import (
     CorruptHiveError,
     CorruptImageError,
+    DirtyHiveWarning,
     FormatError,
     ImageBusyError,
     ImageError,
@@ -18,6 +19,7 @@ from cimfs_ext.errors import (
 __all__ = [
     "CorruptHiveError",
     "CorruptImageError",
+    "DirtyHiveWarning",
     "FormatError",
     "ImageBusyError",
     "ImageError",

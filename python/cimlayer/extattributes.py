@@ -35,7 +35,7 @@ def parse_extended_attributes(buffer: bytes) -> list[ExtendedAttribute]:
         name_at = at + _HEADER.size
         value_at = name_at + name_size + 1
         end = value_at + value_size
-        if end > len(buffer) or 0 < next_entry < end - at:
+        if end > len(buffer) or 0 < next_entry < end - at or next_entry > len(buffer) - at:
             raise FormatError("an entry reaches beyond its end", "extended attributes", at)
         name = buffer[name_at : name_at + name_size].decode("latin-1")
         result.append(ExtendedAttribute(name, flags, buffer[value_at:end]))

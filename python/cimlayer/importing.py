@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from cimfs_ext.importer import LayerImporter
+from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import PathNotFoundError
 from cimlayer.fileinfo import FileBasicInfo
@@ -21,6 +23,15 @@ from cimlayer.streaming import decompressed, pump
 Source = str | os.PathLike[str] | BinaryIO
 
 
+@dataclass(slots=True, frozen=True)
+class ImportProgress:
+    """How far an import has come: entries of the tar, bytes of the tar without compression, bytes of files."""
+
+    entries: int
+    tar_bytes: int
+    file_bytes: int
+
+
 def import_layer(
     source: Source,
     layer_path: str | os.PathLike[str],
@@ -29,13 +40,15 @@ def import_layer(
     sync: bool = True,
     reproducible: bool = False,
     jobs: int | None = None,
+    progress: Callable[[ImportProgress], object] | None = None,
 ) -> int:
     """Import one layer tar, plain or compressed with gzip or zstd, and return the sum of its files' sizes in bytes.
 
     ``source`` is a path, ``"-"`` for standard input, or a binary file that is read to its end from where it stands;
     the compression is recognised by the content. ``parent_layer_paths`` go from the immediate parent to the base.
     ``jobs`` is the number of threads: with 1 the caller's alone works, with more, which is the default where there is
-    more than one CPU, reading and decompressing run ahead of it. The result does not depend on it.
+    more than one CPU, reading and decompressing run ahead of it. The result does not depend on it. ``progress`` is
+    called in the caller's thread, now and then and once at the end of the tar; raising in it stops the import.
 
     A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
     and its offset; :class:`~cimlayer.errors.ImageError` and other OSErrors for what cannot be read or written.
@@ -47,8 +60,18 @@ def import_layer(
                 writer.image, policy, STANDARD_FILES, time=writer.time, has_parent=bool(writer.parents)
             )
             policy.importer = importer
-            pump(tar, importer.feed, jobs)
+
+            def report() -> None:
+                if progress is not None:
+                    progress(ImportProgress(importer.entries, importer.offset, importer.file_bytes))
+
+            def feed(piece: memoryview) -> None:
+                importer.feed(piece)
+                report()
+
+            pump(tar, feed, jobs)
             importer.finish()
+            report()
             if importer.has_utility_vm:
                 writer.mark_utility_vm()
             return importer.file_bytes
@@ -63,6 +86,7 @@ class _TarPolicy:
         self._writer = writer
         self._parent: ImageReader | None = None
         self._file: BinaryIO | None = None
+        self._hidden: set[bytes] = set()  # directories that were gone through: the parents' are in them no more
 
     def __enter__(self) -> _TarPolicy:
         return self
@@ -124,6 +148,10 @@ class _TarPolicy:
         pending = [directory]
         while pending:
             path = pending.pop()
+            key = upcase_key(path)
+            if key in self._hidden:
+                continue
+            self._hidden.add(key)
             for name in self._names_in_parent(path):
                 child = f"{path}\\{name}" if path else name
                 if self.importer.was_added(child):
@@ -146,7 +174,8 @@ class _TarPolicy:
 @contextlib.contextmanager
 def _opened(source: Source) -> Iterator[BinaryIO]:
     if source == "-":
-        yield sys.stdin.buffer
+        # Without the buffer: a thread left behind in a read would hold its lock, which ends the interpreter badly.
+        yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     elif isinstance(source, (str, os.PathLike)):
         with open(source, "rb", buffering=0) as file:
             yield file

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -37,8 +39,9 @@ class CimLayerWriter:
 
     The paths of the parents go from the immediate parent to the base. The layer directory is made if it is missing;
     the image appears beside it, in ``cim-layers``, when :meth:`close` has processed and committed the layer. An
-    exception in a ``with`` block, or in any call that has begun to write, is followed by :meth:`abandon`: nothing of
-    the layer remains, and its parents are untouched.
+    exception in a ``with`` block, or one that leaves the data of a file incomplete, is followed by :meth:`abandon`:
+    nothing of the layer remains, and its parents are untouched. A call that is refused before it has changed anything
+    leaves the writer as it was.
 
     Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
     disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes.
@@ -65,10 +68,10 @@ class CimLayerWriter:
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
         self._item: _Item | None = None
         self._has_utility_vm = False
-        self.standard = StandardFiles(LayerDirectory(self._path))
+        self.standard = StandardFiles(LayerDirectory(self._path), self._time)
         cim_directory = get_cim_dir_from_layer(path)
         parent_name = self._check_parents(cim_directory)
-        self._made_cim_directory = _make_directory(cim_directory)
+        self._made_directories = _make_directories(cim_directory)
         try:
             self.image = ImageWriter(
                 cim_directory,
@@ -120,8 +123,10 @@ class CimLayerWriter:
         here may come in the backup stream.
         """
         self._finish_item()
+        name = name.removeprefix("\\")
         if file_info.is_directory and upcase_key(name) == upcase_key(UTILITY_VM):
             self._has_utility_vm = True
+        self._refuse_link_replacement(name)
         metadata = (security_descriptor, extended_attributes, reparse_data)
         if is_standard_file(name) and not file_info.is_directory:
             self._item = _StandardFileItem(self.standard, name, file_info, file_size, metadata)
@@ -131,6 +136,7 @@ class CimLayerWriter:
     def add_alternate_stream(self, name: str, size: int) -> None:
         """Add the stream ``path:stream`` of a file or directory that is in the image; its data follows as for add."""
         self._finish_item()
+        name = name.removeprefix("\\")
         if is_standard_file(name.partition(":")[0]):
             raise FormatError("a stream on a file that is processed outside the image", name)
         self._item = _StreamItem(self.image, name, size)
@@ -138,9 +144,11 @@ class CimLayerWriter:
     def add_link(self, name: str, target: str) -> None:
         """Add a hard link; the target may be a parent layer's file."""
         self._finish_item()
+        name, target = name.removeprefix("\\"), target.removeprefix("\\")
         if is_standard_file(name):
             raise FormatError("a hard link in place of a file that is processed outside the image", name)
-        if is_standard_file(target):
+        self._refuse_link_replacement(name)
+        if is_standard_file(target) or self.standard.is_link(target):
             self.standard.link(name, target)
         else:
             self.image.create_hard_link(name, target)
@@ -158,7 +166,11 @@ class CimLayerWriter:
         """
         if self._item is None:
             raise ValueError("nothing is open for writing: add a file or a stream first")
-        self._item.write(data)
+        try:
+            self._item.write(data)
+        except BaseException:
+            self.abandon()
+            raise
         return memoryview(data).nbytes
 
     def mark_utility_vm(self) -> None:
@@ -179,6 +191,7 @@ class CimLayerWriter:
             if self._sync:
                 self.standard.directory.sync()
             self.image.commit()
+            self.standard.directory.keep()
         except BaseException:
             self.abandon()
             raise
@@ -205,14 +218,24 @@ class CimLayerWriter:
         if image is not None:
             image.close()
         self.standard.directory.undo()
-        if self._made_cim_directory:
-            with contextlib.suppress(OSError):
-                get_cim_dir_from_layer(self._path).rmdir()
+        with contextlib.suppress(OSError):
+            for made in self._made_directories:
+                made.rmdir()
 
     def _finish_item(self) -> None:
-        item, self._item = self._item, None
-        if item is not None:
-            item.finish()
+        if self.image.closed:
+            raise ValueError("the layer is closed")
+        if self._item is not None:
+            try:
+                self._item.finish()
+            except BaseException:
+                self.abandon()
+                raise
+            self._item = None
+
+    def _refuse_link_replacement(self, name: str) -> None:
+        if self.standard.is_link(name):
+            raise FormatError("something in place of a hard link to a file that is processed outside the image", name)
 
     def __enter__(self) -> CimLayerWriter:
         """The writer itself."""
@@ -254,6 +277,9 @@ class _Attachments:
             raise FormatError(f"the backup stream has another {kind} than the one that was given", self._name)
         self._values[stream] = data
 
+    def has(self, stream: int) -> bool:
+        return bool(self._values[stream])
+
     @property
     def values(self) -> _Metadata:
         return self._values[_SECURITY], self._values[_EA], self._values[_REPARSE]
@@ -268,6 +294,7 @@ class _ImageFileItem:
         self._image, self._name, self._info, self._size = image, name, info, size
         self._attachments = _Attachments(name, metadata)
         self._parser = BackupStreamParser(size, name)
+        self._target: _OpenStream | _GatheredStream = _OpenStream(image)
         self._created = False
         self._written = False
 
@@ -278,17 +305,23 @@ class _ImageFileItem:
                 self._take_attachment(event[1], event[2])
                 continue
             self._create()
-            if event[0] == "data":
-                self._image.write(event[1])
-            elif event[0] == "zeros":
-                _write_zeros(self._image, event[1])
+            if event[0] == "stream":
+                self._begin_stream(f"{self._name}:{event[1]}", event[2])
+            elif event[0] == "data":
+                self._target.write(event[1])
             else:
-                if event[2] is None:
-                    raise FormatError("a sparse alternate stream without a size", self._name)
-                self._image.create_alternate_stream(f"{self._name}:{event[1]}", event[2])
+                self._target.write_zeros(event[1])
+
+    def _begin_stream(self, name: str, size: int | None) -> None:
+        self._target.finish()
+        if size is None:
+            self._target = _GatheredStream(self._image, name)
+        else:
+            self._image.create_alternate_stream(name, size)
+            self._target = _OpenStream(self._image)
 
     def _take_attachment(self, stream: int, data: bytes) -> None:
-        if self._created:
+        if self._created and not self._attachments.has(stream):
             raise FormatError("metadata behind the data in a backup stream", self._name)
         self._attachments.take(stream, data)
 
@@ -301,10 +334,56 @@ class _ImageFileItem:
         if self._written or self._size:
             self._parser.finish()
         self._create()
+        self._target.finish()
         self._image.close_stream()
 
     def discard(self) -> None:
+        self._target.discard()
+
+
+class _OpenStream:
+    """The stream of the image that is open."""
+
+    def __init__(self, image: ImageWriter) -> None:
+        self._image = image
+
+    def write(self, data: memoryview) -> None:
+        self._image.write(data)
+
+    def write_zeros(self, count: int) -> None:
+        _write_zeros(self._image, count)
+
+    def finish(self) -> None:
+        """The image closes it when the next one is opened."""
+
+    def discard(self) -> None:
         """The image is abandoned as a whole."""
+
+
+class _GatheredStream:
+    """A sparse alternate stream: its size is known at its end, and an image asks for it at the beginning."""
+
+    def __init__(self, image: ImageWriter, name: str) -> None:
+        self._image, self._name = image, name
+        self._file = tempfile.TemporaryFile()
+
+    def write(self, data: memoryview) -> None:
+        self._file.write(data)
+
+    def write_zeros(self, count: int) -> None:
+        self._file.seek(count, os.SEEK_CUR)
+
+    def finish(self) -> None:
+        with self._file:
+            size = self._file.tell()
+            self._file.truncate(size)
+            self._file.seek(0)
+            self._image.create_alternate_stream(self._name, size)
+            while piece := self._file.read(1 << 20):
+                self._image.write(piece)
+
+    def discard(self) -> None:
+        self._file.close()
 
 
 class _StreamItem:
@@ -381,12 +460,11 @@ def _write_zeros(image: ImageWriter, count: int) -> None:
         count -= piece
 
 
-def _make_directory(path: Path) -> bool:
-    try:
-        path.mkdir()
-    except FileExistsError:
-        return False
-    return True
+def _make_directories(path: Path) -> list[Path]:
+    """Make a directory and those above it; returns what was missing, the innermost first."""
+    missing = list(itertools.takewhile(lambda directory: not directory.exists(), (path, *path.parents)))
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False) -> None:

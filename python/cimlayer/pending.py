@@ -67,10 +67,16 @@ class PendingLink:
 
     path: str
     target: str
+    time: int  # FILETIME of directories that are made for it
 
     def apply(self, image: ImageWriter) -> None:
         """Link it."""
-        image.create_hard_link(self.path, self.target)
+        try:
+            image.create_hard_link(self.path, self.target)
+        except PathNotFoundError:
+            if not _make_parent(image, self.path, self.time):
+                raise
+            image.create_hard_link(self.path, self.target)
 
 
 def create_item(
@@ -103,11 +109,13 @@ def create_item(
             extended_attributes=extended_attributes,
         )
     except PathNotFoundError:
-        parent = path.rpartition("\\")[0]
-        if not make_parents or not parent:
+        if not make_parents or not _make_parent(image, path, info.last_write_time):
             raise
-        directory = FileBasicInfo.at(info.last_write_time, FILE_ATTRIBUTE_DIRECTORY)
-        create_item(image, parent, directory, 0, make_parents=True)
-        create_item(
-            image, path, info, size, security_descriptor, extended_attributes, reparse_data, make_parents=False
-        )
+        create_item(image, path, info, size, security_descriptor, extended_attributes, reparse_data)
+
+
+def _make_parent(image: ImageWriter, path: str, time: int) -> bool:
+    parent = path.rpartition("\\")[0]
+    if parent:
+        create_item(image, parent, FileBasicInfo.at(time, FILE_ATTRIBUTE_DIRECTORY), 0, make_parents=True)
+    return bool(parent)

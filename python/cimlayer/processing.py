@@ -90,7 +90,7 @@ def create_scratch_disks(layer: LayerContext) -> None:
 def process_base_layer(layer: LayerContext) -> None:
     """Check the five hives, give them their names under ``Hives``, and write ``layout``."""
     files = layer.directory
-    missing = [hive.path for hive in HIVES if files.find(hive.path) is None]
+    missing = [hive.path for hive in HIVES if not layer.standard.has(hive.path)]
     if missing:
         raise FormatError(f"a base layer without {', '.join(missing)}", f"layer {layer.name}")
     files.make_directory("Hives")
@@ -99,7 +99,7 @@ def process_base_layer(layer: LayerContext) -> None:
     for hive in HIVES:
         Hive.open(files.read(hive.path), name=layer.label(hive.path))
         files.link(hive.path, hive.base_path)
-        pending.append(PendingLink(hive.base_path, hive.path))
+        pending.append(PendingLink(hive.base_path, hive.path, layer.time))
     files.write("layout", LAYOUT)
     pending.append(_pending_file(layer, "layout"))
 

@@ -47,8 +47,8 @@ def type_name(type_: int) -> str:
 def interpret(value: Value) -> int | str | list[str] | None:
     """The data of a value as its type says: a number, a string or strings.
 
-    None: it is bytes by type, or not what its type says, as a string with a NUL before its end, or one that is
-    no UTF-16. A string may lack its final NUL.
+    None: it is bytes by type, or not what its type says, as a string with a NUL before its end, or one
+    that is no UTF-16. A string may lack its final NUL.
     """
     packing = _INTEGERS.get(value.type)
     if packing and len(value.data) == struct.calcsize(packing):
@@ -129,9 +129,9 @@ class KeyChange:
 class DeltaChange:
     """What a key of a delta does to the hive that it is merged onto (registry.md, Merge).
 
-    ``kind``: ``merge`` sets and deletes values of the key, which is made when missing; ``delete`` drops the
-    key with all below it; ``replace values`` leaves the key no other values; ``replace tree`` leaves it no other
-    subkeys either. ``deletes`` are the names of the values that go.
+    ``kind``: ``merge`` sets and deletes values of the key, which is made when missing; ``delete`` drops
+    the key with all below it; ``replace values`` leaves the key no other values; ``replace tree``
+    leaves it no other subkeys either. ``deletes`` are the names of the values that go.
     """
 
     path: str

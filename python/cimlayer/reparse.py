@@ -85,15 +85,15 @@ def _link(tag: int, data: bytes) -> ReparsePoint:
     substitute_at, substitute_size, print_at, print_size = _NAMES.unpack_from(data)
     flags = int.from_bytes(data[_NAMES.size : names], "little")
 
-    def name(at: int, size: int) -> str:
+    def name(at: int, size: int, field: int) -> str:
         if names + at + size > len(data) or size % 2:
-            raise FormatError("a name reaches beyond the data", "reparse data", _HEADER.size + names + at)
+            raise FormatError("a name reaches beyond the data", "reparse data", _HEADER.size + field)
         return data[names + at : names + at + size].decode("utf-16-le", "surrogatepass")
 
     return ReparsePoint(
         tag,
         data,
-        substitute_name=name(substitute_at, substitute_size),
-        print_name=name(print_at, print_size),
+        substitute_name=name(substitute_at, substitute_size, 0),
+        print_name=name(print_at, print_size, 4),
         relative=bool(flags & _RELATIVE),
     )

@@ -72,10 +72,12 @@ def is_standard_file(path: str) -> bool:
 class StandardFiles:
     """The standard files that a layer brought, and what is pending for the image because of them."""
 
-    __slots__ = ("_paths", "directory", "pending")
+    __slots__ = ("_links", "_paths", "_time", "directory", "pending")
 
-    def __init__(self, directory: LayerDirectory) -> None:
-        """``directory`` is where the files go."""
+    def __init__(self, directory: LayerDirectory, time: int) -> None:
+        """``directory`` is where the files go, ``time`` the FILETIME of directories made for them in the image."""
+        self._time = time
+        self._links: dict[bytes, str] = {}
         self.directory = directory
         self.pending: list[PendingOperation] = []
         self._paths: set[bytes] = set()
@@ -98,8 +100,14 @@ class StandardFiles:
         return file, operation
 
     def link(self, path: str, target: str) -> None:
-        """A hard link in the image to a standard file."""
-        self.pending.append(PendingLink(path, target))
+        """A hard link in the image to a standard file, or to what such a link names already."""
+        target = self._links.get(upcase_key(target), target)
+        self._links[upcase_key(path)] = target
+        self.pending.append(PendingLink(path, target, self._time))
+
+    def is_link(self, path: str) -> bool:
+        """Whether the path will be a hard link to a standard file."""
+        return bool(self._links) and upcase_key(path) in self._links
 
     def has(self, path: str) -> bool:
         """Whether this layer brought the file."""

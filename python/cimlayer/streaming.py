@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from cimlayer.errors import FormatError
 
+_T = TypeVar("_T")
+
 PIECE = 1 << 20  # bytes handed on at a time: they stay in the cache between producer and consumer
 PIECES_AHEAD = 4
+GRACE = 0.2  # seconds that a failed import waits for its reading thread
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -47,10 +51,17 @@ class _Prefixed(io.RawIOBase):
             return count
         readinto = getattr(self._stream, "readinto", None)
         if readinto is not None:
-            return readinto(buffer) or 0
-        data = self._stream.read(len(buffer))
+            return int(_present(readinto(buffer)))
+        data = _present(self._stream.read(len(buffer)))
         buffer[: len(data)] = data
         return len(data)
+
+
+def _present(result: _T | None) -> _T:
+    """What a read gave; a stream that has nothing yet must not be taken for one that has ended."""
+    if result is None:
+        raise BlockingIOError(errno.EAGAIN, "the source must be a stream that waits for its data")
+    return result
 
 
 @contextlib.contextmanager
@@ -81,7 +92,7 @@ def _zstd():  # type: ignore[no-untyped-def]
 
 def _read_exactly(stream: BinaryIO, size: int) -> bytes:
     data = b""
-    while len(data) < size and (more := stream.read(size - len(data))):
+    while len(data) < size and (more := _present(stream.read(size - len(data)))):
         data += more
     return data
 
@@ -105,7 +116,9 @@ def pump(stream: Readable, feed: Callable[[memoryview], object], jobs: int | Non
     """Hand all bytes of a stream to ``feed``, piece by piece.
 
     With more than one job (default: as many as there are CPUs) a thread reads ahead, by a fixed number of pieces that
-    are used again and again. What either side raises is raised here, and the thread has ended when this returns.
+    are used again and again. What either side raises is raised here. The thread has ended when this returns; only
+    one that waits for a pipe when ``feed`` fails or Ctrl-C is pressed is left behind, as nothing can wake it: it ends
+    with what the pipe brings next, or with the program.
     """
     if (jobs if jobs is not None else available_cpus()) < 2:
         piece = memoryview(bytearray(PIECE))
@@ -116,7 +129,8 @@ def pump(stream: Readable, feed: Callable[[memoryview], object], jobs: int | Non
     full: queue.SimpleQueue[memoryview | BaseException | None] = queue.SimpleQueue()
     for _ in range(PIECES_AHEAD):
         free.put(memoryview(bytearray(PIECE)))
-    thread = threading.Thread(target=_read_ahead, args=(stream, free, full), name="cimlayer-read", daemon=True)
+    stop = threading.Event()
+    thread = threading.Thread(target=_read_ahead, args=(stream, free, full, stop), name="cimlayer-read", daemon=True)
     thread.start()
     try:
         while (item := full.get()) is not None:
@@ -126,20 +140,21 @@ def pump(stream: Readable, feed: Callable[[memoryview], object], jobs: int | Non
             assert isinstance(item.obj, bytearray)
             free.put(memoryview(item.obj))
     finally:
+        stop.set()
         free.put(None)
-        while thread.is_alive():
-            thread.join(0.1)  # a reader that waits for a pipe ends with it
+        thread.join(GRACE)
 
 
 def _read_ahead(
     stream: Readable,
     free: queue.SimpleQueue[memoryview | None],
     full: queue.SimpleQueue[memoryview | BaseException | None],
+    stop: threading.Event,
 ) -> None:
     try:
         while (piece := free.get()) is not None:
             filled = 0
-            while filled < len(piece) and (count := stream.readinto(piece[filled:])):
+            while filled < len(piece) and not stop.is_set() and (count := stream.readinto(piece[filled:])):
                 filled += count
             if filled:
                 full.put(piece[:filled])

@@ -1,4 +1,4 @@
-"""Images built byte by byte from cim-format.md: those of other writers, and those that no writer would make."""
+"""Images built byte by byte from cim-format.md: those of other writers, and those of none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 REGION_SET = uuid.UUID("0d2e7e8a-1f6b-4f5c-9a1b-0123456789ab")
 DATA, LINKS, PE_IMAGE = range(3)
 SPARSE = 1 << 56
-UPCASE = struct.pack("<65536H", *(ord(c) if len(c := chr(i).upper()) == 1 and ord(c) < 65536 else i for i in range(65536)))
+UPCASE = struct.pack(
+    "<65536H", *(ord(c) if len(c := chr(i).upper()) == 1 and ord(c) < 65536 else i for i in range(65536))
+)
 
 
 def common_header(file_type: int, length: int, version: int = 2) -> bytes:
@@ -36,7 +38,7 @@ def link_table(entries: Sequence[tuple[str, bytes]]) -> bytes:
 
 @dataclass
 class Builder:
-    """Objects are put one by one, `save` writes the files. `places` remembers where what lies, as (region, offset)."""
+    """Objects are put one by one, `save` writes the files. `places`: (region, offset) by name."""
 
     version: int = 2
     record_size: int = 96
@@ -61,15 +63,30 @@ class Builder:
         return self.put(struct.pack("<H", len(data)) + data, 0, place)
 
     def data(self, content: bytes) -> bytes:
-        return stream(self.put(content, 2 if len(content) < 4096 else 1), len(content)) if content else bytes(16)
+        return (
+            stream(self.put(content, 2 if len(content) < 4096 else 1), len(content)) if content else bytes(16)
+        )
 
-    def pe_image(self, content: bytes, length: int, mappings: Sequence[tuple[int, int]], place: str = "pe") -> bytes:
+    def pe_image(
+        self, content: bytes, length: int, mappings: Sequence[tuple[int, int]], place: str = "pe"
+    ) -> bytes:
         header = struct.pack("<QQIHH", self.put(content, 1), len(content) | 1 << 63, length, len(mappings), 0)
         table = b"".join(struct.pack("<II", *mapping) for mapping in mappings)
         return stream(self.put(header + table, 0, place), length, PE_IMAGE)
 
-    def add(self, default_stream: bytes = bytes(16), *, flags: int = 0, tag: int = 0, parent: int = 1,
-            security: int = 0, ea: int = 0, ea_size: int = 0, reparse: int = 0, streams: int = 0) -> int:  # fmt: skip
+    def add(
+        self,
+        default_stream: bytes = bytes(16),
+        *,
+        flags: int = 0,
+        tag: int = 0,
+        parent: int = 1,
+        security: int = 0,
+        ea: int = 0,
+        ea_size: int = 0,
+        reparse: int = 0,
+        streams: int = 0,
+    ) -> int:
         head = struct.pack("<HHI4Q", flags, ea_size, tag, 1, 2, 3, 4)
         tail = struct.pack("<4QIHH", security, ea, reparse, streams, parent, 0, 0)
         self.records.append(head + default_stream + tail)
@@ -90,8 +107,12 @@ class Builder:
             offset = self.put(data, 0, f"table {first // 1024}")
             tables += struct.pack("<QHHI", offset, len(records), self.record_size, 0)
         directory = self.put(tables, 0, "directory")
-        filesystem = self.put(struct.pack("<QQII", upcase, directory, len(tables) // 16, root), 0, "filesystem")
-        header = common_header(0, 72, self.version) + struct.pack("<16sH6xQ8x", REGION_SET.bytes_le, 3, filesystem)
+        filesystem = self.put(
+            struct.pack("<QQII", upcase, directory, len(tables) // 16, root), 0, "filesystem"
+        )
+        header = common_header(0, 72, self.version) + struct.pack(
+            "<16sH6xQ8x", REGION_SET.bytes_le, 3, filesystem
+        )
         path.write_bytes(header)
         for i, content in enumerate(self.regions):
             region_file(path, i).write_bytes(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,9 @@ def add(image: ImageWriter, path: str, data: bytes = b"", **metadata: object) ->
     image.write(data)
 
 
-def make_image(directory: Path, name: str, files: Mapping[str, bytes | None], parent: str | None = None) -> Path:
+def make_image(
+    directory: Path, name: str, files: Mapping[str, bytes | None], parent: str | None = None
+) -> Path:
     """An image of these files; None makes a directory."""
     with writer(directory, parent, name) as image:
         for path, data in files.items():
@@ -72,9 +73,14 @@ def read_files(path: Path) -> dict[str, bytes | None]:
     return {name: None if node.is_directory else node.data for name, node in read_tree(path).items()}
 
 
+def names_in(directory: Path) -> list[str]:
+    """The names of a directory's files."""
+    return sorted(path.name for path in directory.iterdir())
+
+
 def snapshot(directory: Path) -> dict[str, bytes]:
     """The bytes of every file of a directory."""
-    return {name: (directory / name).read_bytes() for name in sorted(os.listdir(directory))}
+    return {name: (directory / name).read_bytes() for name in names_in(directory)}
 
 
 def assert_sound(path: Path) -> None:

@@ -67,8 +67,8 @@ def commands() -> None:
     """Make, read and check Windows container layers on any platform.
 
     An IMAGE is the .cim file of an image, or a layer directory whose image lies beside it. Paths inside an
-    image may have slashes or backslashes and are compared without regard to case. Exit codes: 0 done, 1 failed
-    or found damaged, 2 called wrongly.
+    image may have slashes or backslashes and are compared without regard to case. Exit codes: 0 done,
+    1 failed or found damaged, 2 called wrongly.
     """
 
 

@@ -21,6 +21,7 @@ ATTRIBUTES = (
     (0x200, "p", "sparse"),
 )
 
+_SHOWN_BYTES = 32
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -91,6 +92,15 @@ def amount(size: float) -> str:
             break
         size /= 1024
     return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def bytes_text(data: bytes) -> str:
+    """The beginning of a buffer: in quotes if it is text, else in hexadecimal."""
+    more = f" ... ({len(data)} bytes)" if len(data) > _SHOWN_BYTES else ""
+    piece = data[:_SHOWN_BYTES]
+    if piece and piece.isascii() and piece.decode().isprintable():
+        return f'"{piece.decode()}"{more}'
+    return piece.hex(" ") + more
 
 
 def iso_time(filetime: int) -> str | None:

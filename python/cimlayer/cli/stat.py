@@ -10,14 +10,13 @@ import click
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, attribute_names, iso_time, kind, shown
+from cimlayer.cli.output import Output, attribute_names, bytes_text, iso_time, kind, shown
 from cimlayer.errors import CorruptImageError, FormatError
 from cimlayer.extattributes import ExtendedAttribute, parse_extended_attributes
 from cimlayer.reparse import parse_reparse_data
 from cimlayer.sddl import sddl_from_descriptor
 
 _TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
-_SHOWN_BYTES = 32
 
 Facts = dict[str, Any]
 
@@ -25,9 +24,7 @@ Facts = dict[str, Any]
 @click.command("stat")
 @click.argument("image", metavar="IMAGE")
 @click.argument("path", metavar="PATH")
-@click.option(
-    "as_json", "--json", is_flag=True, help="One JSON object, with FILETIMEs and buffers in base64."
-)
+@click.option("as_json", "--json", is_flag=True, help="One JSON object, with FILETIMEs and buffers in base64.")
 def command(image: str, path: str, as_json: bool) -> None:
     """Show everything an image says of a file.
 
@@ -163,12 +160,4 @@ def _attribute_fields(attributes: Facts) -> dict[str, str]:
     if "error" in attributes:
         return {"EAs": attributes["error"]}
     values = {one["name"]: base64.b64decode(one["base64"]) for one in attributes["attributes"]}
-    return {f"EA {name}": _bytes_text(value) for name, value in values.items()}
-
-
-def _bytes_text(data: bytes) -> str:
-    more = f" ... ({len(data)} bytes)" if len(data) > _SHOWN_BYTES else ""
-    piece = data[:_SHOWN_BYTES]
-    if piece.isascii() and piece.decode().isprintable():
-        return f'"{piece.decode()}"{more}'
-    return piece.hex(" ") + more
+    return {f"EA {name}": bytes_text(value) for name, value in values.items()}

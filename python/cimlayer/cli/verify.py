@@ -23,8 +23,8 @@ def command(ctx: click.Context, image: str, as_json: bool) -> None:
     """Check everything an image holds.
 
     Every table and every object is read, and content is compared with its content ID. Objects that Windows
-    stored have IDs that only Windows can compute: they are counted as not compared. Each problem is shown with
-    the files that it affects; the exit code is 1 then.
+    stored have IDs that only Windows can compute: they are counted as not compared. Each problem is shown
+    with the files that it affects; the exit code is 1 then.
     """
     output = Output()
     with open_image(image) as reader:
@@ -102,10 +102,10 @@ def _print(output: Output, report: VerifyReport, paths: dict[int, list[str]]) ->
     if untold:
         output.line(f"and {untold} more problems")
     output.line(
-        f"{report.files} files, {report.directories} directories, {report.streams} alternate streams: "
-        f"{report.objects} objects, {amount(report.bytes)}"
+        f"files: {report.files}, directories: {report.directories}, alternate streams: {report.streams}, "
+        f"objects: {report.objects} ({amount(report.bytes)})"
     )
     if report.unjudged:
-        output.line(f"{report.unjudged} objects have no content ID of ours and were not compared")
+        output.line(f"not compared, for they have no content ID of ours: {report.unjudged}")
     count = report.problem_count
     output.line({0: "no problems", 1: "1 problem"}.get(count, f"{count} problems"))

@@ -1,0 +1,90 @@
+"""The hives that the registry commands are given: files of their own, or those of a layer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import warnings
+from pathlib import Path
+
+import click
+
+from cimfs_ext.names import upcase_key
+from cimfs_ext.reader import ImageReader
+from cimfs_ext.regf import Hive, Key
+from cimlayer.cli.images import open_image
+from cimlayer.cli.output import escaped
+from cimlayer.errors import DirtyHiveWarning, PathNotFoundError
+from cimlayer.layerdir import LayerDirectory
+from cimlayer.standard import HIVES
+
+_HIVE_MAGIC = b"regf"
+_LOGS = (".LOG", ".LOG1", ".LOG2")
+
+
+def is_hive(path: str) -> bool:
+    """Whether a path is a hive file rather than an image or a layer."""
+    if Path(path).is_dir():
+        return False
+    with Path(path).open("rb") as file:
+        return file.read(len(_HIVE_MAGIC)) == _HIVE_MAGIC
+
+
+def open_file(path: str) -> Hive:
+    """A hive file; a dirty one with the transaction logs that lie beside it."""
+    logs = [path + suffix for suffix in _LOGS if Path(path + suffix).is_file()]
+    return _open(path, logs, path)
+
+
+def hives_of(image: ImageReader) -> dict[str, str]:
+    """Name -> path in the image of the layer hives that are there."""
+    return {names.name: names.base_path for names in HIVES if image.exists(names.base_path)}
+
+
+def open_in(image: ImageReader, name: str) -> Hive:
+    """A hive by the name of one of the five, by its name in ``Hives``, or by its path in the image."""
+    places = [names.base_path for names in HIVES if upcase_key(names.name) == upcase_key(name)]
+    places += [f"Hives\\{name}", name]
+    for place in places:
+        try:
+            return _open(image.read(place), [], f"{image.name}:{place}")
+        except (PathNotFoundError, IsADirectoryError):
+            continue
+    known = ", ".join(hives_of(image)) or "none of its own"
+    raise FileNotFoundError(errno.ENOENT, f"no such hive in {image.name}, which has {known}", name)
+
+
+def open_hive(source: str, name: str | None) -> Hive:
+    """A hive file, or with a name one of an image's or a layer's hives."""
+    if is_hive(source):
+        if name is not None:
+            raise click.UsageError(f"{escaped(source)} is a hive itself: it has no hive {escaped(name)!r}")
+        return open_file(source)
+    if name is None:
+        raise click.UsageError(f"which hive of {escaped(source)}?")
+    with open_image(source) as image:
+        return open_in(image, name)
+
+
+def deltas_of(layer: str) -> dict[str, Hive]:
+    """Name -> what a layer's tar brought to change that hive; a child's image has its parents' deltas as well."""
+    directory = LayerDirectory(Path(layer))
+    found = {names.name: directory.find(names.delta_path) for names in HIVES}
+    return {name: _open(str(path), [], str(path)) for name, path in found.items() if path is not None}
+
+
+def key_at(hive: Hive, path: str) -> Key:
+    """The key of a path with slashes or backslashes."""
+    inner = path.replace("/", "\\").strip("\\")
+    if inner not in hive:
+        raise FileNotFoundError(errno.ENOENT, "no such key", f"{hive.name}: {inner}")
+    return hive.key(inner)
+
+
+def _open(source: bytes | str | os.PathLike[str], logs: list[str], name: str) -> Hive:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DirtyHiveWarning)
+        hive = Hive.open(source, logs=logs, name=name)
+    for warning in caught:
+        click.echo(f"cimlayer: warning: {escaped(str(warning.message))}", err=True)
+    return hive

@@ -1,0 +1,446 @@
+/*
+ * The library without Python: scenarios through the function table, and each of them again and again with one more
+ * file operation failing each time. Prints what went wrong; the exit code is 0 if nothing did.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uchar.h>
+
+#include "libcimfs/reader.h"
+#include "libcimfs/verify.h"
+#include "memory_io.h"
+
+static int failures;
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            printf("%s:%d: %s (failing call %s)\n", __FILE__, __LINE__, #condition, memory_failed_function());        \
+            failures++;                                                                                                \
+        }                                                                                                              \
+    } while (0)
+
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        cimfs_hresult try_ = (call);                                                                                   \
+        if (try_ < 0)                                                                                                  \
+            return try_;                                                                                               \
+    } while (0)
+
+static const cimfs_wchar *wide(const char16_t *text)
+{
+    return (const cimfs_wchar *)text;
+}
+
+#define W(text) wide(u##text)
+
+static const struct cimfs_api *api;
+static struct cimfs_error last_error;
+static uint8_t noise[2 << 20];
+enum { LARGE = 1100000 };
+
+static cimfs_hresult open_image(const cimfs_wchar *existing, const cimfs_wchar *name, cimfs_image *image)
+{
+    const struct cimfs_options options = {.error = &last_error, .io = &memory_io, .seed = "seed", .seed_size = 4};
+    last_error.code = CIMFS_OK;
+    return api->create_image_with(W("/memory"), existing, name, &options, image);
+}
+
+static cimfs_hresult write_pieces(cimfs_stream stream, const uint8_t *data, size_t size, size_t piece)
+{
+    cimfs_hresult result = CIMFS_OK;
+    for (size_t at = 0; at < size && result == CIMFS_OK; at += piece)
+        result = api->write_stream(stream, data + at, (uint32_t)(size - at < piece ? size - at : piece));
+    CHECK(last_error.code == result);
+    cimfs_hresult closed = api->close_stream(stream);
+    return result < 0 ? result : closed;
+}
+
+static cimfs_hresult add(cimfs_image image, const cimfs_wchar *path, const uint8_t *data, size_t size, size_t piece)
+{
+    cimfs_stream stream;
+    struct cimfs_file_metadata metadata = {.file_size = (int64_t)size, .creation_time = 7};
+    TRY(api->create_file(image, path, &metadata, &stream));
+    return write_pieces(stream, data, size, piece);
+}
+
+static cimfs_hresult add_directory(cimfs_image image, const cimfs_wchar *path)
+{
+    static const uint8_t reparse[] = {0x0C, 0, 0, 0xA0, 4, 0, 0, 0, 'a', 'b', 'c', 'd'};
+    static const uint8_t ea[] = {0, 0, 0, 0, 0, 1, 2, 0, 'E', 0, 'x', 'y'};
+    cimfs_stream stream;
+    struct cimfs_file_metadata metadata = {.attributes = CIMFS_ATTRIBUTE_DIRECTORY,
+                                           .reparse_data = reparse,
+                                           .reparse_data_size = sizeof reparse,
+                                           .ea = ea,
+                                           .ea_size = sizeof ea};
+    TRY(api->create_file(image, path, &metadata, &stream));
+    return api->close_stream(stream);
+}
+
+/* ---- scenarios: each opens, changes and commits one image ---- */
+
+static cimfs_hresult fill_new(cimfs_image image)
+{
+    cimfs_stream stream;
+    TRY(add_directory(image, W("d")));
+    TRY(add(image, W("d\\small"), noise, 100, 100));
+    TRY(add(image, W("d\\large"), noise, LARGE, 300001));
+    TRY(add(image, W("d\\again"), noise, LARGE, 70001));
+    TRY(add(image, W("d\\empty"), noise, 0, 1));
+    TRY(add(image, W("x"), noise + 5, 5000, 777));
+    TRY(api->create_alternate_stream(image, W("x:s"), 10, &stream));
+    TRY(write_pieces(stream, noise, 5, 5));
+    TRY(api->create_hard_link(image, W("d\\link"), W("x")));
+    TRY(add(image, W("gone"), noise, 10, 10));
+    TRY(api->delete_path(image, W("gone")));
+    return api->commit_image(image);
+}
+
+static cimfs_hresult change(cimfs_image image)
+{
+    cimfs_stream stream;
+    TRY(add(image, W("d\\large2"), noise, LARGE, 300001));
+    TRY(add(image, W("d\\other"), noise + 9, LARGE, LARGE));
+    TRY(add(image, W("d\\small"), noise + 1, 100, 10));
+    TRY(api->create_alternate_stream(image, W("d\\link:s:$DATA"), 3000, &stream));
+    TRY(write_pieces(stream, noise + 77, 3000, 1000));
+    TRY(api->create_alternate_stream(image, W("d:t"), 30, &stream));
+    TRY(write_pieces(stream, noise + 77, 30, 30));
+    TRY(api->delete_path(image, W("d\\empty")));
+    TRY(add_directory(image, W("e")));
+    return api->commit_image(image);
+}
+
+static cimfs_hresult change_little(cimfs_image image)
+{
+    TRY(add(image, W("y"), noise + 3, 6000, 6000));
+    return api->commit_image(image);
+}
+
+struct scenario {
+    const char *name;
+    const char16_t *existing;
+    const char16_t *new_name;
+    cimfs_hresult (*work)(cimfs_image image);
+};
+
+static const struct scenario scenarios[] = {
+    {"new", NULL, u"n.cim", fill_new},
+    {"fork", u"p.cim", u"n.cim", change},
+    {"extend", u"p.cim", NULL, change},
+    {"fork of a fork", u"q.cim", u"n.cim", change},
+    {"extend a fork", u"q.cim", u"q.cim", change},
+};
+
+static cimfs_hresult run(const struct scenario *scenario)
+{
+    cimfs_image image;
+    cimfs_hresult result = open_image(wide(scenario->existing), wide(scenario->new_name), &image);
+    if (result < 0) {
+        CHECK(image == NULL);
+        return result;
+    }
+    result = scenario->work(image);
+    api->close_image(image);
+    return result;
+}
+
+static int ignore_problem(void *context, uint64_t offset, const struct cimfs_error *error)
+{
+    printf("verify: %s at %llu: %s\n", error->file, (unsigned long long)error->offset, error->reason);
+    (void)offset;
+    ++*(int *)context;
+    return 0;
+}
+
+static int ignore_progress(void *context, const struct cimfs_verify_counts *counts)
+{
+    (void)context;
+    (void)counts;
+    return 0;
+}
+
+/* The number of problems; -1 if the image does not open. */
+static int verify(const char *name, struct cimfs_verify_counts *counts)
+{
+    struct cimfs_reader *reader;
+    int problems = 0;
+    struct cimfs_verify_events events = {&problems, ignore_problem, ignore_progress};
+    if (cimfs_reader_open(&memory_io, "/memory", name, &last_error, &reader) < 0)
+        return -1;
+    cimfs_hresult result = cimfs_verify(&memory_io, "/memory", reader, &events, counts);
+    cimfs_reader_close(reader);
+    return result < 0 ? -1 : problems;
+}
+
+static cimfs_hresult read_all(const char *name, const char16_t *path, uint8_t *to, size_t room, size_t *size)
+{
+    struct cimfs_reader *reader;
+    struct cimfs_record record;
+    uint32_t id, length = 0;
+    while (path[length])
+        length++;
+    *size = 0;
+    TRY(cimfs_reader_open(&memory_io, "/memory", name, &last_error, &reader));
+    struct cimfs_name units = {(const uint16_t *)path, length};
+    cimfs_hresult result = cimfs_reader_lookup(reader, units, &last_error, &id);
+    if (result == CIMFS_OK)
+        result = cimfs_reader_record(reader, id, &last_error, &record);
+    if (result == CIMFS_OK) {
+        struct cimfs_extent extent = cimfs_extent_of(record.data);
+        result = cimfs_reader_read(reader, &extent, 0, to, room, &last_error, size);
+    }
+    cimfs_reader_close(reader);
+    return result;
+}
+
+static void check_content(const char *name, const char16_t *path, const uint8_t *data, size_t size)
+{
+    static uint8_t got[sizeof noise];
+    size_t read;
+    CHECK(read_all(name, path, got, sizeof got, &read) == CIMFS_OK);
+    CHECK(read == size && memcmp(got, data, size) == 0);
+}
+
+/* p.cim, and q.cim forked from it. */
+static void set_up(void)
+{
+    static struct memory_snapshot *made;
+    static const struct scenario parent = {"parent", NULL, u"p.cim", fill_new};
+    static const struct scenario child = {"child", u"p.cim", u"q.cim", change_little};
+    memory_clear();
+    if (made) {
+        memory_restore(made);
+        return;
+    }
+    CHECK(run(&parent) == CIMFS_OK);
+    CHECK(run(&child) == CIMFS_OK);
+    made = memory_take(); /* reachable until the end: no leak */
+}
+
+static const char *file_name(const struct scenario *scenario)
+{
+    return scenario->new_name && scenario->new_name[0] == u'n' ? "n.cim" : scenario->new_name ? "q.cim" : "p.cim";
+}
+
+static void check_result(const struct scenario *scenario)
+{
+    struct cimfs_verify_counts counts;
+    const char *name = file_name(scenario);
+    CHECK(verify(name, &counts) == 0);
+    CHECK(counts.unjudged == 0);
+    CHECK(memory_is_idle());
+    if (scenario->work == change) {
+        check_content(name, u"d\\large2", noise, LARGE);
+        check_content(name, u"d\\other", noise + 9, LARGE);
+        check_content(name, u"d\\small", noise + 1, 100);
+    } else {
+        check_content(name, u"d\\small", noise, 100);
+        check_content(name, u"d\\again", noise, LARGE);
+    }
+    check_content(name, u"X", noise + 5, 5000);
+}
+
+static void test_scenarios(void)
+{
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        set_up();
+        CHECK(run(&scenarios[i]) == CIMFS_OK);
+        check_result(&scenarios[i]);
+    }
+}
+
+/* ---- one failing file operation ---- */
+
+/* Comparing new content with what is stored, and cutting off what turns out to be a duplicate. */
+static int only_saves_space(const char *function)
+{
+    static const char *const functions[] = {"open_file", "map_file", "size_of", "read_file"};
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
+        if (strcmp(function, functions[i]) == 0)
+            return 1;
+    return 0;
+}
+
+/* An extend that fails between its renames leaves newer object ID files: they are hints, all else is as before. */
+static void inject(const struct scenario *scenario, uint64_t call, cimfs_hresult code, int for_good, int *finished)
+{
+    struct cimfs_verify_counts counts;
+    set_up();
+    struct memory_snapshot *before = memory_take();
+    memory_fail_at(call, code);
+    memory_fail_for_good(for_good);
+    cimfs_hresult result = run(scenario);
+    int failed = memory_failed_function()[0] != 0;
+    int extends = strcmp(file_name(scenario), "n.cim") != 0;
+    int late = extends && strcmp(memory_failed_function(), "sync_directory") == 0;
+    *finished = !failed;
+    CHECK(memory_is_idle());
+    if (failed && !only_saves_space(memory_failed_function()))
+        CHECK(result == code);
+    if (result < 0 && !late)
+        CHECK(memory_same(before, extends ? "objectid_" : NULL));
+    memory_fail_for_good(0);
+    memory_fail_at(0, CIMFS_OK);
+    CHECK(verify("p.cim", &counts) == 0);
+    CHECK(verify("q.cim", &counts) == 0);
+    if (result < 0 && !late)
+        CHECK(run(scenario) == CIMFS_OK); /* what failed can be tried again */
+    check_result(scenario);
+    memory_drop(before);
+}
+
+static void test_fault_injection(const struct scenario *scenario, cimfs_hresult code, int for_good)
+{
+    uint64_t call = 1;
+    for (int finished = 0; !finished; call++) {
+        int before = failures;
+        inject(scenario, call, code, for_good, &finished);
+        if (failures != before)
+            printf("  in scenario \"%s\", call %llu\n", scenario->name, (unsigned long long)call);
+    }
+    printf("%s: %llu calls made to fail\n", scenario->name, (unsigned long long)call - 2);
+}
+
+/* ---- the calls ---- */
+
+static void test_one_stream_at_a_time(void)
+{
+    cimfs_image image, second;
+    cimfs_stream stream, other;
+    struct cimfs_file_metadata metadata = {.file_size = 10};
+    memory_clear();
+    CHECK(open_image(NULL, W("a.cim"), &image) == CIMFS_OK);
+    CHECK(open_image(NULL, W("b.cim"), &second) == CIMFS_E_SHARING_VIOLATION && second == NULL);
+    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
+    CHECK(api->create_file(image, W("y"), &metadata, &other) == CIMFS_E_SHARING_VIOLATION && other == NULL);
+    CHECK(api->create_alternate_stream(image, W("x:s"), 1, &other) == CIMFS_E_SHARING_VIOLATION && other == NULL);
+    CHECK(api->create_hard_link(image, W("y"), W("x")) == CIMFS_E_SHARING_VIOLATION);
+    CHECK(api->delete_path(image, W("x")) == CIMFS_E_SHARING_VIOLATION);
+    CHECK(api->commit_image(image) == CIMFS_E_SHARING_VIOLATION);
+    CHECK(last_error.code == CIMFS_E_SHARING_VIOLATION);
+    CHECK(api->write_stream(stream, "abc", 3) == CIMFS_OK);
+    CHECK(api->close_stream(stream) == CIMFS_OK);
+    CHECK(api->close_stream(stream) == CIMFS_E_INVALID_ARG);
+    CHECK(api->write_stream(stream, "abc", 3) == CIMFS_E_INVALID_ARG);
+    CHECK(api->commit_image(image) == CIMFS_OK);
+    CHECK(api->commit_image(image) == CIMFS_E_INVALID_ARG);
+    api->close_image(image);
+    check_content("a.cim", u"x", (const uint8_t *)"abc\0\0\0\0\0\0", 10);
+    CHECK(memory_is_idle());
+}
+
+static void test_bad_arguments(void)
+{
+    cimfs_image image;
+    cimfs_stream stream;
+    struct cimfs_file_metadata metadata = {.file_size = -1};
+    const struct cimfs_options options = {.io = &memory_io};
+    memory_clear();
+    CHECK(api->create_image_with(NULL, NULL, W("a"), &options, &image) == CIMFS_E_INVALID_ARG && !image);
+    CHECK(api->create_image_with(W("/memory"), NULL, NULL, &options, &image) == CIMFS_E_INVALID_ARG && !image);
+    CHECK(api->create_image(W("/nowhere at all"), NULL, W("a"), &image) == CIMFS_E_PATH_NOT_FOUND && !image);
+    CHECK(api->create_image_with(W("/memory"), NULL, W("a"), &options, &image) == CIMFS_OK);
+    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_E_INVALID_ARG && !stream);
+    CHECK(api->create_file(image, W("x"), NULL, &stream) == CIMFS_E_POINTER && !stream);
+    CHECK(api->create_file(image, NULL, &metadata, &stream) == CIMFS_E_INVALID_ARG && !stream);
+    CHECK(api->create_file(NULL, W("x"), &metadata, &stream) == CIMFS_E_INVALID_ARG && !stream);
+    metadata.file_size = 3;
+    metadata.security_descriptor_size = 40; /* and no descriptor */
+    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_E_INVALID_ARG && !stream);
+    metadata.security_descriptor_size = 0;
+    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
+    CHECK(api->write_stream(stream, NULL, 1) == CIMFS_E_POINTER);
+    CHECK(api->write_stream(stream, "abcde", 5) == CIMFS_E_HANDLE_EOF);
+    CHECK(api->close_stream(stream) == CIMFS_OK);
+    CHECK(api->write_stream(NULL, "a", 1) == CIMFS_E_INVALID_ARG);
+    CHECK(api->close_stream(NULL) == CIMFS_E_INVALID_ARG);
+    CHECK(api->create_hard_link(image, NULL, W("x")) == CIMFS_E_INVALID_ARG);
+    CHECK(api->create_hard_link(image, W("x"), NULL) == CIMFS_E_INVALID_ARG);
+    CHECK(api->delete_path(image, NULL) == CIMFS_E_INVALID_ARG);
+    CHECK(api->delete_path(NULL, W("x")) == CIMFS_E_INVALID_ARG);
+    CHECK(api->commit_image(NULL) == CIMFS_E_INVALID_ARG);
+    api->close_image(NULL);
+    CHECK(api->commit_image(image) == CIMFS_OK);
+    api->close_image(image);
+    check_content("a", u"x", (const uint8_t *)"abc", 3);
+}
+
+static void test_abandon_with_an_open_stream(void)
+{
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        cimfs_image image;
+        cimfs_stream stream;
+        struct cimfs_file_metadata metadata = {.file_size = 2000000};
+        set_up();
+        struct memory_snapshot *before = memory_take();
+        CHECK(open_image(wide(scenarios[i].existing), wide(scenarios[i].new_name), &image) == CIMFS_OK);
+        CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
+        CHECK(api->write_stream(stream, noise, 1999999) == CIMFS_OK);
+        api->close_image(image);
+        CHECK(memory_same(before, NULL));
+        CHECK(memory_is_idle());
+        memory_drop(before);
+    }
+}
+
+static void test_full_disk_leaves_an_image_that_can_only_be_closed(void)
+{
+    cimfs_image image;
+    cimfs_stream stream;
+    struct cimfs_file_metadata metadata = {.file_size = 2000000};
+    memory_clear();
+    CHECK(open_image(NULL, W("a.cim"), &image) == CIMFS_OK);
+    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
+    memory_fail_at(1, CIMFS_E_DISK_FULL);
+    cimfs_hresult result = api->write_stream(stream, noise, 1999999);
+    CHECK(result == CIMFS_E_DISK_FULL && last_error.code == CIMFS_E_DISK_FULL);
+    CHECK(api->write_stream(stream, noise, 1) == CIMFS_E_INVALID_ARG);
+    CHECK(api->close_stream(stream) == CIMFS_OK);
+    CHECK(api->create_file(image, W("y"), &metadata, &stream) == CIMFS_E_INVALID_ARG);
+    CHECK(api->commit_image(image) == CIMFS_E_INVALID_ARG);
+    api->close_image(image);
+    struct memory_snapshot *after = memory_take();
+    memory_clear();
+    CHECK(memory_same(after, NULL)); /* there was nothing to clear */
+    memory_drop(after);
+}
+
+static void test_sync(void)
+{
+    for (int no_sync = 0; no_sync < 2; no_sync++) {
+        const struct cimfs_options options = {.io = &memory_io, .no_sync = no_sync};
+        cimfs_image image;
+        memory_clear();
+        CHECK(api->create_image_with(W("/memory"), NULL, W("a"), &options, &image) == CIMFS_OK);
+        CHECK(memory_syncs() == 0);
+        CHECK(api->commit_image(image) == CIMFS_OK);
+        CHECK(memory_syncs() == (no_sync ? 0 : 3 + 3 + 1 + 1)); /* regions, object IDs, the .cim, the directory */
+        api->close_image(image);
+    }
+}
+
+int main(void)
+{
+    api = cimfs_portable_api();
+    uint32_t state = 1;
+    for (size_t i = 0; i < sizeof noise; i++) {
+        state = state * 1664525u + 1013904223u;
+        noise[i] = (uint8_t)(state >> 24);
+    }
+    test_one_stream_at_a_time();
+    test_bad_arguments();
+    test_scenarios();
+    test_abandon_with_an_open_stream();
+    test_full_disk_leaves_an_image_that_can_only_be_closed();
+    test_sync();
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        test_fault_injection(&scenarios[i], CIMFS_E_IO_DEVICE, 0);
+        test_fault_injection(&scenarios[i], CIMFS_E_DISK_FULL, 1);
+    }
+    memory_clear();
+    printf("%d failures\n", failures);
+    return failures != 0;
+}

@@ -1,0 +1,181 @@
+"""`cimlayer import`, and the other commands on the layers that it makes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cimfs_ext.regf import Hive
+from support.commands import call, program, run, succeed
+from support.tars import TarBuilder
+
+HIVES = ("SYSTEM", "SOFTWARE", "SAM", "SECURITY", "DEFAULT")
+HIVE = Hive.empty(0).to_bytes()
+CONTENT = b"content of a file" * 1000
+
+
+def base_tar() -> TarBuilder:
+    builder = TarBuilder()
+    for name in HIVES:
+        builder.file(f"Files/Windows/System32/config/{name}", HIVE)
+    builder.file("Files/file.txt", CONTENT)
+    return builder
+
+
+@pytest.fixture(scope="module")
+def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tars") / "base.tar"
+    path.write_bytes(base_tar().finish())
+    return path
+
+
+@pytest.fixture(scope="module")
+def child_tar(tar: Path) -> Path:
+    builder = TarBuilder()
+    builder.file("Files/new.txt", b"new")
+    builder.whiteout("Files/file.txt")
+    path = tar.with_name("child.tar")
+    path.write_bytes(builder.finish())
+    return path
+
+
+def leftovers(directory: Path) -> list[str]:
+    return [path.name for path in directory.rglob("*") if path.is_file()]
+
+
+def test_import_prints_entries_bytes_and_time(tar: Path, tmp_path: Path) -> None:
+    layer = tmp_path / "1"
+    shown = succeed("import", tar, layer, "--no-sync")
+    size = 5 * len(HIVE) + len(CONTENT)
+    assert shown.startswith(f"{layer}: 6 entries, {size / 1024:.1f} KiB of files, ")
+    assert shown.endswith(" s\n")
+    assert succeed("ls", layer, "Files") == "file.txt\nWindows/\n"
+    assert run("cat", layer, "Files/file.txt").stdout == CONTENT
+    assert succeed("verify", layer).splitlines()[-1] == "no problems"
+    assert [line.split()[0] for line in succeed("registry", "show", layer).splitlines()] == list(HIVES)
+
+
+def test_import_makes_the_directories_above_the_layer(tar: Path, tmp_path: Path) -> None:
+    succeed("import", tar, tmp_path / "new" / "layers" / "1", "--no-sync")
+    assert (tmp_path / "new" / "layers" / "cim-layers" / "1.cim").is_file()
+    assert call("import", tmp_path / "missing.tar", tmp_path / "other" / "layers" / "1").exit_code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_import_json_is_one_object(tar: Path, tmp_path: Path) -> None:
+    summary = json.loads(succeed("import", tar, tmp_path / "1", "--no-sync", "--json"))
+    assert summary.pop("seconds") > 0
+    assert summary == {
+        "layer": str(tmp_path / "1"),
+        "image": str(tmp_path / "cim-layers" / "1.cim"),
+        "entries": 6,
+        "bytes": 5 * len(HIVE) + len(CONTENT),
+    }
+
+
+def test_import_of_a_child_needs_its_parents(tar: Path, child_tar: Path, tmp_path: Path) -> None:
+    succeed("import", tar, tmp_path / "1", "--no-sync")
+    succeed("import", child_tar, tmp_path / "2", "--parent", tmp_path / "1", "--no-sync")
+    succeed("import", child_tar, tmp_path / "3", "--parent", tmp_path / "2", "--parent", tmp_path / "1", "--no-sync")
+    assert succeed("ls", tmp_path / "3", "Files") == "new.txt\nWindows/\n"
+    result = call("import", child_tar, tmp_path / "4")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("cimlayer: ")
+    assert not (tmp_path / "4").exists()
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_import_reads_standard_input(tar: Path, tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    done = run("import", "-", tmp_path / "1", "--no-sync", input=compress(tar.read_bytes()))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert run("cat", tmp_path / "1", "Files/file.txt").stdout == CONTENT
+
+
+def test_reproducible_imports_are_equal_whatever_the_jobs(tar: Path, tmp_path: Path) -> None:
+    images = []
+    for place, jobs in (("a", "1"), ("b", "2")):
+        (tmp_path / place).mkdir()
+        succeed("import", tar, tmp_path / place / "1", "--reproducible", "--no-sync", "--jobs", jobs)
+        files = sorted((tmp_path / place / "cim-layers").iterdir())
+        images.append([(path.name, path.read_bytes()) for path in files])
+    assert images[0] == images[1]
+
+
+@pytest.mark.parametrize("arguments", ["TAR", "TAR LAYER x", "TAR LAYER --jobs 0", "TAR LAYER --parent"])
+def test_wrong_calls_make_nothing(tar: Path, tmp_path: Path, arguments: str) -> None:
+    places = {"TAR": str(tar), "LAYER": str(tmp_path / "1")}
+    result = call("import", *(places.get(word, word) for word in arguments.split()))
+    assert result.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no tar at all" * 100, ""),
+        (base_tar().finish()[:5000], ""),
+        (gzip.compress(base_tar().finish())[:-300], "gzip"),
+        (TarBuilder().finish(), ""),
+    ],
+    ids=["garbage", "cut", "cut gzip", "no hives"],
+)
+def test_bad_input_fails_in_one_line_and_leaves_nothing(tmp_path: Path, content: bytes, message: str) -> None:
+    tar = tmp_path / "layer.tar"
+    tar.write_bytes(content)
+    result = call("import", tar, tmp_path / "1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("cimlayer: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert leftovers(tmp_path) == ["layer.tar"]
+
+
+def test_missing_tar_fails_in_one_line(tmp_path: Path) -> None:
+    result = call("import", tmp_path / "missing.tar", tmp_path / "1")
+    assert result.exit_code == 1
+    assert result.stderr == f"cimlayer: {tmp_path / 'missing.tar'}: No such file or directory\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another signal on Windows")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_ends_an_import_that_waits_for_input(tmp_path: Path, jobs: str) -> None:
+    with subprocess.Popen(
+        program("import", "-", tmp_path / "1", "--jobs", jobs),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin and process.stderr
+        process.stdin.write(base_tar().finish()[:-1024])
+        process.stdin.flush()
+        images = tmp_path / "cim-layers"
+        while process.poll() is None and not (images.is_dir() and os.listdir(images)):
+            time.sleep(0.01)
+        time.sleep(0.3)  # the reading thread waits for more now
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+        assert process.stderr.read() == b""
+    assert leftovers(tmp_path) == []
+
+
+def test_a_failed_import_does_not_wait_for_the_rest_of_its_input(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        program("import", "-", tmp_path / "1"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin and process.stderr
+        process.stdin.write(b"no tar at all" * 100_000)
+        process.stdin.flush()
+        assert process.wait(5) == 1
+        assert process.stderr.read().startswith(b"cimlayer: ")
+    assert leftovers(tmp_path) == []
