@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from cimfs_ext.implementation import Implementation
 from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
@@ -39,6 +40,7 @@ def import_layer(
     *,
     sync: bool = True,
     reproducible: bool = False,
+    implementation: str | Implementation | None = None,
     jobs: int | None = None,
     progress: Callable[[ImportProgress], object] | None = None,
 ) -> int:
@@ -54,7 +56,9 @@ def import_layer(
     and its offset; :class:`~cimlayer.errors.ImageError` and other OSErrors for what cannot be read or written.
     """
     with _opened(source) as stream, decompressed(stream) as tar:
-        writer = CimLayerWriter(layer_path, parent_layer_paths, sync=sync, reproducible=reproducible)
+        writer = CimLayerWriter(
+            layer_path, parent_layer_paths, sync=sync, reproducible=reproducible, implementation=implementation
+        )
         with writer, _TarPolicy(writer) as policy:
             importer = LayerImporter(
                 writer.image, policy, STANDARD_FILES, time=writer.time, has_parent=bool(writer.parents)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from cimfs_ext.backupstream import BackupStreamParser
 from cimfs_ext.image import ImageWriter
+from cimfs_ext.implementation import Implementation, choose
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer import processing
@@ -26,6 +27,7 @@ from cimlayer.paths import (
     get_cim_name_from_layer,
     get_cim_path_from_layer,
     is_cim_layer,
+    native_path,
 )
 from cimlayer.pending import create_item
 from cimlayer.standard import UTILITY_VM, StandardFiles, is_standard_file
@@ -44,7 +46,9 @@ class CimLayerWriter:
     leaves the writer as it was.
 
     Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
-    disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes.
+    disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the
+    system's library cannot promise that, and refuses. ``implementation`` is ``portable`` or ``system``, the latter by
+    default on Windows.
 
     Not thread safe. Raises :class:`~cimlayer.errors.ImageExistsError` if the layer is there already,
     :class:`~cimlayer.errors.PathNotFoundError` if the parent's image is not, and
@@ -58,33 +62,40 @@ class CimLayerWriter:
         *,
         sync: bool = True,
         reproducible: bool = False,
+        implementation: str | Implementation | None = None,
     ) -> None:
         """Open the image: empty for a base layer, else forked off the immediate parent's."""
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
-        self._path = Path(os.path.abspath(path))
-        self._parents = [Path(os.path.abspath(parent)) for parent in parent_layer_paths]
+        self._implementation = choose(implementation)
+        self._path = Path(native_path(path))
+        self._parents = [Path(native_path(parent)) for parent in parent_layer_paths]
         self._time = creation_time(reproducible)
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
         self._item: _Item | None = None
         self._has_utility_vm = False
         self.standard = StandardFiles(LayerDirectory(self._path), self._time)
-        cim_directory = get_cim_dir_from_layer(path)
-        parent_name = self._check_parents(cim_directory)
-        self._made_directories = _make_directories(cim_directory)
+        self._made_directories: list[Path] = []
         try:
-            self.image = ImageWriter(
-                cim_directory,
-                parent_name,
-                get_cim_name_from_layer(path),
-                sync=sync,
-                time=self._time,
-                seed=self._seed,
-            )
+            self.image = self._open_image()
             self.standard.directory.make_directory()
         except BaseException:
             self.abandon()
             raise
+
+    def _open_image(self) -> ImageWriter:
+        cim_directory = get_cim_dir_from_layer(self._path)
+        parent_name = self._check_parents(cim_directory)
+        self._made_directories = _make_directories(cim_directory)
+        return ImageWriter(
+            cim_directory,
+            parent_name,
+            get_cim_name_from_layer(self._path),
+            implementation=self._implementation,
+            sync=self._sync,
+            time=self._time,
+            seed=self._seed,
+        )
 
     def _check_parents(self, cim_directory: Path) -> str | None:
         if not self._parents:
@@ -190,24 +201,30 @@ class CimLayerWriter:
                 operation.apply(self.image)
             if self._sync:
                 self.standard.directory.sync()
-            self.image.commit()
+            self._commit()
             self.standard.directory.keep()
         except BaseException:
             self.abandon()
             raise
         self.image.close()
 
+    def _commit(self) -> None:
+        self.image.commit()
+
     def _process(self) -> None:
         context = processing.LayerContext(
             self._path.name, self.standard, self._parents, self._time, self._seed
         )
         if self._has_utility_vm:
-            processing.process_utility_vm(context)
+            self._process_utility_vm(context)
         if self._parents:
             processing.process_child_layer(context)
         else:
             processing.create_scratch_disks(context)
             processing.process_base_layer(context)
+
+    def _process_utility_vm(self, context: processing.LayerContext) -> None:
+        processing.process_utility_vm(context)
 
     def abandon(self) -> None:
         """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory."""
