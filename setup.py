@@ -45,6 +45,7 @@ def extension(name: str, *sources: str) -> Extension:
         [f"cimfs_ext/{name}.pyx", *sources],
         include_dirs=["cimfs_ext"],
         extra_compile_args=CFLAGS,
+        libraries=["bcrypt"] if sys.platform == "win32" else [],
     )
 
 

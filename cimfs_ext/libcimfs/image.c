@@ -173,13 +173,13 @@ static void CIMFS_CALL close_image(cimfs_image image)
     if (!image)
         return;
     cimfs_tree_close(&image->tree);
+    cimfs_reader_close(image->base); /* before anything is truncated: Windows cuts no file that is mapped */
     if (image->state != COMMITTED && image->directory != CIMFS_NO_FILE) {
         cimfs_objects_abandon(&image->objects);
         if (image->state == FAILED)
             image->io->remove(image->directory, image->temporary);
     }
     cimfs_objects_close(&image->objects);
-    cimfs_reader_close(image->base);
     if (image->directory != CIMFS_NO_FILE)
         image->io->close(image->directory);
     free(image);
