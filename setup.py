@@ -31,8 +31,10 @@ HIVE = [
     "cimfs_ext/libcimfs/upcase.c",
 ]
 
+LIBRARIES = {"win32": ["bcrypt"], "linux": ["dl"]}.get(sys.platform, [])  # dl: before glibc 2.34
+
 if sys.platform == "win32":
-    CFLAGS = ["/O2", "/std:c11"]
+    CFLAGS = ["/O2", "/std:c11", "/experimental:c11atomics"]
 else:
     # -O3 vectorises the hash; warnings are made fatal by CI alone, through CFLAGS.
     CFLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-D_GNU_SOURCE"]
@@ -45,7 +47,7 @@ def extension(name: str, *sources: str) -> Extension:
         [f"cimfs_ext/{name}.pyx", *sources],
         include_dirs=["cimfs_ext"],
         extra_compile_args=CFLAGS,
-        libraries=["bcrypt"] if sys.platform == "win32" else [],
+        libraries=LIBRARIES,
     )
 
 

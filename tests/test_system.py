@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+
 from cimfs_ext import volumes
 from cimfs_ext.errors import (
     CorruptImageError,
@@ -31,18 +32,31 @@ VOLUME = UUID("01234567-89ab-cdef-fedc-ba9876543210")
 CREATED = {"call": "CimCreateImage", "path": wide("/где"), "existing": None, "new": wide("a.cim")}
 CLOSED = {"call": "CimCloseImage", "image": "image"}
 DESCRIPTOR = bytes([1, 0, 4, 0x80]) + bytes(range(16, 40))
-FIRST_RELEASE = frozenset(
-    (
-        "CimCreateImage CimCloseImage CimCommitImage CimCreateFile CimWriteStream CimCloseStream "
-        "CimCreateAlternateStream CimCreateHardLink CimDeletePath CimMountImage CimDismountImage"
-    ).split()
-)
-NEWER = frozenset(
-    (
-        "CimCreateImage2 CimTombstoneFile CimCreateMergeLink CimAddFsToMergedImage CimAddFsToMergedImage2 CimSealImage "
-        "CimGetVerificationInformation CimMergeMountImage CimMountVerifiedImage CimMergeMountVerifiedImage"
-    ).split()
-)
+FIRST_RELEASE = {
+    "CimCreateImage",
+    "CimCloseImage",
+    "CimCommitImage",
+    "CimCreateFile",
+    "CimWriteStream",
+    "CimCloseStream",
+    "CimCreateAlternateStream",
+    "CimCreateHardLink",
+    "CimDeletePath",
+    "CimMountImage",
+    "CimDismountImage",
+}
+NEWER = {
+    "CimCreateImage2",
+    "CimTombstoneFile",
+    "CimCreateMergeLink",
+    "CimAddFsToMergedImage",
+    "CimAddFsToMergedImage2",
+    "CimSealImage",
+    "CimGetVerificationInformation",
+    "CimMergeMountImage",
+    "CimMountVerifiedImage",
+    "CimMergeMountVerifiedImage",
+}
 
 Recorder = Callable[[], list[dict[str, object]]]
 
@@ -285,7 +299,7 @@ def test_unknown_code_is_an_image_error_that_keeps_it(
     recording: Implementation, calls: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECORDING_CIMFS_FAIL", "CimMountImage=0xC0DE0001")
-    with pytest.raises(ImageError, match="mount: .*0xC0DE0001") as caught:
+    with pytest.raises(ImageError, match=r"mount: .*0xC0DE0001") as caught:
         volumes.mount("/d", "a.cim", VOLUME, implementation=recording)
     assert caught.value.hresult == 0xC0DE0001
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from support.images import DIRECTORY, NULL_DACL, TIME, assert_sound, snapshot
@@ -31,7 +32,8 @@ class WindowsMachine:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.environment = {**os.environ, "WINEPREFIX": str(root / "prefix"), "WINEDEBUG": "-all", "DISPLAY": ""}
-        subprocess.run([str(WINE), "wineboot", "-i"], check=True, capture_output=True, env=self.environment, timeout=300)
+        boot = [str(WINE), "wineboot", "-i"]
+        subprocess.run(boot, check=True, capture_output=True, env=self.environment, timeout=300)
         self.system_directory = root / "prefix/drive_c/windows/system32"
         self.program = root / "test_windows_abi.exe"
         sources = [ROOT / "tests/c/test_windows_abi.c", ROOT / "cimfs_ext/system.c"]

@@ -49,7 +49,8 @@ def compile_library(output_directory: Path) -> Path:
     library = output_directory / name
     sources = sorted(source for source in HERE.glob("*.c") if source.name != other_io)
     flags = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
-    subprocess.run([*compiler, *flags, *link, f"-I{HERE.parent}", *map(str, sources), *libraries, "-o", str(library)], check=True)
+    files = [*map(str, sources), *libraries, "-o", str(library)]
+    subprocess.run([*compiler, *flags, *link, f"-I{HERE.parent}", *files], check=True)
     return library
 
 

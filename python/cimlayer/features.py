@@ -1,8 +1,9 @@
 """What the running Windows can do with CimFS, decided by its build number.
 
 The numbers are those of hcsshim's pkg/cimfs (IsCimFSSupported, IsBlockCimSupported, IsVerifiedCimSupported): CimFS for
-container layers was brought to Windows Server 2022 with revision 2031 and is part of Server 2025; the block formats have
-no release yet, so the numbers are those of preview builds. ``cimwriter.dll`` brings all of writing to older systems.
+container layers was brought to Windows Server 2022 with revision 2031 and is part of Server 2025; the block formats
+have no release yet, so the numbers are those of preview builds. ``cimwriter.dll`` brings all of writing to older
+systems.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from cimfs_ext import volumes
 from cimfs_ext.implementation import Implementation, choose
-from cimlayer.block import BlockImage, BlockKind, check_sources, check_root_hash
+from cimlayer.block import BlockImage, BlockKind, check_root_hash, check_sources
 from cimlayer.paths import native_path
 
 
@@ -38,14 +38,14 @@ def volume_path(volume: UUID) -> str:
 def mount_image(
     image: str | os.PathLike[str] | BlockImage,
     *,
-    flags: MountFlags = MountFlags(0),
+    flags: int = 0,
     root_hash: bytes | None = None,
     volume: UUID | None = None,
     implementation: str | Implementation | None = None,
 ) -> Iterator[str]:
     """Mount an image for the length of the block and give the path of its root.
 
-    ``image`` is the path of a ``.cim`` file, or a block image. With ``root_hash`` (32 bytes, block images only) every
+    ``image`` is the path of a ``.cim`` file, or a block image; ``flags`` are :class:`MountFlags`. With ``root_hash`` (32 bytes, block images only) every
     read is verified. ``volume`` is the ID to mount as, a new one by default. Raises
     :class:`~cimlayer.errors.ImageError` if the system refuses, UnsupportedCallError where nothing can be mounted.
     """
@@ -70,7 +70,7 @@ def mount_merged_image(
     merged: BlockImage,
     sources: Sequence[BlockImage],
     *,
-    flags: MountFlags = MountFlags(0),
+    flags: int = 0,
     root_hash: bytes | None = None,
     volume: UUID | None = None,
     implementation: str | Implementation | None = None,

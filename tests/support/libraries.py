@@ -36,7 +36,8 @@ def build_recording(output: Path, *flags: str, compiler: str | None = None) -> P
 
 def install_libcimfs(prefix: Path, compiler: str | None = None) -> Path:
     """libcimfs as its build script makes it; the directory it was installed to."""
-    environment = {**os.environ, "CC": compiler or c_compiler(), "CFLAGS": "-O1 -Wall -Wextra -Wshadow -Wconversion -Werror"}
+    flags = "-O1 -Wall -Wextra -Wshadow -Wconversion -Werror"
+    environment = {**os.environ, "CC": compiler or c_compiler(), "CFLAGS": flags}
     subprocess.run([sys.executable, str(BUILD_SCRIPT), "--prefix", str(prefix)], check=True, env=environment)
     return prefix
 
