@@ -3,9 +3,12 @@
 from cimfs_ext.entries import ImageEntry, StreamEntry, VerifyReport
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
+from cimlayer.block import BlockImage
+from cimlayer.blocklayer import BlockCimLayerWriter
 from cimlayer.fileinfo import FileBasicInfo
 from cimlayer.importing import import_layer
 from cimlayer.layer import CimLayerWriter, destroy_cim_layer
+from cimlayer.mounting import mount_image
 from cimlayer.paths import (
     get_cim_dir_from_layer,
     get_cim_name_from_layer,
@@ -14,6 +17,8 @@ from cimlayer.paths import (
 )
 
 __all__ = [
+    "BlockCimLayerWriter",
+    "BlockImage",
     "CimLayerWriter",
     "FileBasicInfo",
     "ImageEntry",
@@ -27,4 +32,5 @@ __all__ = [
     "get_cim_path_from_layer",
     "import_layer",
     "is_cim_layer",
+    "mount_image",
 ]

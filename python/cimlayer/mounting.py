@@ -45,9 +45,10 @@ def mount_image(
 ) -> Iterator[str]:
     """Mount an image for the length of the block and give the path of its root.
 
-    ``image`` is the path of a ``.cim`` file, or a block image; ``flags`` are :class:`MountFlags`. With ``root_hash`` (32 bytes, block images only) every
-    read is verified. ``volume`` is the ID to mount as, a new one by default. Raises
-    :class:`~cimlayer.errors.ImageError` if the system refuses, UnsupportedCallError where nothing can be mounted.
+    ``image`` is the path of a ``.cim`` file, or a block image; ``flags`` are :class:`MountFlags`. With ``root_hash``
+    (32 bytes, block images only) every read is verified. ``volume`` is the ID to mount as, a new one by default.
+    Raises :class:`~cimlayer.errors.ImageError` if the system refuses,
+    :class:`~cimlayer.errors.UnsupportedCallError` where nothing can be mounted.
     """
     calls = choose(implementation)
     volume = volume or uuid4()
