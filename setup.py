@@ -13,8 +13,8 @@ except ImportError:
 LIBCIMFS = [
     f"cimfs_ext/libcimfs/{name}.c"
     for name in (
-        "contentid", "error", "filetable", "guid", "image", "io_posix", "names", "objects", "overlay", "reader",
-        "region", "tree", "upcase", "verify",
+        "contentid", "error", "filetable", "guid", "image", "names", "objects", "overlay", "reader", "region", "tree",
+        "upcase", "verify", "io_win32" if sys.platform == "win32" else "io_posix",
     )
 ]
 
@@ -31,8 +31,10 @@ HIVE = [
     "cimfs_ext/libcimfs/upcase.c",
 ]
 
+LIBRARIES = {"win32": ["bcrypt"], "linux": ["dl"]}.get(sys.platform, [])  # dl: before glibc 2.34
+
 if sys.platform == "win32":
-    CFLAGS = ["/O2", "/std:c11"]
+    CFLAGS = ["/O2", "/std:c11", "/experimental:c11atomics"]
 else:
     # -O3 vectorises the hash; warnings are made fatal by CI alone, through CFLAGS.
     CFLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-D_GNU_SOURCE"]
@@ -45,11 +47,14 @@ def extension(name: str, *sources: str) -> Extension:
         [f"cimfs_ext/{name}.pyx", *sources],
         include_dirs=["cimfs_ext"],
         extra_compile_args=CFLAGS,
+        libraries=LIBRARIES,
     )
 
 
 EXTENSIONS = [
-    extension("image", *LIBCIMFS),
+    extension("implementation", "cimfs_ext/system.c", *LIBCIMFS),
+    extension("image"),
+    extension("volumes"),
     extension("reader", *LIBCIMFS),
     extension("importer", *IMPORTER),
     extension("regf", *HIVE),

@@ -2,8 +2,8 @@
  * The API of cimfs.h as one table of functions, the only way into an image that is being written.
  *
  * The table has two fillings: the portable implementation in libcimfs/ and, on Windows, the system's
- * cimfs.dll. Types are spelled without windows.h so that the same declarations serve everywhere; their
- * sizes and offsets are those of the Windows SDK (the assertions below say so for 64-bit targets).
+ * cimfs.dll (system.h). Types are spelled without windows.h so that the same declarations serve everywhere;
+ * their sizes and offsets are those of the Windows SDK (the assertions below say so for 64-bit targets).
  *
  * Return codes: 0 is success, every failure is a negative HRESULT. Outputs are cleared on entry.
  */
@@ -73,6 +73,54 @@ _Static_assert(offsetof(struct cimfs_file_metadata, ea) == 80, "EaBuffer");
 _Static_assert(sizeof(struct cimfs_file_metadata) == 96, "CIMFS_FILE_METADATA");
 #endif
 
+/* CIMFS_IMAGE_PATH: one of the images that are mounted together. */
+struct cimfs_image_path {
+    const cimfs_wchar *directory; /* or the block device or file that holds the image */
+    const cimfs_wchar *name;
+};
+
+#if UINTPTR_MAX == UINT64_MAX
+_Static_assert(offsetof(struct cimfs_image_path, name) == 8, "ImageName");
+_Static_assert(sizeof(struct cimfs_image_path) == 16, "CIMFS_IMAGE_PATH");
+#endif
+
+/* A GUID as Windows passes it: the volume that an image is mounted as. */
+struct cimfs_volume_id {
+    uint32_t data1;
+    uint16_t data2;
+    uint16_t data3;
+    uint8_t data4[8];
+};
+
+_Static_assert(sizeof(cimfs_wchar) == 2, "WCHAR");
+_Static_assert(sizeof(cimfs_hresult) == 4, "HRESULT");
+_Static_assert(offsetof(struct cimfs_volume_id, data4) == 8, "GUID.Data4");
+_Static_assert(sizeof(struct cimfs_volume_id) == 16, "GUID");
+
+/* Flags of create_image2. */
+#define CIMFS_CREATE_NO_PE_EXPANSION 0x1u
+#define CIMFS_CREATE_FIXED_SIZE_CHUNKS 0x2u
+#define CIMFS_CREATE_BLOCK_DEVICE 0x4u
+#define CIMFS_CREATE_SINGLE_FILE 0x8u
+#define CIMFS_CREATE_CONSISTENT 0x10u
+#define CIMFS_CREATE_VERIFIED 0x40u
+
+/* Flags of the mounting calls. */
+#define CIMFS_MOUNT_ENABLE_DAX 0x2u
+#define CIMFS_MOUNT_BLOCK_DEVICE 0x10u
+#define CIMFS_MOUNT_SINGLE_FILE 0x20u
+#define CIMFS_MOUNT_VERIFIED 0x80u
+
+/* Flags of add_to_merged_image2. */
+#define CIMFS_MERGE_SINGLE_FILE 0x1u
+#define CIMFS_MERGE_BLOCK_DEVICE 0x2u
+#define CIMFS_MERGE_VERIFIED 0x4u
+
+#define CIMFS_ROOT_HASH_SIZE 32u /* of a verified image */
+
+/* The descriptor whose DACL is null. A file without any makes an image that Windows cannot use: pass this one. */
+static const uint8_t CIMFS_NULL_DACL[20] = {1, 0, 4, 0x80};
+
 typedef struct cimfs_image *cimfs_image;
 typedef struct cimfs_stream *cimfs_stream;
 
@@ -96,8 +144,13 @@ struct cimfs_options {
     const struct cimfs_io *io;  /* replaces the operating system's file functions in tests; or NULL */
 };
 
+/*
+ * Calls of newer systems are NULL where the implementation does not have them. A path of a block image is that of
+ * the device or file; the image inside it is the name, or the last component.
+ */
 struct cimfs_api {
     const char *name;
+    int close_stream_answers; /* else close_stream is declared void there, and what it returns means nothing */
 
     cimfs_hresult(CIMFS_CALL *create_image)(const cimfs_wchar *containing_path, const cimfs_wchar *existing_name,
                                             const cimfs_wchar *new_name, cimfs_image *image);
@@ -106,7 +159,7 @@ struct cimfs_api {
     cimfs_hresult(CIMFS_CALL *create_file)(cimfs_image image, const cimfs_wchar *path,
                                            const struct cimfs_file_metadata *metadata, cimfs_stream *stream);
     cimfs_hresult(CIMFS_CALL *write_stream)(cimfs_stream stream, const void *buffer, uint32_t size);
-    /* Returns nothing on older systems: a caller must not rely on the value there. */
+    /* Called through cimfs_close_stream. */
     cimfs_hresult(CIMFS_CALL *close_stream)(cimfs_stream stream);
     cimfs_hresult(CIMFS_CALL *create_alternate_stream)(cimfs_image image, const cimfs_wchar *path, uint64_t size,
                                                        cimfs_stream *stream);
@@ -114,11 +167,47 @@ struct cimfs_api {
                                                 const cimfs_wchar *existing_path);
     cimfs_hresult(CIMFS_CALL *delete_path)(cimfs_image image, const cimfs_wchar *path);
 
+    /* Newer systems: writing. */
+    cimfs_hresult(CIMFS_CALL *create_image2)(const cimfs_wchar *containing_path, uint32_t flags,
+                                             const cimfs_wchar *existing_name, const cimfs_wchar *new_name,
+                                             cimfs_image *image);
+    cimfs_hresult(CIMFS_CALL *tombstone_file)(cimfs_image image, const cimfs_wchar *path);
+    cimfs_hresult(CIMFS_CALL *create_merge_link)(cimfs_image image, const cimfs_wchar *new_path,
+                                                 const cimfs_wchar *existing_path);
+    cimfs_hresult(CIMFS_CALL *add_to_merged_image)(cimfs_image image, const cimfs_wchar *image_path);
+    cimfs_hresult(CIMFS_CALL *add_to_merged_image2)(cimfs_image image, const cimfs_wchar *image_path, uint32_t flags);
+    cimfs_hresult(CIMFS_CALL *seal_image)(const cimfs_wchar *block_path, uint64_t *hash_size,
+                                          uint64_t *fixed_header_size, void *hash);
+    cimfs_hresult(CIMFS_CALL *get_verification_information)(const cimfs_wchar *block_path, uint32_t *is_sealed,
+                                                            uint64_t *hash_size, uint64_t *signature_size,
+                                                            uint64_t *fixed_header_size, void *hash,
+                                                            void *signature);
+
+    /* Mounting; the portable implementation has none of it. */
+    cimfs_hresult(CIMFS_CALL *mount_image)(const cimfs_wchar *containing_path, const cimfs_wchar *name,
+                                           uint32_t flags, const struct cimfs_volume_id *volume);
+    cimfs_hresult(CIMFS_CALL *dismount_image)(const struct cimfs_volume_id *volume);
+    cimfs_hresult(CIMFS_CALL *merge_mount_image)(uint32_t count, const struct cimfs_image_path *images,
+                                                 uint32_t flags, const struct cimfs_volume_id *volume);
+    cimfs_hresult(CIMFS_CALL *mount_verified_image)(const cimfs_wchar *containing_path, const cimfs_wchar *name,
+                                                    uint32_t flags, const struct cimfs_volume_id *volume,
+                                                    uint16_t hash_size, const void *hash);
+    cimfs_hresult(CIMFS_CALL *merge_mount_verified_image)(uint32_t count, const struct cimfs_image_path *images,
+                                                          uint32_t flags, const struct cimfs_volume_id *volume,
+                                                          uint16_t hash_size, const void *hash);
+
     /* create_image with options; NULL where the implementation has none. */
     cimfs_hresult (*create_image_with)(const cimfs_wchar *containing_path, const cimfs_wchar *existing_name,
                                        const cimfs_wchar *new_name, const struct cimfs_options *options,
                                        cimfs_image *image);
 };
+
+/* Close a stream; OK where the system does not say. */
+static inline cimfs_hresult cimfs_close_stream(const struct cimfs_api *api, cimfs_stream stream)
+{
+    cimfs_hresult result = api->close_stream(stream);
+    return api->close_stream_answers ? result : CIMFS_OK;
+}
 
 /* The portable implementation. */
 const struct cimfs_api *cimfs_portable_api(void);

@@ -38,6 +38,17 @@ cdef extern from "cimfs.h" nogil:
         const void *ea
         uint32_t ea_size
 
+    const uint8_t CIMFS_NULL_DACL[20]
+
+    struct cimfs_image_path:
+        const cimfs_wchar *directory
+        const cimfs_wchar *name
+
+    struct cimfs_volume_id:
+        pass
+
+    const uint32_t CIMFS_ROOT_HASH_SIZE
+
     struct cimfs_image_s "cimfs_image"
     struct cimfs_stream_s "cimfs_stream"
     ctypedef cimfs_image_s *cimfs_image
@@ -62,6 +73,7 @@ cdef extern from "cimfs.h" nogil:
 
     struct cimfs_api:
         const char *name
+        int close_stream_answers
         cimfs_hresult (*create_image)(
             const cimfs_wchar *, const cimfs_wchar *, const cimfs_wchar *, cimfs_image *) noexcept nogil
         void (*close_image)(cimfs_image) noexcept nogil
@@ -74,8 +86,29 @@ cdef extern from "cimfs.h" nogil:
             cimfs_image, const cimfs_wchar *, uint64_t, cimfs_stream *) noexcept nogil
         cimfs_hresult (*create_hard_link)(cimfs_image, const cimfs_wchar *, const cimfs_wchar *) noexcept nogil
         cimfs_hresult (*delete_path)(cimfs_image, const cimfs_wchar *) noexcept nogil
+        cimfs_hresult (*create_image2)(
+            const cimfs_wchar *, uint32_t, const cimfs_wchar *, const cimfs_wchar *, cimfs_image *) noexcept nogil
+        cimfs_hresult (*tombstone_file)(cimfs_image, const cimfs_wchar *) noexcept nogil
+        cimfs_hresult (*create_merge_link)(cimfs_image, const cimfs_wchar *, const cimfs_wchar *) noexcept nogil
+        cimfs_hresult (*add_to_merged_image)(cimfs_image, const cimfs_wchar *) noexcept nogil
+        cimfs_hresult (*add_to_merged_image2)(cimfs_image, const cimfs_wchar *, uint32_t) noexcept nogil
+        cimfs_hresult (*seal_image)(const cimfs_wchar *, uint64_t *, uint64_t *, void *) noexcept nogil
+        cimfs_hresult (*get_verification_information)(
+            const cimfs_wchar *, uint32_t *, uint64_t *, uint64_t *, uint64_t *, void *, void *) noexcept nogil
+        cimfs_hresult (*mount_image)(
+            const cimfs_wchar *, const cimfs_wchar *, uint32_t, const cimfs_volume_id *) noexcept nogil
+        cimfs_hresult (*dismount_image)(const cimfs_volume_id *) noexcept nogil
+        cimfs_hresult (*merge_mount_image)(
+            uint32_t, const cimfs_image_path *, uint32_t, const cimfs_volume_id *) noexcept nogil
+        cimfs_hresult (*mount_verified_image)(
+            const cimfs_wchar *, const cimfs_wchar *, uint32_t, const cimfs_volume_id *, uint16_t,
+            const void *) noexcept nogil
+        cimfs_hresult (*merge_mount_verified_image)(
+            uint32_t, const cimfs_image_path *, uint32_t, const cimfs_volume_id *, uint16_t,
+            const void *) noexcept nogil
         cimfs_hresult (*create_image_with)(
             const cimfs_wchar *, const cimfs_wchar *, const cimfs_wchar *,
             const cimfs_options *, cimfs_image *) noexcept nogil
 
+    cimfs_hresult cimfs_close_stream(const cimfs_api *, cimfs_stream)
     const cimfs_api *cimfs_portable_api()

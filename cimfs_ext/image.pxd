@@ -1,11 +1,13 @@
 """What other compiled modules need of an image that is being written."""
 
 from cimfs_ext.cimfs cimport cimfs_api, cimfs_error, cimfs_hresult, cimfs_image, cimfs_stream
+from cimfs_ext.implementation cimport Implementation
 
 cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operation, str path)
 cdef bytes wide(str text)
 
 cdef class ImageWriter:
+    cdef Implementation calls  # keeps the table alive
     cdef const cimfs_api *api
     cdef cimfs_image image
     cdef cimfs_stream stream

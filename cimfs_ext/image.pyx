@@ -21,12 +21,14 @@ from cimfs_ext.cimfs cimport (
     CIMFS_E_PATH_NOT_FOUND,
     CIMFS_E_POINTER,
     CIMFS_E_SHARING_VIOLATION,
+    CIMFS_NULL_DACL,
     CIMFS_OK,
+    cimfs_close_stream,
     cimfs_file_metadata,
     cimfs_options,
-    cimfs_portable_api,
     cimfs_wchar,
 )
+from cimfs_ext.implementation cimport choose
 
 # HRESULT -> (exception, errno). What is not here is an ImageError with EIO.
 cdef dict EXCEPTIONS = {
@@ -85,21 +87,27 @@ cdef class ImageWriter:
     :meth:`commit`; :meth:`close` without it leaves nothing behind. As a context manager it only closes: committing is
     always said. Paths inside the image are relative, with backslashes, and compared without regard to case.
 
-    ``sync`` false commits without waiting for the disk. ``time`` (a FILETIME) is that of what the library makes
-    itself, and ``seed`` gives a region set ID that depends on it, the parent and the name alone; both serve
-    reproducible images.
+    ``flags`` are those of CimCreateImage2 (:class:`cimlayer.block.CreateFlags`): with one, ``directory`` may be a block
+    device or a file that holds images. ``implementation`` is ``portable``, ``system``, or None for the default
+    (:func:`cimfs_ext.implementation.choose`).
+
+    Options of the portable implementation: ``sync`` false commits without waiting for the disk. ``time`` (a FILETIME)
+    is that of what the library makes itself, and ``seed`` gives a region set ID that depends on it, the parent and the
+    name alone; both serve reproducible images. The system's library has no such options: there ``sync`` and ``time``
+    change nothing, and ``seed`` is an error.
 
     Not thread safe: one thread at a time. Errors are :class:`cimfs_ext.errors.ImageError` (cimfs-api, "Errors").
     """
 
-    def __cinit__(self, directory, existing_name=None, new_name=None, *, bint sync=True, int64_t time=0,
-                  bytes seed=None):
+    def __cinit__(self, directory, existing_name=None, new_name=None, *, uint32_t flags=0, implementation=None,
+                  bint sync=True, int64_t time=0, bytes seed=None):
         cdef cimfs_options options
         cdef bytes path_text, existing_text, new_text
         cdef cimfs_hresult code
         cdef const cimfs_wchar *existing = NULL
         cdef const cimfs_wchar *new = NULL
-        self.api = cimfs_portable_api()
+        self.calls = choose(implementation)
+        self.api = self.calls.api
         self.image = NULL
         self.stream = NULL
         self.streaming_path = ""
@@ -107,6 +115,10 @@ cdef class ImageWriter:
         memset(&options, 0, sizeof(options))
         self.directory = os.fsdecode(directory)
         self.name = new_name if new_name is not None else existing_name or ""
+        if flags:
+            self.calls.require(self.api.create_image2 != NULL, "CimCreateImage2", self.name)
+        elif seed is not None:
+            self.calls.require(self.api.create_image_with != NULL, "CimCreateImageWith", self.name)
         options.no_sync = not sync
         options.time = time
         options.error = &self.error
@@ -122,7 +134,12 @@ cdef class ImageWriter:
             new_text = wide(new_name)
             new = <const cimfs_wchar *><const char *>new_text
         with nogil:
-            code = self.api.create_image_with(path, existing, new, &options, &self.image)
+            if flags:
+                code = self.api.create_image2(path, flags, existing, new, &self.image)
+            elif self.api.create_image_with != NULL:
+                code = self.api.create_image_with(path, existing, new, &options, &self.image)
+            else:
+                code = self.api.create_image(path, existing, new, &self.image)
         self.check(code, "create image", self.name)
 
     def __dealloc__(self):
@@ -143,7 +160,7 @@ cdef class ImageWriter:
     @property
     def implementation(self):
         """Which filling of the function table this image uses: ``portable`` or ``system``."""
-        return self.api.name.decode()
+        return self.calls.name
 
     @property
     def closed(self):
@@ -156,8 +173,8 @@ cdef class ImageWriter:
         """Add a file or directory and open its default stream for :meth:`write`.
 
         ``attributes`` are FILE_ATTRIBUTE bits, times are FILETIMEs (100 ns since 1601), ``size`` is in bytes: what is
-        not written of it reads as zeros. The buffers are a self-relative descriptor, a REPARSE_DATA_BUFFER and a
-        FILE_FULL_EA_INFORMATION list. An open stream is closed first.
+        not written of it reads as zeros. The buffers are a self-relative descriptor (none: the one whose DACL is null), a
+        REPARSE_DATA_BUFFER and a FILE_FULL_EA_INFORMATION list. An open stream is closed first.
         """
         cdef cimfs_file_metadata metadata
         cdef cimfs_hresult code
@@ -174,6 +191,8 @@ cdef class ImageWriter:
         metadata.last_write_time = last_write_time
         metadata.change_time = change_time
         metadata.last_access_time = last_access_time
+        metadata.security_descriptor = CIMFS_NULL_DACL
+        metadata.security_descriptor_size = sizeof(CIMFS_NULL_DACL)
         if sd.shape[0]:
             metadata.security_descriptor = &sd[0]
             metadata.security_descriptor_size = <uint32_t>min(sd.shape[0], 0xFFFFFFFF)
@@ -232,7 +251,7 @@ cdef class ImageWriter:
             return
         self.stream = NULL
         with nogil:
-            code = self.api.close_stream(stream)
+            code = cimfs_close_stream(self.api, stream)
         self.check(code, "close stream", self.streaming_path)
 
     def create_hard_link(self, str new_path, str existing_path):
@@ -256,6 +275,51 @@ cdef class ImageWriter:
         with nogil:
             code = self.api.delete_path(self.image, units)
         self.check(code, "delete", path)
+
+    def tombstone(self, str path):
+        """Hide a path that the images below have, once this one is merged with them (CimTombstoneFile)."""
+        cdef cimfs_hresult code
+        self.calls.require(self.api.tombstone_file != NULL, "CimTombstoneFile", path)
+        self.close_stream()
+        cdef bytes text = wide(path)
+        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
+        with nogil:
+            code = self.api.tombstone_file(self.image, units)
+        self.check(code, "tombstone", path)
+
+    def create_merge_link(self, str new_path, str existing_path):
+        """A hard link whose target may lie in an image below; it is looked up when they are merged."""
+        cdef cimfs_hresult code
+        self.calls.require(self.api.create_merge_link != NULL, "CimCreateMergeLink", new_path)
+        self.close_stream()
+        cdef bytes new_text = wide(new_path)
+        cdef bytes existing_text = wide(existing_path)
+        cdef const cimfs_wchar *new = <const cimfs_wchar *><const char *>new_text
+        cdef const cimfs_wchar *existing = <const cimfs_wchar *><const char *>existing_text
+        with nogil:
+            code = self.api.create_merge_link(self.image, new, existing)
+        self.check(code, f"merge link to {existing_path}", new_path)
+
+    def add_to_merged_image(self, image_path, *, uint32_t flags=0):
+        """Add one of the images that this one merges: the topmost first, the base last.
+
+        ``flags`` are those of CimAddFsToMergedImage2; without any CimAddFsToMergedImage is called.
+        """
+        cdef cimfs_hresult code
+        cdef str path = os.fsdecode(image_path)
+        if flags:
+            self.calls.require(self.api.add_to_merged_image2 != NULL, "CimAddFsToMergedImage2", path)
+        else:
+            self.calls.require(self.api.add_to_merged_image != NULL, "CimAddFsToMergedImage", path)
+        self.close_stream()
+        cdef bytes text = wide(path)
+        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
+        with nogil:
+            if flags:
+                code = self.api.add_to_merged_image2(self.image, units, flags)
+            else:
+                code = self.api.add_to_merged_image(self.image, units)
+        self.check(code, "add to merged image", path)
 
     def commit(self):
         """Make the image; only :meth:`close` is allowed afterwards."""

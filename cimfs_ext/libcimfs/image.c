@@ -67,9 +67,6 @@ static cimfs_hresult image_name(struct cimfs_image *image, const cimfs_wchar *te
     return CIMFS_OK;
 }
 
-/* The null-DACL descriptor: an empty one gives an image that Windows cannot use. */
-static const uint8_t NULL_DACL[20] = {1, 0, 4, 0x80};
-
 static cimfs_hresult put_prefixed(struct cimfs_objects *objects, const void *data, uint32_t size, uint64_t *offset)
 {
     uint8_t small[512];
@@ -117,7 +114,7 @@ static cimfs_hresult choose_set(struct cimfs_image *image, const struct cimfs_op
 static cimfs_hresult root_record(struct cimfs_image *image, struct cimfs_record *root)
 {
     uint64_t descriptor;
-    CIMFS_TRY(put_prefixed(&image->objects, NULL_DACL, sizeof NULL_DACL, &descriptor));
+    CIMFS_TRY(put_prefixed(&image->objects, CIMFS_NULL_DACL, sizeof CIMFS_NULL_DACL, &descriptor));
     le64 time = put64((uint64_t)image->time);
     *root = (struct cimfs_record){.creation_time = time,
                                   .last_write_time = time,
@@ -179,13 +176,13 @@ static void CIMFS_CALL close_image(cimfs_image image)
     if (!image)
         return;
     cimfs_tree_close(&image->tree);
+    cimfs_reader_close(image->base); /* before anything is truncated: Windows cuts no file that is mapped */
     if (image->state != COMMITTED && image->directory != CIMFS_NO_FILE) {
         cimfs_objects_abandon(&image->objects);
         if (image->state == FAILED)
             image->io->remove(image->directory, image->temporary);
     }
     cimfs_objects_close(&image->objects);
-    cimfs_reader_close(image->base);
     if (image->directory != CIMFS_NO_FILE)
         image->io->close(image->directory);
     free(image);
@@ -359,9 +356,9 @@ static cimfs_hresult make_record(struct cimfs_image *image, const struct cimfs_f
                                  struct cimfs_record *record)
 {
     struct cimfs_objects *objects = &image->objects;
-    const void *descriptor = metadata->security_descriptor_size ? metadata->security_descriptor : NULL_DACL;
+    const void *descriptor = metadata->security_descriptor_size ? metadata->security_descriptor : CIMFS_NULL_DACL;
     uint32_t descriptor_size =
-        metadata->security_descriptor_size ? metadata->security_descriptor_size : sizeof NULL_DACL;
+        metadata->security_descriptor_size ? metadata->security_descriptor_size : sizeof CIMFS_NULL_DACL;
     uint64_t offset;
     *record = (struct cimfs_record){.flags = put16(flags_of(metadata->attributes)),
                                     .ea_length = put16((uint16_t)metadata->ea_size),
@@ -645,6 +642,7 @@ static cimfs_hresult CIMFS_CALL commit_image(cimfs_image image)
 
 static const struct cimfs_api PORTABLE = {
     .name = "portable",
+    .close_stream_answers = 1,
     .create_image = create_image,
     .close_image = close_image,
     .commit_image = commit_image,

@@ -545,6 +545,15 @@ static cimfs_hresult write_id_file(struct cimfs_objects *objects, uint32_t regio
     return result;
 }
 
+static void unmap_tables(struct cimfs_objects *objects)
+{
+    for (uint32_t t = 0; t < objects->table_count; t++) {
+        if (objects->tables[t].map)
+            objects->io->unmap(objects->tables[t].map, (size_t)objects->tables[t].map_size);
+        objects->tables[t].map = NULL;
+    }
+}
+
 cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects, int sync)
 {
     char name[CIMFS_FILE_NAME], temporary[CIMFS_FILE_NAME + 4];
@@ -555,6 +564,7 @@ cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects, int sync)
     }
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         CIMFS_TRY(write_id_file(objects, i, sync));
+    unmap_tables(objects); /* Windows replaces no file that is mapped */
     for (uint32_t i = 0; objects->extends && i < CIMFS_OWN_REGIONS; i++) {
         id_file_names(objects, i, name, temporary);
         CIMFS_TRY(objects->io->rename(objects->directory, temporary, name));
@@ -583,9 +593,7 @@ void cimfs_objects_close(struct cimfs_objects *objects)
 {
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         cimfs_region_close(&objects->regions[i]);
-    for (uint32_t t = 0; t < objects->table_count; t++)
-        if (objects->tables[t].map)
-            objects->io->unmap(objects->tables[t].map, (size_t)objects->tables[t].map_size);
+    unmap_tables(objects);
     free(objects->tables);
     free(objects->own);
     free(objects->slots);

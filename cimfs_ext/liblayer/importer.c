@@ -313,6 +313,16 @@ static const char *take_metadata(struct layer_importer *importer)
 
 /* ---- calls on the image ---- */
 
+static cimfs_hresult add_item(struct layer_importer *importer, const uint16_t *path,
+                              struct cimfs_file_metadata metadata, cimfs_stream *stream)
+{
+    if (metadata.security_descriptor_size == 0) {
+        metadata.security_descriptor = CIMFS_NULL_DACL;
+        metadata.security_descriptor_size = sizeof CIMFS_NULL_DACL;
+    }
+    return importer->api->create_file(importer->image, path, &metadata, stream);
+}
+
 static cimfs_hresult make_directory(struct layer_importer *importer, const uint16_t *path)
 {
     struct cimfs_file_metadata metadata = {.attributes = CIMFS_ATTRIBUTE_DIRECTORY,
@@ -321,8 +331,8 @@ static cimfs_hresult make_directory(struct layer_importer *importer, const uint1
                                            .change_time = importer->time,
                                            .last_access_time = importer->time};
     cimfs_stream stream;
-    CIMFS_TRY(importer->api->create_file(importer->image, path, &metadata, &stream));
-    return importer->api->close_stream(stream);
+    CIMFS_TRY(add_item(importer, path, metadata, &stream));
+    return cimfs_close_stream(importer->api, stream);
 }
 
 /*
@@ -356,19 +366,18 @@ static cimfs_hresult make_parents(struct layer_importer *importer)
 static cimfs_hresult create_file(struct layer_importer *importer)
 {
     const uint16_t *path = importer->path.units;
-    cimfs_hresult result =
-        importer->api->create_file(importer->image, path, &importer->metadata, &importer->stream);
+    cimfs_hresult result = add_item(importer, path, importer->metadata, &importer->stream);
     if (result != CIMFS_E_PATH_NOT_FOUND)
         return result;
     CIMFS_TRY(make_parents(importer));
-    return importer->api->create_file(importer->image, path, &importer->metadata, &importer->stream);
+    return add_item(importer, path, importer->metadata, &importer->stream);
 }
 
 static cimfs_hresult close_stream(struct layer_importer *importer)
 {
     cimfs_stream stream = importer->stream;
     importer->stream = NULL;
-    return importer->api->close_stream(stream);
+    return cimfs_close_stream(importer->api, stream);
 }
 
 static cimfs_hresult create_link(struct layer_importer *importer)

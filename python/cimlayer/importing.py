@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from cimfs_ext.implementation import Implementation
 from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
@@ -35,6 +36,7 @@ def import_layer(
     *,
     sync: bool = True,
     reproducible: bool = False,
+    implementation: str | Implementation | None = None,
     jobs: int | None = None,
     digest: str | None = None,
     diff_id: str | None = None,
@@ -73,6 +75,7 @@ def import_layer(
                 parent_layer_paths,
                 sync=sync,
                 reproducible=reproducible,
+                implementation=implementation,
                 lock_timeout=lock_timeout,
                 cancel=cancel,
             ) as writer:

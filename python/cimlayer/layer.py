@@ -9,13 +9,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypedDict
 
 from cimfs_ext.backupstream import BackupStreamParser
 from cimfs_ext.image import ImageWriter
+from cimfs_ext.implementation import Implementation, choose
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer import processing
@@ -30,6 +31,7 @@ from cimlayer.paths import (
     get_cim_name_from_layer,
     get_cim_path_from_layer,
     is_cim_layer,
+    native_path,
 )
 from cimlayer.pending import create_item
 from cimlayer.standard import UTILITY_VM, StandardFiles, is_standard_file
@@ -49,7 +51,9 @@ class CimLayerWriter:
     leaves the writer as it was.
 
     Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
-    disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes.
+    disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the
+    system's library cannot promise that, and refuses. ``implementation`` is ``portable`` or ``system``, the latter by
+    default on Windows.
     ``cancel`` stops :meth:`close` between its steps, up to the commit.
     ``lock_timeout`` is how many seconds to wait while another image is written beside this one.
 
@@ -66,6 +70,7 @@ class CimLayerWriter:
         *,
         sync: bool = True,
         reproducible: bool = False,
+        implementation: str | Implementation | None = None,
         lock_timeout: float = 0,
         cancel: CancellationToken | None = None,
     ) -> None:
@@ -73,38 +78,45 @@ class CimLayerWriter:
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
         self._cancel = cancel or CancellationToken()
-        self._path = Path(os.path.abspath(path))
-        self._parents = [Path(os.path.abspath(parent)) for parent in parent_layer_paths]
+        self._implementation = choose(implementation)
+        self._path = Path(native_path(path))
+        self._parents = [Path(native_path(parent)) for parent in parent_layer_paths]
         self._time = creation_time(reproducible)
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
         self._item: _Item | None = None
         self._has_utility_vm = False
         self.standard = StandardFiles(LayerDirectory(self._path))
-        cim_directory = get_cim_dir_from_layer(path)
-        parent_name = self._check_parents(cim_directory)
-        self._made_directories = _make_directories(cim_directory)
+        self._made_directories: list[Path] = []
         try:
-            self.image = self._wait_for_image(cim_directory, parent_name, lock_timeout)
+            self.image = self._wait_for_image(lock_timeout)
             self.standard.directory.make_directory()
         except BaseException:
             self.abandon()
             raise
 
-    def _wait_for_image(self, directory: Path, parent: str | None, lock_timeout: float) -> ImageWriter:
+    def _wait_for_image(self, lock_timeout: float) -> ImageWriter:
         deadline = time.monotonic() + lock_timeout
         while True:
             try:
-                return self._open_image(directory, parent)
+                return self._open_image()
             except ImageBusyError as error:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    name_holder(error, directory)
+                    name_holder(error, get_cim_dir_from_layer(self._path))
                     raise
             time.sleep(min(left, _LOCK_RETRY))
 
-    def _open_image(self, directory: Path, parent: str | None) -> ImageWriter:
+    def _open_image(self) -> ImageWriter:
+        directory = get_cim_dir_from_layer(self._path)
+        parent = self._check_parents(directory)
+        self._made_directories = self._made_directories or _make_directories(directory)
         name = get_cim_name_from_layer(self._path)
-        options: _ImageOptions = {"sync": self._sync, "time": self._time, "seed": self._seed}
+        options: _ImageOptions = {
+            "implementation": self._implementation,
+            "sync": self._sync,
+            "time": self._time,
+            "seed": self._seed,
+        }
         try:
             return ImageWriter(directory, parent, name, **options)
         except ImageExistsError as error:
@@ -219,17 +231,22 @@ class CimLayerWriter:
             if self._sync:
                 self.standard.directory.sync()
             self._cancel.raise_if_cancelled()
-            self.image.commit()
+            self._commit()
         except BaseException:
             self.abandon()
             raise
         self.image.close()
 
+    def _commit(self) -> None:
+        self.image.commit()
+
     def _process(self) -> None:
         context = processing.LayerContext(
             self._path.name, self.standard, self._parents, self._time, self._seed
         )
-        steps = [processing.process_utility_vm] if self._has_utility_vm else []
+        steps: list[Callable[[processing.LayerContext], None]] = []
+        if self._has_utility_vm:
+            steps.append(self._process_utility_vm)
         if self._parents:
             steps.append(processing.process_child_layer)
         else:
@@ -237,6 +254,9 @@ class CimLayerWriter:
         for step in steps:
             self._cancel.raise_if_cancelled()
             step(context)
+
+    def _process_utility_vm(self, context: processing.LayerContext) -> None:
+        processing.process_utility_vm(context)
 
     def abandon(self) -> None:
         """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.
@@ -296,6 +316,7 @@ class _Item(Protocol):
 
 
 class _ImageOptions(TypedDict):
+    implementation: Implementation
     sync: bool
     time: int
     seed: bytes | None

@@ -18,7 +18,7 @@ from cimlayer.disks import create_differencing_disk, create_formatted_disk, crea
 from cimlayer.errors import FormatError
 from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FileBasicInfo
 from cimlayer.layerdir import LayerDirectory
-from cimlayer.paths import CIM_DIRECTORY, get_cim_path_from_layer
+from cimlayer.paths import CIM_DIRECTORY, get_cim_path_from_layer, is_cim_layer
 from cimlayer.pending import PendingDirectory, PendingFile, PendingLink
 from cimlayer.standard import (
     HIVES,
@@ -135,11 +135,12 @@ def _find_base_hive(layer: LayerContext, hive: HiveNames) -> bytes:
         found = LayerDirectory(parent).find(hive.base_path)
         if found is not None:
             return found.read_bytes()
-    image_path = get_cim_path_from_layer(layer.parents[0])
-    with ImageReader(image_path) as image:
+    missing = FormatError(
+        f"no ancestor has {hive.base_path}, onto which {hive.delta_path} could be merged", f"layer {layer.name}"
+    )
+    if not is_cim_layer(layer.parents[0]):  # a block image cannot be read here
+        raise missing
+    with ImageReader(get_cim_path_from_layer(layer.parents[0])) as image:
         if not image.exists(hive.base_path):
-            raise FormatError(
-                f"no ancestor has {hive.base_path}, onto which {hive.delta_path} could be merged",
-                f"layer {layer.name}",
-            )
+            raise missing
         return image.read(hive.base_path)

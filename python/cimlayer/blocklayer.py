@@ -1,0 +1,123 @@
+"""Layers as block images: each holds its own files alone, and all of a container's are merged when they are mounted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cimfs_ext.image import ImageWriter
+from cimfs_ext.implementation import Implementation
+from cimfs_ext.names import upcase_key
+from cimlayer import processing
+from cimlayer.block import BlockImage, BlockKind, create_block_image, seal_image
+from cimlayer.errors import FormatError
+from cimlayer.fileinfo import FileBasicInfo
+from cimlayer.layer import CimLayerWriter
+from cimlayer.standard import UTILITY_VM, is_standard_file
+
+
+class BlockCimLayerWriter(CimLayerWriter):
+    r"""Writes one layer as a single-file block image, with the methods of :class:`~cimlayer.layer.CimLayerWriter`.
+
+    Nothing of the parents is in the image, so a removal becomes a tombstone, which hides what the parents have once
+    the images are merged; and a link whose target this layer does not add becomes a merge link, which is looked up
+    then. The hives and the scratch disks lie in the directory of the image's file, one directory per layer, and
+    ``parents`` (from the immediate parent to the base) are looked for in theirs.
+
+    With ``verified`` the image is sealed when it is closed; :attr:`root_hash` has its hash then. Only the system's
+    library of newer Windows writes such images (:func:`cimlayer.features.is_block_cim_supported`); elsewhere the
+    constructor raises :class:`~cimlayer.errors.UnsupportedCallError`.
+
+    A base layer's utility VM is stored, but not prepared to boot from the image; in a child layer it is refused, as by
+    hcsshim (:class:`~cimlayer.errors.FormatError`).
+    """
+
+    def __init__(
+        self,
+        image: BlockImage,
+        parents: Sequence[BlockImage] = (),
+        *,
+        verified: bool = False,
+        sync: bool = True,
+        implementation: str | Implementation | None = None,
+    ) -> None:
+        """Open a new image; ValueError if it or a parent is on a block device, which has no room for the hives."""
+        for block_image in (image, *parents):
+            if block_image.kind is not BlockKind.SINGLE_FILE:
+                raise ValueError(f"a layer's image is in a single file, not on a {block_image.kind.value}")
+        self._block_image = image
+        self._verified = verified
+        self._made_file = False
+        self._added: set[bytes] = set()
+        self._links: list[tuple[str, str]] = []
+        self.root_hash = b""
+        super().__init__(
+            Path(image.native_path).parent,
+            [Path(parent.native_path).parent for parent in parents],
+            sync=sync,
+            implementation=implementation,
+        )
+
+    def _open_image(self) -> ImageWriter:
+        self.standard.directory.make_directory()
+        self._made_file = not os.path.lexists(self._block_image.native_path)
+        return create_block_image(self._block_image, verified=self._verified, implementation=self._implementation)
+
+    def add(
+        self,
+        name: str,
+        file_info: FileBasicInfo,
+        file_size: int,
+        security_descriptor: bytes = b"",
+        extended_attributes: bytes = b"",
+        reparse_data: bytes = b"",
+    ) -> None:
+        """Add a file or directory, as :meth:`CimLayerWriter.add` does."""
+        name = name.removeprefix("\\")
+        if self._parents and upcase_key(name.partition("\\")[0]) == upcase_key(UTILITY_VM):
+            raise FormatError("a utility VM in a block image that is not a base layer's", name)
+        super().add(name, file_info, file_size, security_descriptor, extended_attributes, reparse_data)
+        self._added.add(upcase_key(name))
+
+    def add_link(self, name: str, target: str) -> None:
+        """Add a hard link when the layer is closed: only then is it known whether this layer has the target."""
+        self._finish_item()
+        name, target = name.removeprefix("\\"), target.removeprefix("\\")
+        if is_standard_file(name):
+            raise FormatError("a hard link in place of a file that is processed outside the image", name)
+        self._refuse_link_replacement(name)
+        self._links.append((name, target))
+
+    def remove(self, name: str) -> None:
+        """Hide what the parents have at a path."""
+        self._finish_item()
+        self.image.tombstone(name.removeprefix("\\"))
+
+    def _process_utility_vm(self, context: processing.LayerContext) -> None:
+        """The boot store would name a ``.cim`` file, and there is none."""
+
+    def _commit(self) -> None:
+        for name, target in self._links:
+            self._link(name, target)
+        super()._commit()
+        self.image.close()
+        if self._verified:
+            self.root_hash = seal_image(self._block_image.path, implementation=self._implementation)
+
+    def _link(self, name: str, target: str) -> None:
+        if upcase_key(target) not in self._added:
+            self.image.create_merge_link(name, target)
+            return
+        self.image.create_hard_link(name, target)
+        self._added.add(upcase_key(name))  # it may itself be a target
+
+    def abandon(self) -> None:
+        """Leave nothing of the layer behind; a file that held other images before stays."""
+        super().abandon()
+        if self._made_file:
+            with contextlib.suppress(OSError):
+                Path(self._block_image.native_path).unlink()
+            with contextlib.suppress(OSError):
+                Path(self._block_image.native_path).parent.rmdir()

@@ -1,0 +1,52 @@
+"""Shared libraries with the exports of cimfs.dll, built for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECORDING = ROOT / "tests/c/recording_cimfs.c"
+BUILD_SCRIPT = ROOT / "cimfs_ext/libcimfs/build.py"
+MINGW = "x86_64-w64-mingw32-gcc"
+
+needs_dlopen = pytest.mark.skipif(sys.platform == "win32", reason="on Windows only the system's library is loaded")
+
+
+def c_compiler() -> str:
+    """A compiler for this system; the test is skipped without one."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    return compiler
+
+
+def build_recording(output: Path, *flags: str, compiler: str | None = None) -> Path:
+    """The recording library of tests/c."""
+    command = [compiler or c_compiler(), "-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *flags]
+    subprocess.run([*command, str(RECORDING), "-o", str(output)], check=True)
+    return output
+
+
+def install_libcimfs(prefix: Path, compiler: str | None = None) -> Path:
+    """libcimfs as its build script makes it; the directory it was installed to."""
+    flags = "-O1 -Wall -Wextra -Wshadow -Wconversion -Werror"
+    environment = {**os.environ, "CC": compiler or c_compiler(), "CFLAGS": flags}
+    subprocess.run([sys.executable, str(BUILD_SCRIPT), "--prefix", str(prefix)], check=True, env=environment)
+    return prefix
+
+
+def read_record(path: Path) -> list[dict[str, object]]:
+    """The calls that a recording library got, with its hexadecimal values as they are."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def wide(text: str) -> str:
+    """How the record shows a string."""
+    return text.encode("utf-16-le").hex()
