@@ -3,10 +3,16 @@
 from cimfs_ext.entries import ImageEntry, StreamEntry, VerifyReport
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
+from cimlayer.cleaning import collect_garbage
+from cimlayer.comparing import Change, diff_images
+from cimlayer.creating import create_image
 from cimlayer.events import CancellationToken
+from cimlayer.exporting import export_layer
+from cimlayer.extracting import Extraction, extract
 from cimlayer.fileinfo import FileBasicInfo
 from cimlayer.images import ImportedImage, ImportedLayer, import_image
 from cimlayer.importing import import_layer
+from cimlayer.inspecting import Inspection, image_chain, inspect_image
 from cimlayer.layer import CimLayerWriter, destroy_cim_layer
 from cimlayer.paths import (
     get_cim_dir_from_layer,
@@ -17,20 +23,30 @@ from cimlayer.paths import (
 
 __all__ = [
     "CancellationToken",
+    "Change",
     "CimLayerWriter",
+    "Extraction",
     "FileBasicInfo",
     "ImageEntry",
     "ImageReader",
     "ImageWriter",
     "ImportedImage",
     "ImportedLayer",
+    "Inspection",
     "StreamEntry",
     "VerifyReport",
+    "collect_garbage",
+    "create_image",
     "destroy_cim_layer",
+    "diff_images",
+    "export_layer",
+    "extract",
     "get_cim_dir_from_layer",
     "get_cim_name_from_layer",
     "get_cim_path_from_layer",
+    "image_chain",
     "import_image",
     "import_layer",
+    "inspect_image",
     "is_cim_layer",
 ]

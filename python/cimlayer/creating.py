@@ -7,6 +7,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,7 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
 from cimlayer.errors import FormatError
+from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import (
     FILE_ATTRIBUTE_ARCHIVE,
     FILE_ATTRIBUTE_READONLY,
@@ -23,7 +25,7 @@ from cimlayer.fileinfo import (
     pax_seconds,
 )
 from cimlayer.sddl import descriptor_from_sddl
-from cimlayer.streaming import decompressed, pump
+from cimlayer.streaming import LayerStream, PieceReader
 
 _PIECE = 1 << 20
 
@@ -43,6 +45,7 @@ def create_image(
     sync: bool = True,
     reproducible: bool = False,
     jobs: int | None = None,
+    cancel: CancellationToken | None = None,
 ) -> Creation:
     """Make the image ``image_path`` from a folder, or from a tar that may be compressed with gzip or zstd.
 
@@ -52,24 +55,35 @@ def create_image(
     the same folder gives the same bytes. The image's directory is made if it is missing; a failure leaves no image.
 
     Raises FormatError for a malformed tar, for names that differ only in case and for names that Windows does not
-    have; OSError for what cannot be read, devices and pipes among it; ImageExistsError if the image is there.
+    have; OSError for what cannot be read, devices and pipes among it; ImageExistsError if the image is there;
+    OperationCancelledError once ``cancel`` is cancelled.
     """
     path = Path(os.path.abspath(image_path))
+    cancel = cancel or CancellationToken()
     reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
     time = creation_time(reproducible)
     seed = path.name.encode("utf-8", "surrogatepass") if reproducible else None
     path.parent.mkdir(parents=True, exist_ok=True)
     with ImageWriter(path.parent, None, path.name, sync=sync, time=time, seed=seed) as image:
         importer = LayerImporter(image, _PlainPolicy(), (), time=time)
-        if Path(source).is_dir():
-            for piece in _folder_as_tar(Path(source)):
-                importer.feed(piece)
-        else:
-            with open(source, "rb", buffering=0) as file, decompressed(file) as tar:
-                pump(tar, importer.feed, jobs)
+        folder = Path(source).is_dir()
+        for piece in _folder_as_tar(Path(source)) if folder else _tar_pieces(source, jobs, cancel):
+            cancel.raise_if_cancelled()
+            importer.feed(piece)
         importer.finish()
         image.commit()
         return Creation(importer.entries, importer.file_bytes)
+
+
+def _tar_pieces(
+    source: str | os.PathLike[str], jobs: int | None, cancel: CancellationToken
+) -> Iterator[memoryview]:
+    reading = CancellationToken(cancel)
+    with open(source, "rb", buffering=0) as file:
+        stream = LayerStream(file, cancel=reading)
+        with PieceReader([nullcontext(stream)], reading, jobs) as reader:
+            for piece, _ in reader.pieces():
+                yield piece
 
 
 class _PlainPolicy:
@@ -95,7 +109,7 @@ class _PlainPolicy:
 # ---- folders ----
 
 
-def _folder_as_tar(folder: Path) -> Iterator[bytes]:
+def _folder_as_tar(folder: Path) -> Iterator[bytes | memoryview]:
     """The entries of a folder as a tar, so that there is one way into an image."""
     links: dict[tuple[int, int], str] = {}
     pending = [""]
