@@ -60,12 +60,15 @@ def _opened(output: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     if not isinstance(output, (str, os.PathLike)):
         yield output
         return
-    with open(output, "xb", _BUFFER) as file:
-        try:
+    file = open(output, "xb", _BUFFER)  # noqa: SIM115  closing it may fail too: the disk is full
+    try:
+        with file:
             yield file
-        except BaseException:
-            Path(output).unlink()
-            raise
+    except BaseException as error:
+        Path(output).unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(output)
+        raise
 
 
 def _check_parent(image: ImageReader, parent: ImageReader | None) -> None:

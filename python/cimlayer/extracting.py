@@ -88,6 +88,7 @@ def extract(
         raise NotImplementedError("extracting needs a POSIX system")
     if metadata == "xattr" and not hasattr(os, "setxattr"):
         raise NotImplementedError("this system has no calls for extended attributes: use a sidecar")
+    top = image.stat(path)
     root = Path(os.path.abspath(destination))
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -95,7 +96,7 @@ def extract(
         directories = stack.enter_context(_Directories(root))
         writers = stack.enter_context(_Writers(image, jobs, cancel or CancellationToken()))
         run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr")
-        run.write_tree(path)
+        run.write_tree(path, top)
         return run.result
 
 
@@ -134,8 +135,7 @@ class _Run:
         self._made: list[_Item] = []
         self._with_attributes: list[_Item] = []
 
-    def write_tree(self, path: str) -> None:
-        top = self._image.stat(path)
+    def write_tree(self, path: str, top: ImageEntry) -> None:
         base = path.replace("/", "\\").strip("\\")
         if top.is_directory:
             self._write_directory(base, top, ())

@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -46,7 +48,18 @@ class Sidecar:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._entries is not None:
-            self._entries.close()
+            with self._named():
+                self._entries.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of writing, which know no name."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None:
+                error.filename = str(self.directory)
+            raise
 
     def add(self, image: ImageReader, path: str, entry: ImageEntry, file: str, first: str | None) -> None:
         """Note one entry; ``first`` is the path under which its file was noted first, if it is not a directory's."""
@@ -72,7 +85,8 @@ class Sidecar:
                     for stream in streams
                 ]
         assert self._entries is not None
-        self._entries.write(json.dumps(record) + "\n")
+        with self._named():
+            self._entries.write(json.dumps(record) + "\n")
 
     def _descriptor(self, data: bytes) -> str:
         """Few descriptors serve many files."""
@@ -87,7 +101,7 @@ class Sidecar:
         self._streams += 1
         file = self.directory / "streams" / f"{self._streams:06}"
         file.parent.mkdir(exist_ok=True)
-        with image.open(entry, stream) as source, file.open("xb") as target:
+        with self._named(), image.open(entry, stream) as source, file.open("xb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
         return file.name
 

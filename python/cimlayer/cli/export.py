@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from cimlayer.cli.images import require_layer
 from cimlayer.cli.working import stoppable
 from cimlayer.exporting import export_layer
 from cimlayer.inspecting import image_chain
@@ -26,6 +27,7 @@ def command(layer: str, parents: tuple[str, ...], output: str | None) -> None:
     PAX records as Microsoft's tools write them. Importing it onto the same parents gives the same tree. It is not
     compressed, so its SHA-256 is the diff ID of the layer.
     """
+    require_layer(layer)
     above = list(parents) or _parents_of(layer)
     stream = sys.stdout.buffer
     if output is None and stream.isatty():
