@@ -206,7 +206,7 @@ class _Run:
     def _is_link(self, item: _Item) -> bool:
         if not self._symlinks or item.entry.reparse_tag != SYMBOLIC_LINK:
             return False
-        target = _target_inside(self._image.reparse_data(item.entry), len(item.directory))
+        target = target_inside(self._image.reparse_data(item.entry), len(item.directory))
         if target is None or (item.entry.is_directory and self._image.listdir(item.entry)):
             self.result.unresolved_links.append(item.path)
             return False
@@ -382,7 +382,7 @@ def _shortened(name: str, host_name: bytes) -> bytes:
     return start + mark + extension
 
 
-def _target_inside(reparse_data: bytes, depth: int) -> str | None:
+def target_inside(reparse_data: bytes, depth: int) -> str | None:
     """Where a relative link leads, with slashes; None if it is not relative, or might lead out of the destination.
 
     The directory of a link is no link, so each ``..`` that stands first leads one level up; behind a name it could

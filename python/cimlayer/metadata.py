@@ -106,35 +106,39 @@ class Sidecar:
         return file.name
 
 
-def write_extended_attributes(fd: int, image: ImageReader, entry: ImageEntry) -> None:
-    """Attach the metadata of an entry to an open file or directory.
+def extended_attributes_of(image: ImageReader, entry: ImageEntry) -> dict[str, bytes]:
+    """The metadata of an entry as extended attributes of the host.
 
     The names begin with ``user.cimlayer.``: ``attributes`` and ``times`` as decimal text (the times in the order
     creation, last write, change, last access, FILETIME), ``security_descriptor``, ``extended_attributes`` and
-    ``reparse_data`` as the buffers are, and ``stream.NAME``. OSError where the file system has no extended attributes
-    (ENOTSUP) or no room for these: ext4 holds about 4,000 bytes of them.
+    ``reparse_data`` as the buffers are, where there are any, and ``stream.NAME``.
     """
-    values: dict[str, bytes] = {
+    values = {
         "attributes": str(entry.attributes).encode(),
         "times": " ".join(str(getattr(entry, name)) for name in _TIMES).encode(),
         "security_descriptor": image.security_descriptor(entry),
         "extended_attributes": image.extended_attributes(entry),
         "reparse_data": image.reparse_data(entry),
     }
+    found = {_XATTR + name: value for name, value in values.items() if value}
     for stream in image.streams(entry):
-        values["stream." + stream.name] = image.read(entry, stream.name)
-    for name, value in values.items():
-        if value or name.startswith("stream."):
-            _set(fd, (_XATTR + name).encode("utf-8", "surrogatepass"), value)
+        found[f"{_XATTR}stream.{stream.name}"] = image.read(entry, stream.name)
+    return found
 
 
-def _set(fd: int, name: bytes, value: bytes) -> None:
-    try:
-        os.setxattr(fd, name, value)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
-            error.strerror = "its metadata does not fit the extended attributes of this file system: use a sidecar"
-        raise
+def write_extended_attributes(fd: int, image: ImageReader, entry: ImageEntry) -> None:
+    """Attach the metadata of an entry to an open file or directory.
+
+    OSError where the file system has no extended attributes (ENOTSUP) or no room for these: ext4 holds about 4,000
+    bytes of them.
+    """
+    for name, value in extended_attributes_of(image, entry).items():
+        try:
+            os.setxattr(fd, name.encode("utf-8", "surrogatepass"), value)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+                error.strerror = "its metadata does not fit the extended attributes of this file system: use a sidecar"
+            raise
 
 
 def _base64(data: bytes) -> str:
