@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import call, program, run, succeed
-from support.layers import base_tar, import_tar
+from support.image_layers import base_tar, import_tar
 from support.tars import TarBuilder
 
 

@@ -21,7 +21,7 @@ from cimlayer.errors import FormatError
 from cimlayer.exporting import export_layer
 from cimlayer.paths import get_cim_path_from_layer
 from support.descriptors import parts_of
-from support.layers import bare_layer, base_tar, import_tar, link_data
+from support.image_layers import bare_layer, base_tar, import_tar, link_data
 from support.tars import FILETIME_OF_1970, TarBuilder, windows_pax
 from test_corpus import KEPT_ATTRIBUTES, PARENTS, is_managed, manifest_of
 

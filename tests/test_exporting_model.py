@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import cimlayer
 from cimfs_ext.image import ImageWriter
 from cimlayer.errors import ImageError
-from support.layers import bare_layer
+from support.image_layers import bare_layer
 from test_exporting import assert_equal_trees
 
 DIRECTORY = 0x10

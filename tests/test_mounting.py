@@ -18,8 +18,8 @@ from cimlayer.errors import UnsupportedCallError
 from cimlayer.mounting import mount_image
 from cimlayer.paths import get_cim_path_from_layer
 from support.commands import call, program
+from support.image_layers import link_data
 from support.images import add, make_image, writer
-from support.layers import link_data
 from support.tars import FILETIME_OF_1970
 from test_corpus import is_managed, manifest_of
 

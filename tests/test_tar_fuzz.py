@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support.tars import DIRECTORY, GNU_MAGIC, V7_FILE, V7_MAGIC, TarBuilder, base256, windows_pax
 
 ROOT = Path(__file__).parents[1]

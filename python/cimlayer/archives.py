@@ -94,7 +94,6 @@ class TarArchive:
                     if not 0 <= member.size <= self._length - member.offset_data:
                         raise FormatError("cut inside a file", f"{self.name}: {name}", member.offset)
                     yield name, _Member(member.offset_data, member.size, None)
-                tar.members.clear()  # type: ignore[attr-defined]  # they would be kept as well
 
     def size(self, path: str) -> int | None:
         """Bytes of a regular file, or of that to which a link leads inside the archive; None if it is not there."""

@@ -7,7 +7,6 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +24,7 @@ from cimlayer.fileinfo import (
     pax_seconds,
 )
 from cimlayer.sddl import descriptor_from_sddl
-from cimlayer.streaming import LayerStream, PieceReader
+from cimlayer.streaming import tar_pieces
 
 _PIECE = 1 << 20
 
@@ -67,7 +66,7 @@ def create_image(
     with ImageWriter(path.parent, None, path.name, sync=sync, time=time, seed=seed) as image:
         importer = LayerImporter(image, _PlainPolicy(), (), time=time)
         folder = Path(source).is_dir()
-        for piece in _folder_as_tar(Path(source)) if folder else _tar_pieces(source, jobs, cancel):
+        for piece in _folder_as_tar(Path(source)) if folder else _pieces_of(source, jobs):
             cancel.raise_if_cancelled()
             importer.feed(piece)
         importer.finish()
@@ -75,15 +74,10 @@ def create_image(
         return Creation(importer.entries, importer.file_bytes)
 
 
-def _tar_pieces(
-    source: str | os.PathLike[str], jobs: int | None, cancel: CancellationToken
-) -> Iterator[memoryview]:
-    reading = CancellationToken(cancel)
-    with open(source, "rb", buffering=0) as file:
-        stream = LayerStream(file, cancel=reading)
-        with PieceReader([nullcontext(stream)], reading, jobs) as reader:
-            for piece, _ in reader.pieces():
-                yield piece
+def _pieces_of(tar: str | os.PathLike[str], jobs: int | None) -> Iterator[memoryview]:
+    with open(tar, "rb", buffering=0) as file, tar_pieces(file, jobs) as pieces:
+        for data, _ in pieces:
+            yield data
 
 
 class _PlainPolicy:

@@ -72,7 +72,7 @@ class CimLayerWriter:
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
         self._item: _Item | None = None
         self._has_utility_vm = False
-        self.standard = StandardFiles(LayerDirectory(self._path), self._time)
+        self.standard = StandardFiles(LayerDirectory(self._path))
         cim_directory = get_cim_dir_from_layer(path)
         parent_name = self._check_parents(cim_directory)
         self._made_directories = _make_directories(cim_directory)
@@ -192,7 +192,7 @@ class CimLayerWriter:
             self._process()
             for operation in self.standard.pending:
                 self._cancel.raise_if_cancelled()
-                operation.apply(self.image)
+                operation.apply(self.image, self._time)
             if self._sync:
                 self.standard.directory.sync()
             self._cancel.raise_if_cancelled()
@@ -321,7 +321,7 @@ class _ImageFileItem:
             elif event[0] == "data":
                 self._target.write(event[1])
             else:
-                self._target.write_zeros(event[1])
+                self._target.skip(event[1])
 
     def _begin_stream(self, name: str, size: int | None) -> None:
         self._target.finish()
@@ -353,16 +353,21 @@ class _ImageFileItem:
 
 
 class _OpenStream:
-    """The stream of the image that is open."""
+    """The stream of the image that is open. Zeros wait for data behind them: without any they need not be written."""
 
     def __init__(self, image: ImageWriter) -> None:
         self._image = image
+        self._zeros = 0
 
-    def write(self, data: memoryview) -> None:
+    def skip(self, count: int) -> None:
+        self._zeros += count
+
+    def write(self, data: bytes | memoryview) -> None:
+        while self._zeros > 0:
+            piece = min(self._zeros, len(_ZEROS))
+            self._image.write(memoryview(_ZEROS)[:piece])
+            self._zeros -= piece
         self._image.write(data)
-
-    def write_zeros(self, count: int) -> None:
-        _write_zeros(self._image, count)
 
     def finish(self) -> None:
         """The image closes it when the next one is opened."""
@@ -376,12 +381,12 @@ class _GatheredStream:
 
     def __init__(self, image: ImageWriter, name: str) -> None:
         self._image, self._name = image, name
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by finish or discard
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
 
-    def write_zeros(self, count: int) -> None:
+    def skip(self, count: int) -> None:
         self._file.seek(count, os.SEEK_CUR)
 
     def finish(self) -> None:
@@ -402,8 +407,8 @@ class _StreamItem:
 
     def __init__(self, image: ImageWriter, name: str, size: int) -> None:
         self._image, self._name, self._size = image, name, size
-        self._bare_name = name.split(":", 2)[1] if ":" in name else ""
         self._parser = BackupStreamParser(size, name)
+        self._content = _OpenStream(image)
         self._written = False
         image.create_alternate_stream(name, size)
 
@@ -411,9 +416,9 @@ class _StreamItem:
         self._written = True
         for event in self._parser.feed(data):
             if event[0] == "data":
-                self._image.write(event[1])
+                self._content.write(event[1])
             elif event[0] == "zeros":
-                _write_zeros(self._image, event[1])
+                self._content.skip(event[1])
             else:
                 raise FormatError("an alternate stream takes nothing but its data", self._name)
 
@@ -462,13 +467,6 @@ class _StandardFileItem:
 
     def discard(self) -> None:
         self._file.close()
-
-
-def _write_zeros(image: ImageWriter, count: int) -> None:
-    while count > 0:
-        piece = min(count, len(_ZEROS))
-        image.write(memoryview(_ZEROS)[:piece])
-        count -= piece
 
 
 def _make_directories(path: Path) -> list[Path]:

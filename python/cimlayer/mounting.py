@@ -22,8 +22,10 @@ def mount_image(image_path: str | os.PathLike[str], directory: str | os.PathLike
     """Mount an image on a directory; returns when it is unmounted (``fusermount -u``, Ctrl-C).
 
     Files have content, times and ``user.cimlayer.*`` attributes as :func:`~cimlayer.extracting.extract` gives them;
-    names are found in any case. Relative symbolic links that stay inside are links, other reparse points are the empty files
-    or directories that carry them. :class:`~cimlayer.errors.UnsupportedCallError` where FUSE or mfusepy is missing.
+    names are found in any case. Relative symbolic links that stay inside are links, other reparse points are the
+    empty files or directories that carry them.
+
+    :class:`~cimlayer.errors.UnsupportedCallError` where FUSE or mfusepy is missing.
     """
     try:
         import mfusepy  # type: ignore[import-untyped]  # noqa: PLC0415

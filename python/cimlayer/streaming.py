@@ -47,7 +47,7 @@ class _Blob(io.RawIOBase):
         super().__init__()
         self._stream = stream
         self._readinto = getattr(stream, "readinto", None)
-        self._waits_for = _slow_file(stream)
+        self._arrival = _arrival(stream)
         self._cancel = cancel
         self._prefix = b""
         self.hash = digest.new_hash() if digest is not None else None
@@ -82,7 +82,7 @@ class _Blob(io.RawIOBase):
 
     def _fill(self, buffer: memoryview) -> int:
         self._cancel.raise_if_cancelled()
-        while self._waits_for is not None and not select.select([self._waits_for], [], [], _LONGEST_WAIT)[0]:
+        while self._arrival is not None and not self._arrival.poll(_LONGEST_WAIT * 1000):
             self._cancel.raise_if_cancelled()
         if self._readinto is not None:
             count = int(_present(self._readinto(buffer)))
@@ -103,8 +103,8 @@ def _present(result: _T | None) -> _T:
     return result
 
 
-def _slow_file(stream: BinaryIO) -> int | None:
-    """The descriptor of an unbuffered pipe, socket or terminal: a read there may wait for ever."""
+def _arrival(stream: BinaryIO) -> select.poll | None:
+    """What tells of bytes to read, for an unbuffered pipe, socket or terminal: a read there may wait for ever."""
     if os.name != "posix" or not isinstance(stream, io.RawIOBase):
         return None
     try:
@@ -112,7 +112,11 @@ def _slow_file(stream: BinaryIO) -> int | None:
     except OSError:
         return None
     mode = os.fstat(descriptor).st_mode
-    return descriptor if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode) else None
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        return None
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll
 
 
 class _Decompressing:
@@ -177,10 +181,9 @@ class LayerStream:
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill the buffer; less only at the end."""
         try:
-            if self._tar is None:
-                self._open()
+            tar = self._tar = self._tar or self._open()
             filled = 0
-            while filled < len(buffer) and (count := self._tar.readinto(buffer[filled:])):  # type: ignore[union-attr]
+            while filled < len(buffer) and (count := tar.readinto(buffer[filled:])):
                 filled += count
         except FormatError:
             self._verify_blob()
@@ -194,12 +197,12 @@ class LayerStream:
             self._verify_tar()
         return filled
 
-    def _open(self) -> None:
-        self._tar = _decompressed(self._blob)
-        if self._tar is self._blob and self._digest and self._diff_id and (
-            self._digest.algorithm == self._diff_id.algorithm
-        ):
-            self._hash = None  # the blob is the tar, and is hashed already
+    def _open(self) -> Readable:
+        tar = _decompressed(self._blob)
+        if tar is self._blob and self._digest and self._diff_id:
+            if self._digest.algorithm == self._diff_id.algorithm:
+                self._hash = None  # the blob is the tar, and is hashed already
+        return tar
 
     def _verify_blob(self) -> None:
         name = f"blob {self._digest}"
@@ -207,8 +210,8 @@ class LayerStream:
             if self.position <= self._size:
                 self._blob.drain()
             if self.position != self._size:
-                more = "more" if self.position > self._size else self.position
-                raise DigestMismatchError(name, f"{self._size} bytes", f"{more} bytes")
+                actual_size = "more" if self.position > self._size else str(self.position)
+                raise DigestMismatchError(name, f"{self._size} bytes", f"{actual_size} bytes")
         if self._digest is not None and self._blob.hash is not None:
             self._blob.drain()
             actual = Digest(self._digest.algorithm, self._blob.hash.hexdigest())
@@ -316,3 +319,12 @@ class PieceReader:
                 self._full.put(None)
         except BaseException as error:
             self._full.put(error)
+
+
+@contextlib.contextmanager
+def tar_pieces(file: BinaryIO, jobs: int | None = None) -> Iterator[Iterator[Piece]]:
+    """The pieces of one tar of which nothing is promised."""
+    reading = CancellationToken()
+    stream = LayerStream(file, cancel=reading)
+    with PieceReader([contextlib.nullcontext(stream)], reading, jobs) as reader:
+        yield reader.pieces()
