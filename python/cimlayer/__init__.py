@@ -1,13 +1,14 @@
 """Windows container layers as CimFS images, on any platform."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cimfs_ext.entries import ImageEntry, StreamEntry, VerifyReport
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from cimlayer.cleaning import collect_garbage
 from cimlayer.comparing import Change, diff_images
-from cimlayer.creating import create_image
 from cimlayer.events import CancellationToken
-from cimlayer.exporting import export_layer
 from cimlayer.extracting import Extraction, extract
 from cimlayer.fileinfo import FileBasicInfo
 from cimlayer.images import ImportedImage, ImportedLayer, import_image
@@ -20,6 +21,10 @@ from cimlayer.paths import (
     get_cim_path_from_layer,
     is_cim_layer,
 )
+
+if TYPE_CHECKING:
+    from cimlayer.creating import create_image
+    from cimlayer.exporting import export_layer
 
 __all__ = [
     "CancellationToken",
@@ -50,3 +55,11 @@ __all__ = [
     "inspect_image",
     "is_cim_layer",
 ]
+
+_LATE = {"create_image": "cimlayer.creating", "export_layer": "cimlayer.exporting"}  # they need tarfile
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATE[name]), name)

@@ -22,7 +22,7 @@ from typing import Literal
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
-from cimlayer.errors import FormatError
+from cimlayer.errors import CorruptImageError, FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import unix_nanoseconds
 from cimlayer.metadata import Sidecar, write_extended_attributes
@@ -80,7 +80,7 @@ def extract(
     host instead. Names that the host cannot hold for their length are shortened.
 
     Nothing that exists is replaced: FileExistsError; existing directories are entered. ``jobs`` is the number of
-    threads that write. OSErrors name the path below the destination; ImageError and FormatError are about the image.
+    threads that write. OSErrors name the path; an ImageError is about the image.
     What was written before an error, or before ``cancel`` was cancelled (OperationCancelledError), stays, but no
     file in part.
     """
@@ -152,7 +152,7 @@ class _Run:
             below = self._write_entries(path, self._image.listdir(directory), location)
             for item in reversed(below):
                 if item.entry.file_id in seen:
-                    raise FormatError("a directory has two names, or lies in itself", item.path)
+                    raise CorruptImageError(errno.EBADMSG, "a directory has two names, or lies in itself", item.path)
                 seen.add(item.entry.file_id)
                 pending.append((item.path, item.entry, (*item.directory, item.name)))
 
@@ -186,7 +186,7 @@ class _Run:
 
     def _host_name(self, path: str, name: str, location: _Location) -> bytes:
         if name in (".", "..") or any(character in name for character in "/\\\0"):
-            raise FormatError("a name that no file of Windows can have", path)
+            raise CorruptImageError(errno.EBADMSG, "a name that no file of Windows can have", path)
         host_name = name.encode("utf-8", "surrogatepass")
         if len(host_name) <= _MAX_NAME:
             return host_name
