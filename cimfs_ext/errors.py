@@ -7,10 +7,12 @@ class ImageError(OSError):
     """A call of ``cimfs.h`` failed.
 
     ``errno`` is the nearest POSIX error, ``filename`` the image or the path inside it that the call was about,
-    ``hresult`` the unsigned 32-bit code (cimfs-api, "Errors").
+    ``hresult`` the unsigned 32-bit code (cimfs-api, "Errors"), ``image_file`` the name of the file at fault among those
+    that make up an image, empty where there is none to name.
     """
 
     hresult: int = 0x80004005
+    image_file: str = ""
 
 
 class PathNotFoundError(ImageError, FileNotFoundError):

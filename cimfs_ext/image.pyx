@@ -53,6 +53,7 @@ cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operatio
     kind, number = EXCEPTIONS.get(code, (errors.ImageError, errno.EIO))
     hresult = <uint32_t>code
     details = []
+    file = ""
     if error != NULL and error.code == code:
         details.append(error.reason.decode() if error.reason != NULL else os.strerror(number))
         file = error.file.decode("utf-8", "surrogateescape")
@@ -63,6 +64,7 @@ cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operatio
     text = " ".join(details) or os.strerror(number)
     result = kind(number, f"{operation}: {text} (0x{hresult:08X})", path)
     result.hresult = hresult
+    result.image_file = file
     return result
 
 

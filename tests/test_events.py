@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import logging
@@ -18,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import cimlayer
 from cimlayer import tracing
@@ -34,8 +37,8 @@ from cimlayer.events import (
 )
 from cimlayer.streaming import PIECE, LayerStream, PieceReader
 from support.commands import program
-from support.containers import OCI_LAYER, Layer, Store, base_tar, child_tar, gzipped, plain
-from support.tars import TarBuilder, header
+from support.containers import HIVE, HIVES, OCI_LAYER, Layer, Store, base_tar, child_tar, gzipped, plain
+from support.tars import TarBuilder, header, windows_pax
 
 TAR = base_tar(**{"large.bin": os.urandom(5 << 20)})
 ENTRIES = 6
@@ -180,6 +183,42 @@ def test_a_layer_is_verified_in_the_same_pass(tmp_path: Path, form: type[Layer],
             cimlayer.import_layer(io.BytesIO(layer.blob), tmp_path / "2", jobs=jobs, **wrong)
     assert "2" not in os.listdir(tmp_path)
     assert os.listdir(tmp_path / "cim-layers").count("2.cim") == 0
+
+
+def crowded_tar() -> bytes:
+    """A layer with every kind of entry, so that a wrong bit can do as much as it can."""
+    builder = TarBuilder()
+    for name in HIVES:
+        builder.file(f"Files/Windows/System32/config/{name}", HIVE)
+    builder.directory("Files/a", pax=windows_pax(0x10, sddl="O:BAG:SYD:P(A;;FA;;;SY)"))
+    builder.file("Files/a/x", b"x" * 700, pax=windows_pax(0x20, creation=1 << 56, eas={"A": b"value"}))
+    builder.stream("Files/a/x", "zone:$DATA", b"stream")
+    builder.file(f"Files/a/{'long' * 40}", b"long")
+    builder.hardlink(f"Files/a/{'link' * 40}", f"Files/a/{'long' * 40}")
+    builder.symlink("Files/a/s", "x", pax=windows_pax(0x420))
+    builder.whiteout("Files/b")
+    builder.opaque("Files/a")
+    return builder.finish()
+
+
+CROWDED = crowded_tar()
+FORMS = {"plain": CROWDED, "gzip": gzip.compress(CROWDED, mtime=0), "stored": gzip.compress(CROWDED, 0, mtime=0)}
+
+
+@settings(deadline=None, max_examples=150)
+@given(form=st.sampled_from(sorted(FORMS)), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_whatever_bit_is_wrong_the_digest_is_what_is_told(
+    tmp_path_factory: pytest.TempPathFactory, form: str, place: float, bit: int
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "bits"
+    root.mkdir(exist_ok=True)
+    blob = FORMS[form]
+    damaged = bytearray(blob)
+    damaged[int(place * len(blob))] ^= 1 << bit
+    digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
+    with pytest.raises(DigestMismatchError, match=digest):
+        cimlayer.import_layer(io.BytesIO(damaged), root / "1", digest=digest, sync=False, jobs=1)
+    assert left(root) == []
 
 
 def test_a_malformed_digest_is_refused_before_anything_is_made(tar: Path, tmp_path: Path) -> None:

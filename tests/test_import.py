@@ -714,16 +714,24 @@ def test_error_of_the_source_is_raised_and_leaves_nothing(root: Path, jobs: int)
     assert snapshot(root) == before
 
 
-def test_source_that_does_not_block_is_not_taken_for_ended(root: Path) -> None:
+def test_source_that_does_not_block_is_waited_for(root: Path, expected: dict[str, tuple[str, bytes]]) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    before = snapshot(root)
-    with os.fdopen(writing, "wb") as pipe, os.fdopen(reading, "rb", buffering=0) as source:
-        pipe.write(big_tar()[:2048])
-        pipe.flush()
-        with pytest.raises(BlockingIOError):
-            cimlayer.import_layer(source, root / "child", [root / "base"], jobs=1)
-    assert snapshot(root) == before
+
+    def feed() -> None:
+        data = big_tar()
+        with os.fdopen(writing, "wb") as pipe:
+            for half in (data[: len(data) // 2], data[len(data) // 2 :]):
+                pipe.write(half)
+                pipe.flush()
+                threading.Event().wait(0.1)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    with os.fdopen(reading, "rb", buffering=0) as source:
+        cimlayer.import_layer(source, root / "child", [root / "base"], sync=False, reproducible=True)
+    thread.join()
+    assert snapshot(root) == expected
 
 
 def test_error_in_the_tar_does_not_wait_for_the_end_of_a_pipe(root: Path) -> None:

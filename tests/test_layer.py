@@ -23,6 +23,7 @@ from cimlayer.errors import CorruptHiveError, FormatError, PathNotFoundError
 from cimlayer.standard import HIVES, STANDARD_FILES
 from support import layers
 from support.layers import NULL_DACL, TIME, image_of, snapshot
+from support.tars import FILETIME_OF_1970
 
 FILE = FileBasicInfo.at(TIME, 0x20)
 DIRECTORY = FileBasicInfo.at(TIME, 0x10)
@@ -327,7 +328,6 @@ BAD_STREAMS: dict[str, tuple[int, dict[str, bytes], list[Iterable[bytes]], str]]
     "nothing": (3, {}, [], r"Files\\f: "),
     "cut": (3, {}, [[b"\1\0\0\0"]], r"Files\\f: "),
     "unknown": (0, {}, [[b"\x63" + bytes(19)]], r"Files\\f: "),
-    "sparse stream": (0, {}, [Stream.sparse_alternate_stream("s", 99, [(3, b"x")])], "without a size"),
 }
 
 
@@ -365,6 +365,22 @@ def test_sparse_shapes_become_whole_files(
     entry = image_of(root / "child")[r"Files\f"]
     assert (entry.data, entry.attributes) == (bytes(data), 0x220)
     assert entry.stream.sparse == (size > 0 and not ranges)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+def test_sparse_stream_has_its_size_though_it_comes_last(writer: CimLayerWriter, root: Path, piece: int) -> None:
+    writer.add(r"Files\f", FILE, 5)
+    feed(
+        writer,
+        Stream.data(b"whole"),
+        Stream.sparse_alternate_stream("s", 5000, [(3, b"x"), (4000, b"yz")]),
+        Stream.alternate_stream("t", b"plain"),
+        piece=piece,
+    )
+    writer.close()
+    entry = image_of(root / "child")[r"Files\f"]
+    assert entry.data == b"whole"
+    assert entry.streams == {"s": bytes(3) + b"x" + bytes(3996) + b"yz" + bytes(998), "t": b"plain"}
 
 
 def test_huge_file_of_nothing_costs_nothing(writer: CimLayerWriter, root: Path) -> None:
@@ -466,6 +482,18 @@ def test_symbolic_link_in_the_layer_directory_is_not_followed(root: Path, tmp_pa
         put(writer, HIVES[0].path, b"content")
     writer.abandon()
     assert list(outside.iterdir()) == []
+
+
+def test_reproducible_layers_have_the_same_bytes_and_the_time_they_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    for root in ("one", "two"):
+        (tmp_path / root).mkdir()
+        base_writer(tmp_path / root / "base").close()
+    assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
+    entry = image_of(tmp_path / "one" / "base")["layout"]
+    assert entry.creation_time == entry.change_time == FILETIME_OF_1970 + 86_400 * 10**7
 
 
 def test_committing_waits_for_the_disk_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

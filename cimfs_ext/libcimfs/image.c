@@ -164,6 +164,9 @@ static cimfs_hresult open_image(struct cimfs_image *image, const char *path, con
     CIMFS_TRY(choose_set(image, options, extends, &set));
     cimfs_set_file_name("image", &set, 0, image->temporary); /* never a name that somebody else has chosen */
     result = cimfs_objects_open(&image->objects, image->io, image->directory, &set, image->base, extends);
+    if (result == CIMFS_E_FILE_EXISTS)
+        return cimfs_fail(image->error, result, image->objects.regions[image->objects.created].name, CIMFS_NO_OFFSET,
+                          "a region file of that set is there, without its image");
     if (result < 0)
         return fail(image, result, "the region files cannot be opened");
     if (!image->base)
@@ -622,6 +625,8 @@ static cimfs_hresult commit(struct cimfs_image *image)
     cimfs_hresult result = fill_cim_file(image, file, filesystem);
     io->close(file);
     CIMFS_TRY(result);
+    if (!image->no_sync)
+        CIMFS_TRY(io->sync_directory(image->directory)); /* the names of the region files, too */
     CIMFS_TRY(io->rename(image->directory, image->temporary, image->name));
     image->state = COMMITTED; /* visible: from here on its files stay */
     result = image->no_sync ? CIMFS_OK : io->sync_directory(image->directory);

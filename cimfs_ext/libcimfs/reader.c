@@ -10,6 +10,7 @@ struct region_map {
     cimfs_file file;
     const uint8_t *data;
     uint64_t size;
+    uint32_t header_length;
     uint8_t type;
 };
 
@@ -20,6 +21,7 @@ struct cimfs_reader {
     uint32_t set_count;
     uint32_t region_count;
     uint32_t version;
+    uint32_t header_length;
     _Atomic(struct region_map *) *regions;
     uint64_t filesystem_offset;
     uint64_t upcase_offset;
@@ -110,6 +112,7 @@ static cimfs_hresult load_region(const struct cimfs_reader *reader, uint32_t ind
         return CIMFS_E_FILE_CORRUPT;
     }
     map->type = header.type;
+    map->header_length = get32(header.common.header_length);
     return io->map(map->file, (size_t)map->size, &map->data);
 }
 
@@ -200,6 +203,29 @@ cimfs_hresult cimfs_reader_region(const struct cimfs_reader *reader, uint32_t in
     return CIMFS_OK;
 }
 
+cimfs_hresult cimfs_reader_check_region_header(const struct cimfs_reader *reader, uint32_t index,
+                                               struct cimfs_error *error)
+{
+    const struct region_map *region = NULL;
+    uint64_t start = cimfs_region_offset(index, 0);
+    CIMFS_TRY(get_region(reader, index, error, &region));
+    if (region->header_length != sizeof(struct cimfs_region_header))
+        return cimfs_reader_corrupt(reader, start, "the header has another length than it says", error);
+    if (region->type >= CIMFS_OWN_REGIONS)
+        return cimfs_reader_corrupt(reader, start, "a region of unknown type", error);
+    return CIMFS_OK;
+}
+
+cimfs_hresult cimfs_reader_check_filesystem_header(const struct cimfs_reader *reader, struct cimfs_error *error)
+{
+    size_t length =
+        sizeof(struct cimfs_filesystem_header) + (reader->set_count - 1) * sizeof(struct cimfs_region_set);
+    if (reader->header_length == length)
+        return CIMFS_OK;
+    return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, reader->name, offsetof(struct cimfs_common_header, header_length),
+                      "the header has another length than it says");
+}
+
 /* ---- opening ---- */
 
 static cimfs_hresult read_sets(struct cimfs_reader *reader, cimfs_file file, const char **reason)
@@ -229,6 +255,7 @@ static cimfs_hresult read_sets(struct cimfs_reader *reader, cimfs_file file, con
     }
     free(raw);
     reader->version = get32(header.common.version_major);
+    reader->header_length = get32(header.common.header_length);
     reader->filesystem_offset = get64(header.filesystem);
     return result;
 }

@@ -69,6 +69,11 @@ uint32_t cimfs_reader_table_count(const struct cimfs_reader *reader);
 cimfs_hresult cimfs_reader_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
                                   uint64_t *size, uint8_t *type);
 
+/* Is the header of the .cim file, or of a region, whole in what a reader does not need: its length, the region's type? */
+cimfs_hresult cimfs_reader_check_filesystem_header(const struct cimfs_reader *reader, struct cimfs_error *error);
+cimfs_hresult cimfs_reader_check_region_header(const struct cimfs_reader *reader, uint32_t index,
+                                               struct cimfs_error *error);
+
 /* size bytes at a region offset, in the mapped file. */
 cimfs_hresult cimfs_reader_view(const struct cimfs_reader *reader, uint64_t offset, uint64_t size,
                                 struct cimfs_error *error, const uint8_t **data);

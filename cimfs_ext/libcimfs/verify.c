@@ -239,13 +239,26 @@ static cimfs_hresult visit_tree(struct check *check)
     return CIMFS_OK;
 }
 
-/* ---- what the object ID files list ---- */
+/* ---- headers, and what the object ID files list ---- */
+
+/* Of the regions, too, that hold nothing which the image refers to. */
+static cimfs_hresult check_headers(struct check *check)
+{
+    CIMFS_TRY(problem(check, cimfs_reader_check_filesystem_header(check->reader, &check->error), 0));
+    for (uint32_t i = 0; i < cimfs_reader_region_count(check->reader); i++) {
+        cimfs_hresult result = cimfs_reader_check_region_header(check->reader, i, &check->error);
+        CIMFS_TRY(problem(check, result, cimfs_region_offset(i, 0)));
+    }
+    return CIMFS_OK;
+}
 
 static cimfs_hresult read_ids(struct check *check, cimfs_file file, uint32_t number, uint32_t region,
                               const char **reason)
 {
     struct cimfs_object_id_header header;
-    uint64_t size;
+    struct cimfs_error ignored;
+    uint64_t size, region_size;
+    uint8_t type;
     CIMFS_TRY(check->io->size(file, &size));
     *reason = "the object ID file's header is damaged";
     if (size < sizeof header)
@@ -255,7 +268,11 @@ static cimfs_hresult read_ids(struct check *check, cimfs_file file, uint32_t num
     if (memcmp(header.common.magic, CIMFS_MAGIC, sizeof header.common.magic) != 0 ||
         header.common.file_type != CIMFS_FILE_OBJECT_ID || get16(header.index) != number ||
         get32(header.common.version_major) < CIMFS_VERSION_MAJOR ||
-        get32(header.common.version_major) > CIMFS_VERSION_MAJOR_NEWEST)
+        get32(header.common.version_major) > CIMFS_VERSION_MAJOR_NEWEST ||
+        get32(header.common.header_length) != sizeof header)
+        return CIMFS_E_FILE_CORRUPT;
+    *reason = "the object ID file has another type than its region";
+    if (cimfs_reader_region(check->reader, region, &ignored, &region_size, &type) == CIMFS_OK && header.type != type)
         return CIMFS_E_FILE_CORRUPT;
     *reason = "the object ID table does not fit into its file";
     if (at < sizeof header || at > size || count > (size - at) / sizeof(struct cimfs_object_id))
@@ -365,6 +382,14 @@ static cimfs_hresult compare_object(struct check *check, const struct extent *ob
     return CIMFS_OK;
 }
 
+/* Does an ID of ours stand for a part of the object, or for more than it? We make none that does: it is damaged. */
+static int overlaps_listed(const struct list *listed, size_t next, const struct extent *object)
+{
+    const struct extent *items = listed->items;
+    return (next < listed->count && items[next].offset - object->offset < object->length) ||
+           (next > 0 && object->offset - items[next - 1].offset < items[next - 1].length);
+}
+
 static cimfs_hresult compare_all(struct check *check)
 {
     struct list *referred = &check->referred, *listed = &check->listed;
@@ -381,6 +406,8 @@ static cimfs_hresult compare_all(struct check *check)
         while (at < listed->count && by_place(&listed->items[at], object) < 0)
             at++;
         int found = at < listed->count && by_place(&listed->items[at], object) == 0;
+        if (!found && overlaps_listed(listed, at, object))
+            CIMFS_TRY(corrupt(check, object->offset, "a content ID is that of a part of an object, or of more"));
         CIMFS_TRY(compare_object(check, object, found ? &listed->items[at] : NULL, &end));
     }
     return CIMFS_OK;
@@ -392,7 +419,9 @@ cimfs_hresult cimfs_verify(const struct cimfs_io *io, const char *directory, con
     struct check check = {.io = io, .reader = reader, .events = events, .counts = counts};
     *counts = (struct cimfs_verify_counts){0};
     check.piece = malloc(PIECE);
-    cimfs_hresult result = check.piece ? visit_tables(&check) : CIMFS_E_OUT_OF_MEMORY;
+    cimfs_hresult result = check.piece ? check_headers(&check) : CIMFS_E_OUT_OF_MEMORY;
+    if (result == CIMFS_OK)
+        result = visit_tables(&check);
     if (result == CIMFS_OK)
         result = visit_tree(&check);
     if (result == CIMFS_OK)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from cimlayer.errors import CorruptImageError, ImageBusyError
+from cimlayer.errors import CorruptImageError
 from cimlayer.imagefiles import DiskFile, ImageDirectory
+from cimlayer.locking import locked
 
 
 def collect_garbage(directory: str | os.PathLike[str], *, delete: bool = False) -> list[DiskFile]:
@@ -20,7 +19,7 @@ def collect_garbage(directory: str | os.PathLike[str], *, delete: bool = False) 
     CorruptImageError: what it refers to is not known. Other files are left alone.
     """
     path = Path(directory)
-    with _locked(path):
+    with locked(path):
         found = ImageDirectory(path)
         if found.unreadable:
             name, error = next(iter(found.unreadable.items()))
@@ -35,19 +34,20 @@ def collect_garbage(directory: str | os.PathLike[str], *, delete: bool = False) 
         return orphans
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Be what a writer of images would be: the only one in the directory (libcimfs/io.h, "open_directory")."""
-    import fcntl  # noqa: PLC0415  only POSIX has it
+def remove_leftovers(directory: str | os.PathLike[str], file_name: str) -> bool:
+    """Remove the region set that a file belongs to, if a crash has left it behind; returns whether it is gone.
 
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ImageBusyError(
-                errno.EBUSY, "an image is being written in this directory", str(directory)
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
+    It stays if an image refers to it, or may do so because it cannot be read, or is being written: see
+    :func:`collect_garbage`.
+    """
+    path = Path(directory)
+    with locked(path):
+        found = ImageDirectory(path)
+        names = [orphan.name for orphan in found.orphans()]
+        if found.unreadable or file_name not in names:
+            return False
+        set_id = file_name.split("_")[1]
+        for name in names:
+            if set_id in name:
+                (path / name).unlink()
+        return True

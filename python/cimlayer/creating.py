@@ -66,7 +66,7 @@ def create_image(
     with ImageWriter(path.parent, None, path.name, sync=sync, time=time, seed=seed) as image:
         importer = LayerImporter(image, _PlainPolicy(), (), time=time)
         folder = Path(source).is_dir()
-        for piece in _folder_as_tar(Path(source)) if folder else _pieces_of(source, jobs):
+        for piece in _folder_as_tar(Path(source)) if folder else _pieces_of(source, jobs, cancel):
             cancel.raise_if_cancelled()
             importer.feed(piece)
         importer.finish()
@@ -74,8 +74,10 @@ def create_image(
         return Creation(importer.entries, importer.file_bytes)
 
 
-def _pieces_of(tar: str | os.PathLike[str], jobs: int | None) -> Iterator[memoryview]:
-    with open(tar, "rb", buffering=0) as file, tar_pieces(file, jobs) as pieces:
+def _pieces_of(
+    tar: str | os.PathLike[str], jobs: int | None, cancel: CancellationToken
+) -> Iterator[memoryview]:
+    with open(tar, "rb", buffering=0) as file, tar_pieces(file, cancel, jobs=jobs) as pieces:
         for data, _ in pieces:
             yield data
 

@@ -14,14 +14,14 @@ from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.digests import Digest
-from cimlayer.errors import FormatError, PathNotFoundError
+from cimlayer.errors import PathNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.fileinfo import FileBasicInfo
 from cimlayer.layer import CimLayerWriter
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.sddl import descriptor_from_sddl
 from cimlayer.standard import STANDARD_FILES
-from cimlayer.streaming import LayerStream, Piece, PieceReader
+from cimlayer.streaming import Piece, tar_pieces
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
@@ -38,6 +38,7 @@ def import_layer(
     jobs: int | None = None,
     digest: str | None = None,
     diff_id: str | None = None,
+    lock_timeout: float = 0,
     progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> int:
@@ -51,6 +52,8 @@ def import_layer(
     ``digest`` and ``diff_id`` (``sha256:...`` or ``sha512:...``) are what the source and the tar in it must have; both
     are checked in the same pass, before the layer is committed. ``progress`` is called in the caller's thread with
     the events of ``cimlayer.events``, ``cancel`` stops the import from anywhere.
+    ``lock_timeout`` is how many seconds to wait while another image is written beside this one; then
+    :class:`~cimlayer.errors.ImageBusyError`.
 
     A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
     and its offset, and as :class:`~cimlayer.errors.DigestMismatchError` for wrong bytes;
@@ -60,17 +63,20 @@ def import_layer(
     expected_digest = Digest.parse(digest, "digest") if digest is not None else None
     expected_diff_id = Digest.parse(diff_id, "diff_id") if diff_id is not None else None
     cancel = cancel or CancellationToken()
-    reading = CancellationToken(cancel)
     name = Path(os.path.abspath(layer_path)).name
     with _opened(source) as file, span("import_layer", layer=name):
-        stream = LayerStream(file, digest=expected_digest, diff_id=expected_diff_id, cancel=reading)
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
-        with PieceReader([contextlib.nullcontext(stream)], reading, jobs) as reader:
+        with tar_pieces(file, cancel, digest=expected_digest, diff_id=expected_diff_id, jobs=jobs) as pieces:
             task.started()
             with CimLayerWriter(
-                layer_path, parent_layer_paths, sync=sync, reproducible=reproducible, cancel=cancel
+                layer_path,
+                parent_layer_paths,
+                sync=sync,
+                reproducible=reproducible,
+                lock_timeout=lock_timeout,
+                cancel=cancel,
             ) as writer:
-                file_bytes = write_layer(reader.pieces(), writer, task, cancel)
+                file_bytes = write_layer(pieces, writer, task, cancel)
             task.done(file_bytes)
     return file_bytes
 
@@ -90,7 +96,7 @@ def write_layer(
                 importer.feed(data)
                 task.read(position)
             importer.finish()
-        except FormatError:
+        except ValueError:
             if task.digest is not None:
                 for _ in pieces:  # where the blob is damaged, that is the error to tell
                     cancel.raise_if_cancelled()

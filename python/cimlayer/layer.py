@@ -8,20 +8,23 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from cimfs_ext.backupstream import BackupStreamParser
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer import processing
-from cimlayer.errors import FormatError, ImageError, PathNotFoundError
+from cimlayer.cleaning import remove_leftovers
+from cimlayer.errors import FormatError, ImageBusyError, ImageError, ImageExistsError, PathNotFoundError
 from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import FileBasicInfo, creation_time
 from cimlayer.layerdir import LayerDirectory
+from cimlayer.locking import locked, name_holder
 from cimlayer.paths import (
     get_cim_dir_from_layer,
     get_cim_name_from_layer,
@@ -31,6 +34,7 @@ from cimlayer.paths import (
 from cimlayer.pending import create_item
 from cimlayer.standard import UTILITY_VM, StandardFiles, is_standard_file
 
+_LOCK_RETRY = 0.05  # seconds
 _ZEROS = bytes(1 << 16)
 _EA, _SECURITY, _REPARSE = 2, 3, 8  # stream IDs of a backup stream
 
@@ -47,8 +51,10 @@ class CimLayerWriter:
     Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
     disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes.
     ``cancel`` stops :meth:`close` between its steps, up to the commit.
+    ``lock_timeout`` is how many seconds to wait while another image is written beside this one.
 
-    Not thread safe. Raises :class:`~cimlayer.errors.ImageExistsError` if the layer is there already,
+    Not thread safe. Raises :class:`~cimlayer.errors.ImageBusyError` if that takes longer, naming the process where the
+    system tells, :class:`~cimlayer.errors.ImageExistsError` if the layer is there already,
     :class:`~cimlayer.errors.PathNotFoundError` if the parent's image is not, and
     :class:`~cimlayer.errors.FormatError` for malformed input.
     """
@@ -60,6 +66,7 @@ class CimLayerWriter:
         *,
         sync: bool = True,
         reproducible: bool = False,
+        lock_timeout: float = 0,
         cancel: CancellationToken | None = None,
     ) -> None:
         """Open the image: empty for a base layer, else forked off the immediate parent's."""
@@ -77,18 +84,34 @@ class CimLayerWriter:
         parent_name = self._check_parents(cim_directory)
         self._made_directories = _make_directories(cim_directory)
         try:
-            self.image = ImageWriter(
-                cim_directory,
-                parent_name,
-                get_cim_name_from_layer(path),
-                sync=sync,
-                time=self._time,
-                seed=self._seed,
-            )
+            self.image = self._wait_for_image(cim_directory, parent_name, lock_timeout)
             self.standard.directory.make_directory()
         except BaseException:
             self.abandon()
             raise
+
+    def _wait_for_image(self, directory: Path, parent: str | None, lock_timeout: float) -> ImageWriter:
+        deadline = time.monotonic() + lock_timeout
+        while True:
+            try:
+                return self._open_image(directory, parent)
+            except ImageBusyError as error:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    name_holder(error, directory)
+                    raise
+            time.sleep(min(left, _LOCK_RETRY))
+
+    def _open_image(self, directory: Path, parent: str | None) -> ImageWriter:
+        name = get_cim_name_from_layer(self._path)
+        options: _ImageOptions = {"sync": self._sync, "time": self._time, "seed": self._seed}
+        try:
+            return ImageWriter(directory, parent, name, **options)
+        except ImageExistsError as error:
+            # A reproducible image has the same region set every time, and a crash may have left its files.
+            if self._seed is None or not error.image_file or not remove_leftovers(directory, error.image_file):
+                raise
+        return ImageWriter(directory, parent, name, **options)
 
     def _check_parents(self, cim_directory: Path) -> str | None:
         if not self._parents:
@@ -270,6 +293,12 @@ class _Item(Protocol):
     def finish(self) -> None: ...
 
     def discard(self) -> None: ...
+
+
+class _ImageOptions(TypedDict):
+    sync: bool
+    time: int
+    seed: bytes | None
 
 
 _Metadata = tuple[bytes, bytes, bytes]  # descriptor, EAs, reparse data
@@ -481,11 +510,18 @@ def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False
 
     If the layer's image does not exist, nothing happens: callers pass the root of all layers by mistake. A layer that
     other images are forked from stays, with an OSError (ENOTEMPTY) that names them, unless ``force`` is set. The
-    parents' files are never touched.
+    parents' files are never touched. ImageBusyError: an image is being written beside it, which may become its child.
     """
     if not is_cim_layer(layer_path):
         return
     image_path = get_cim_path_from_layer(layer_path)
+    with locked(image_path.parent) if os.name == "posix" else contextlib.nullcontext():
+        _destroy_image(image_path, force)
+    if Path(layer_path).is_dir():
+        shutil.rmtree(layer_path)
+
+
+def _destroy_image(image_path: Path, force: bool) -> None:
     with ImageReader(image_path) as image:
         own = image.region_sets[-1]
     children = [path.name for path in sorted(image_path.parent.glob("*.cim")) if _forks(path, image_path, own.set_id)]
@@ -495,8 +531,6 @@ def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False
     for name in own.file_names():
         with contextlib.suppress(FileNotFoundError):
             (image_path.parent / name).unlink()
-    if Path(layer_path).is_dir():
-        shutil.rmtree(layer_path)
 
 
 def _forks(path: Path, image_path: Path, set_id: object) -> bool:

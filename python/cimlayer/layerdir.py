@@ -1,149 +1,157 @@
 """The files of a layer that lie outside its image.
 
 Names inside a layer are compared without regard to case, whatever the file system does. Links are never followed:
-what a layer brings cannot reach out of its directory.
+what a layer brings, or somebody plants beside it, cannot reach out of its directory.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from cimfs_ext.names import upcase_key
+from cimlayer.opendirectory import OpenDirectory
 
 
 class LayerDirectory:
     """One layer directory; remembers what was created in it, so that a failed import can take it back."""
 
-    __slots__ = ("_created", "root")
+    __slots__ = ("_created", "_made_root", "root")
 
     def __init__(self, root: Path) -> None:
         """``root`` need not exist until something is created."""
         self.root = root
-        self._created: list[Path] = []
+        self._created: list[str] = []  # backslashed paths
+        self._made_root = False
 
     def find(self, relative: str) -> Path | None:
         """The file or directory of that backslashed path, in whatever case it is spelled; None if it is missing."""
-        found = self.root
-        for component in relative.split("\\"):
-            inner = _child(found, component)
-            if inner is None:
-                return None
-            found = inner
-        return found
+        directory, _, name = relative.rpartition("\\")
+        with suppress(FileNotFoundError, NotADirectoryError), self._opened(directory) as parent:
+            found = parent.spelling(name)
+            return None if found is None else parent.path / found
+        return None
 
     def read(self, relative: str) -> bytes:
         """All bytes of a file; FileNotFoundError names the path that was looked for."""
-        found = self.find(relative)
-        if found is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._spelled(relative)))
-        return found.read_bytes()
+        with self._parent_of(relative) as (parent, name), parent.open(name) as file:
+            return file.read()
 
     def make_directory(self, relative: str = "") -> Path:
         """The directory of that path, made with those above it if it is missing."""
-        if not self.root.is_dir():
-            self._create_directory(self.root)
-        found = self.root
-        for component in relative.split("\\") if relative else ():
-            inner = _child(found, component)
-            if inner is None:
-                inner = found / component
-                self._create_directory(inner)
-            elif not inner.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(inner))
-            found = inner
-        return found
+        with self._opened(relative, make=True) as directory:
+            return directory.path
 
-    def path_for(self, relative: str) -> Path:
-        """Where a new file of that path goes: its directory is made, an older file of that name is removed."""
-        directory, _, name = relative.rpartition("\\")
-        parent = self.make_directory(directory)
-        existing = _child(parent, name)
-        if existing is not None:
-            existing.unlink()
-        path = parent / name
-        self._created.append(path)
-        return path
+    def path_for(self, name: str) -> Path:
+        """Where a new file goes that lies directly in the layer directory: an older one of that name is removed."""
+        with self._place_for(name):
+            return self.root / name
 
     def create(self, relative: str) -> BinaryIO:
-        """A new file, opened for writing."""
-        path = self.path_for(relative)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        return os.fdopen(os.open(path, flags, 0o666), "wb")
+        """A new file, opened for writing; an older one of that path is removed."""
+        with self._place_for(relative) as (parent, name):
+            return parent.create(name)
 
     def write(self, relative: str, data: bytes) -> None:
         """Make a file, or replace its content: the old file stays until the new one is complete."""
-        existing = self.find(relative)
-        if existing is None:
+        if self.find(relative) is None:
             with self.create(relative) as file:
                 file.write(data)
             return
-        temporary = existing.with_name(existing.name + ".tmp")
-        self._created.append(temporary)
-        with temporary.open("xb") as file:
+        temporary = f"{relative}.tmp"
+        with self.create(temporary) as file:
             file.write(data)
-        temporary.replace(existing)
+        with self._parent_of(relative) as (parent, name), self._parent_of(temporary) as (other, draft):
+            other.move(draft, parent, name)
+
+    def move(self, relative: str, target: str) -> None:
+        """Give a file another path."""
+        with self._parent_of(relative) as (source, name), self._place_for(target) as (parent, new_name):
+            source.move(name, parent, new_name)
 
     def link(self, target: str, relative: str) -> None:
         """One more name for a file; a copy where the file system knows no hard links."""
-        source = self.find(target)
-        if source is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._spelled(target)))
-        path = self.path_for(relative)
-        try:
-            os.link(source, path, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-                raise
-            path.write_bytes(source.read_bytes())
+        with self._parent_of(target) as (source, old_name), self._place_for(relative) as (parent, name):
+            try:
+                source.link(old_name, parent, name)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                    raise
+                with source.open(old_name) as old, parent.create(name) as file:
+                    file.write(old.read())
 
     def undo(self) -> None:
         """Remove what was created here, as far as it is still there; never raises for what is gone."""
-        for path in reversed(self._created):
+        for relative in reversed(self._created):
+            with suppress(OSError), self._parent_of(relative) as (parent, name):
+                parent.remove(name)
+        if self._made_root:
             with suppress(OSError):
-                if path.is_dir() and not path.is_symlink():
-                    path.rmdir()
-                else:
-                    path.unlink()
+                self.root.rmdir()
         self._created.clear()
+        self._made_root = False
 
     def sync(self) -> None:
         """Wait until what was created here is on the disk."""
-        for path in self._created:
-            if os.name == "posix" or path.is_file():
-                with suppress(FileNotFoundError):
-                    _sync(path)
-        if self._created and os.name == "posix":
-            _sync(self.root.parent)
+        for relative in self._created:
+            with suppress(FileNotFoundError), self._parent_of(relative) as (parent, name):
+                if parent.is_directory(name):
+                    with OpenDirectory(parent.path / name, parent) as directory:
+                        directory.sync()
+                else:
+                    parent.sync(name)
+        if self._created or self._made_root:
+            for path in (self.root, self.root.parent):
+                with OpenDirectory(path) as directory:
+                    directory.sync()
 
-    def _create_directory(self, path: Path) -> None:
-        path.mkdir()
-        self._created.append(path)
+    @contextmanager
+    def _opened(self, relative: str, *, make: bool = False) -> Iterator[OpenDirectory]:
+        """The directory of that path, found from the root step by step."""
+        if make and not self.root.is_dir():
+            self.root.mkdir()
+            self._made_root = True
+        done: list[str] = []
+        with ExitStack() as stack:
+            directory = stack.enter_context(OpenDirectory(self.root))
+            for component in relative.split("\\") if relative else ():
+                done.append(component)
+                name = directory.spelling(component)
+                if name is None:
+                    if not make:
+                        raise _missing(self.root.joinpath(*done))
+                    name = component
+                    directory.make_directory(name)
+                    self._created.append("\\".join(done))
+                elif not directory.is_directory(name):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory.path / name))
+                directory = stack.enter_context(OpenDirectory(directory.path / name, directory))
+            yield directory
 
-    def _spelled(self, relative: str) -> Path:
-        return self.root.joinpath(*relative.split("\\"))
+    @contextmanager
+    def _parent_of(self, relative: str) -> Iterator[tuple[OpenDirectory, str]]:
+        """The directory of an entry that is there, and how the entry is spelled in it."""
+        directory, _, name = relative.rpartition("\\")
+        with self._opened(directory) as parent:
+            found = parent.spelling(name)
+            if found is None:
+                raise _missing(self.root.joinpath(*relative.split("\\")))
+            yield parent, found
+
+    @contextmanager
+    def _place_for(self, relative: str) -> Iterator[tuple[OpenDirectory, str]]:
+        """The directory of an entry that is to be made, and its name; an older entry is removed."""
+        directory, _, name = relative.rpartition("\\")
+        with self._opened(directory, make=True) as parent:
+            existing = parent.spelling(name)
+            if existing is not None:
+                parent.remove(existing)
+            self._created.append(relative)
+            yield parent, name
 
 
-def _child(directory: Path, name: str) -> Path | None:
-    """The entry of a directory by name, without regard to case; a symbolic link is refused."""
-    exact = directory / name
-    if not os.path.lexists(exact):
-        key = upcase_key(name)
-        try:
-            exact = directory / next(entry for entry in os.listdir(directory) if upcase_key(entry) == key)
-        except (StopIteration, FileNotFoundError, NotADirectoryError):
-            return None
-    if exact.is_symlink():
-        raise OSError(errno.ELOOP, "a symbolic link inside a layer directory", str(exact))
-    return exact
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _missing(path: Path) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))

@@ -5,6 +5,7 @@ Each step changes files of the layer directory and says what becomes of it in th
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,15 +70,17 @@ def process_utility_vm(layer: LayerContext) -> None:
         return
     store = BcdStore.open(files.read(UTILITY_VM_BCD), name=layer.label(UTILITY_VM_BCD))
     system = files.read(UTILITY_VM_SYSTEM)
-    base = files.path_for(r"UtilityVM\SystemTemplateBase.vhdx")
+    base = files.path_for("SystemTemplateBase.vhdx")
     disk = create_formatted_disk(base, UTILITY_VM_SCRATCH_SIZE, seed=layer.seed_for("template base"))
     patch_for_cim(store, rf"{CIM_DIRECTORY}\{layer.name}.cim", disk)
     files.write(UTILITY_VM_BCD, store.to_bytes())
     files.write(
         UTILITY_VM_SYSTEM, utilityvm.patch_system_hive(system, name=layer.label(UTILITY_VM_SYSTEM))
     )
-    template = files.path_for(r"UtilityVM\SystemTemplate.vhdx")
+    template = files.path_for("SystemTemplate.vhdx")
     create_differencing_disk(template, base, seed=layer.seed_for("template"))
+    for disk_path in (base, template):  # they name each other by relative path
+        files.move(disk_path.name, rf"UtilityVM\{disk_path.name}")
 
 
 def create_scratch_disks(layer: LayerContext) -> None:
@@ -117,7 +120,8 @@ def process_child_layer(layer: LayerContext) -> None:
 
 def _pending_file(layer: LayerContext, path: str) -> PendingFile:
     found = layer.directory.find(path)
-    assert found is not None
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "a new file has vanished from the layer directory", path)
     return PendingFile(path, found, FileBasicInfo.at(layer.time))
 
 

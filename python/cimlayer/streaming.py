@@ -199,9 +199,9 @@ class LayerStream:
 
     def _open(self) -> Readable:
         tar = _decompressed(self._blob)
-        if tar is self._blob and self._digest and self._diff_id:
-            if self._digest.algorithm == self._diff_id.algorithm:
-                self._hash = None  # the blob is the tar, and is hashed already
+        algorithms = {digest.algorithm for digest in (self._digest, self._diff_id) if digest is not None}
+        if tar is self._blob and self._digest is not None and len(algorithms) == 1:
+            self._hash = None  # the blob is the tar, and is hashed already
         return tar
 
     def _verify_blob(self) -> None:
@@ -322,9 +322,16 @@ class PieceReader:
 
 
 @contextlib.contextmanager
-def tar_pieces(file: BinaryIO, jobs: int | None = None) -> Iterator[Iterator[Piece]]:
-    """The pieces of one tar of which nothing is promised."""
-    reading = CancellationToken()
-    stream = LayerStream(file, cancel=reading)
+def tar_pieces(
+    blob: BinaryIO,
+    cancel: CancellationToken,
+    *,
+    digest: Digest | None = None,
+    diff_id: Digest | None = None,
+    jobs: int | None = None,
+) -> Iterator[Iterator[Piece]]:
+    """The pieces of one tar; the arguments are those of LayerStream and PieceReader."""
+    reading = CancellationToken(cancel)
+    stream = LayerStream(blob, digest=digest, diff_id=diff_id, cancel=reading)
     with PieceReader([contextlib.nullcontext(stream)], reading, jobs) as reader:
         yield reader.pieces()

@@ -1,0 +1,111 @@
+"""A directory held open: what is done through it happens in it, wherever its path leads by then.
+
+Source of the calls: openat(2) and its kind. Where they are missing (Windows) paths are used, and a link that is planted
+between a look and a use is followed; making one takes a privilege there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from cimfs_ext.names import upcase_key
+
+_HAS_DIR_FD = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, os.stat} <= os.supports_dir_fd
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+
+
+class OpenDirectory:
+    """One directory; names are those of its own entries."""
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, path: Path, parent: OpenDirectory | None = None) -> None:
+        """Open a directory by its path, or as an entry of ``parent``, where a link is refused."""
+        self.path = path
+        self._fd: int | None = None
+        if _HAS_DIR_FD:
+            flags = _DIRECTORY | (_NO_LINK if parent else getattr(os, "O_CLOEXEC", 0))
+            self._fd = os.open(path.name if parent else path, flags, dir_fd=parent._fd if parent else None)
+
+    def __enter__(self) -> OpenDirectory:
+        """The directory itself."""
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Close it."""
+        if self._fd is not None:
+            os.close(self._fd)
+
+    def spelling(self, name: str) -> str | None:
+        """How an entry is spelled that has this name in whatever case; None if there is none. A link is refused."""
+        found = name
+        status = self._status(name)
+        if status is None:
+            key = upcase_key(name)
+            entries = os.listdir(self.path if self._fd is None else self._fd)
+            spelled = next((entry for entry in entries if upcase_key(entry) == key), None)
+            status = None if spelled is None else self._status(spelled)
+            if spelled is None or status is None:
+                return None
+            found = spelled
+        if stat.S_ISLNK(status.st_mode):
+            raise OSError(errno.ELOOP, "a symbolic link inside a layer directory", str(self.path / found))
+        return found
+
+    def _status(self, name: str) -> os.stat_result | None:
+        try:
+            return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def is_directory(self, name: str) -> bool:
+        """Whether the entry is there and a directory, not a link to one."""
+        status = self._status(name)
+        return status is not None and stat.S_ISDIR(status.st_mode)
+
+    def make_directory(self, name: str) -> None:
+        """Make a directory."""
+        os.mkdir(self._at(name), dir_fd=self._fd)
+
+    def create(self, name: str) -> BinaryIO:
+        """A file that was not there, opened for writing."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
+        return os.fdopen(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb")
+
+    def open(self, name: str) -> BinaryIO:
+        """A file, opened for reading."""
+        return os.fdopen(os.open(self._at(name), os.O_RDONLY | _NO_LINK, dir_fd=self._fd), "rb")
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a directory that is empty."""
+        if self.is_directory(name):
+            os.rmdir(self._at(name), dir_fd=self._fd)
+        else:
+            os.unlink(self._at(name), dir_fd=self._fd)
+
+    def move(self, name: str, to: OpenDirectory, new_name: str) -> None:
+        """Give a file a new place; what has that name there is replaced."""
+        os.replace(self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd)
+
+    def link(self, name: str, to: OpenDirectory, new_name: str) -> None:
+        """One more name for a file; links are not followed."""
+        os.link(
+            self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd, follow_symlinks=False
+        )
+
+    def sync(self, name: str = "") -> None:
+        """Wait until a file's content, or the directory's own names, are on the disk."""
+        if not name:
+            if self._fd is not None:
+                os.fsync(self._fd)
+            return
+        with self.open(name) as file:
+            os.fsync(file.fileno())
+
+    def _at(self, name: str) -> str | Path:
+        return self.path / name if self._fd is None else name

@@ -1,0 +1,242 @@
+"""Several writers, readers and interpreters at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cimfs_ext.reader import ImageReader
+from cimlayer import CimLayerWriter, destroy_cim_layer, import_layer, is_cim_layer
+from cimlayer.cleaning import collect_garbage
+from cimlayer.errors import ImageBusyError
+from cimlayer.locking import lock_holder
+from support.images import add, assert_sound, read_files, writer
+
+ROOT = Path(__file__).parents[1]
+BASE_TAR, CHILD_TAR = ROOT / "examples" / "sample-layer.tar", ROOT / "examples" / "sample-child.tar"
+COMMITS = int(os.environ.get("CIMLAYER_CONCURRENT_COMMITS", "60"))
+
+HOLD = """
+import sys
+from cimfs_ext.image import ImageWriter
+with ImageWriter(sys.argv[1], None, "held.cim"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+EXTEND = """
+import sys
+from cimfs_ext.image import ImageWriter
+for n in range(int(sys.argv[2])):
+    with ImageWriter(sys.argv[1], "a.cim", sync=False) as image:
+        for name in ("first", "second"):
+            data = b"%d " % n * 3000
+            image.create_file(name, size=len(data))
+            image.write(data)
+        image.delete_path(f"unique {n}")
+        image.create_file(f"unique {n + 1}")
+        image.commit()
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    layer = tmp_path / "base"
+    import_layer(BASE_TAR, layer, sync=False)
+    return layer
+
+
+def hold(directory: Path) -> subprocess.Popen[bytes]:
+    """Another process that writes an image in the directory, until its standard input ends."""
+    words = [sys.executable, "-c", HOLD, str(directory)]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+# ---- the lock ----
+
+
+def test_a_second_import_is_refused_at_once_and_told_who_is_at_work(base: Path) -> None:
+    images = base.parent / "cim-layers"
+    process = hold(images)
+    try:
+        holder = lock_holder(images)
+        assert holder in (process.pid, None)
+        began = time.monotonic()
+        with pytest.raises(ImageBusyError, match=f"by process {process.pid}:" if holder else "being written") as caught:
+            import_layer(CHILD_TAR, base.parent / "child", [base])
+        assert time.monotonic() - began < 1
+        assert caught.value.hresult == 0x80070020
+        assert not (base.parent / "child").exists()
+    finally:
+        process.communicate(b"\n")
+    assert lock_holder(images) is None
+    import_layer(CHILD_TAR, base.parent / "child", [base], sync=False)
+
+
+def test_a_second_import_waits_as_long_as_it_may(base: Path) -> None:
+    process = hold(base.parent / "cim-layers")
+    try:
+        began = time.monotonic()
+        with pytest.raises(ImageBusyError):
+            import_layer(CHILD_TAR, base.parent / "child", [base], lock_timeout=0.3)
+        assert 0.3 <= time.monotonic() - began < 3
+    finally:
+        process.communicate(b"\n")
+
+
+def test_a_second_import_that_waits_goes_on_when_the_first_has_ended(tmp_path: Path) -> None:
+    layers = [tmp_path / name for name in "abc"]
+    with ThreadPoolExecutor(3) as pool:
+        for job in [pool.submit(import_layer, BASE_TAR, at, sync=False, lock_timeout=60) for at in layers]:
+            assert job.result() > 0
+    trees = [read_files(tmp_path / "cim-layers" / f"{layer.name}.cim") for layer in layers]
+    assert trees[0] == trees[1] == trees[2]
+
+
+def test_of_two_imports_of_one_layer_one_succeeds(base: Path) -> None:
+    def attempt(_: int) -> bool:
+        try:
+            import_layer(CHILD_TAR, base.parent / "child", [base], sync=False)
+        except (ImageBusyError, FileExistsError):
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(attempt, range(4))).count(True) == 1
+    assert_sound(base.parent / "cim-layers" / "child.cim")
+
+
+def test_nothing_is_destroyed_or_collected_while_a_child_is_being_written(base: Path) -> None:
+    with CimLayerWriter(base.parent / "child", [base], sync=False):
+        with pytest.raises(ImageBusyError):
+            destroy_cim_layer(base, force=True)
+        with pytest.raises(ImageBusyError):
+            collect_garbage(base.parent / "cim-layers", delete=True)
+    assert_sound(base.parent / "cim-layers" / "child.cim")
+
+
+def test_a_parent_is_not_destroyed_while_it_has_children(base: Path) -> None:
+    child = base.parent / "child"
+    import_layer(CHILD_TAR, child, [base], sync=False)
+    with pytest.raises(OSError, match=r"forked from it: child\.cim"):
+        destroy_cim_layer(base)
+    assert_sound(base.parent / "cim-layers" / "child.cim")
+    destroy_cim_layer(child)
+    destroy_cim_layer(base)
+    assert not is_cim_layer(base)
+
+
+# ---- in parallel ----
+
+
+def test_imports_into_different_directories_run_in_threads(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(import_layer, BASE_TAR, tmp_path / str(n) / "base", sync=False) for n in range(4)]
+        assert len({job.result() for job in jobs}) == 1
+    for n in range(4):
+        assert_sound(tmp_path / str(n) / "cim-layers" / "base.cim")
+
+
+def test_imports_into_different_directories_run_in_processes(tmp_path: Path) -> None:
+    code = "import sys; from cimlayer import import_layer; import_layer(*sys.argv[1:], sync=False)"
+    words = [[sys.executable, "-c", code, str(BASE_TAR), str(tmp_path / str(n) / "base")] for n in range(3)]
+    for process in [subprocess.Popen(one) for one in words]:
+        assert process.wait(60) == 0
+    for n in range(3):
+        assert_sound(tmp_path / str(n) / "cim-layers" / "base.cim")
+
+
+def test_readers_see_the_old_image_or_the_new_and_never_a_mix(tmp_path: Path) -> None:
+    with writer(tmp_path, None, "a.cim") as image:
+        for name in ("first", "second"):
+            add(image, name, b"before")
+        add(image, "unique 0")
+        image.commit()
+    seen: set[bytes] = set()
+    done = threading.Event()
+
+    def read() -> int:
+        count = 0
+        while not done.is_set() or count == 0:
+            with ImageReader(tmp_path / "a.cim") as image:
+                names = [entry.name for entry in image.listdir()]
+                first, second = image.read("first"), image.read("second")
+                report = image.verify()
+                assert first == second == image.read("first")
+                assert names == [entry.name for entry in image.listdir()] and len(names) == 3
+                if first != b"before":
+                    assert names[2] == f"unique {int(first.split()[0]) + 1}"
+                assert report.problems == () and report.unjudged == 0
+                seen.add(first)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            subprocess.run([sys.executable, "-c", EXTEND, str(tmp_path), str(COMMITS)], check=True, timeout=300)
+        finally:
+            done.set()
+        for reader in readers:
+            assert reader.result() > 0
+    assert len(seen) > 1, "no reader has met a commit"
+
+
+# ---- interpreters ----
+
+MODULES = ("backupstream", "contentid", "image", "importer", "names", "reader", "regf")
+
+
+def run_in_subinterpreter(code: str) -> None:
+    if sys.version_info >= (3, 14):
+        from concurrent import interpreters
+
+        interpreters.create().exec(code)
+        return
+    name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    low_level = pytest.importorskip(name)
+    interpreter = low_level.create()
+    try:
+        low_level.run_string(interpreter, code)
+    finally:
+        low_level.destroy(interpreter)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_subinterpreter_can_use_the_package_or_is_told_that_it_cannot(tmp_path: Path, module: str) -> None:
+    """In a process of its own: what goes wrong with interpreters goes wrong for the whole process."""
+    result = tmp_path / "result"
+    inner = f"""
+import sys
+sys.path[:] = {sys.path!r}
+try:
+    import cimfs_ext.{module}
+    said = "works"
+except ImportError as error:
+    said = str(error)
+open({str(result)!r}, "w").write(said)
+"""
+    code = f"""
+import sys
+sys.path[:] = {sys.path!r}
+import cimfs_ext.{module}
+from test_concurrency import run_in_subinterpreter
+run_in_subinterpreter({inner!r})
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False, timeout=60)
+    if b"importorskip" in done.stderr or b"Skipped" in done.stderr:
+        pytest.skip("no subinterpreters here")
+    assert done.returncode == 0, done.stderr.decode()
+    said = result.read_text()
+    assert said == "works" or "interpreter" in said.lower()
