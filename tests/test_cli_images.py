@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from support.commands import call, run, succeed
+from support.commands import call, program, run, succeed
 from support.image_layers import base_tar, import_tar
 from support.tars import TarBuilder
 
@@ -108,6 +109,18 @@ def test_export_to_a_file_does_not_replace_it(layers: Path, tmp_path: Path) -> N
     assert (result.exit_code, "layer.tar: File exists" in result.stderr) == (1, True)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_export_to_a_full_disk_fails_in_one_line(layers: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(program("export", layers / "child"), stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"cimlayer: No space left on device\n")
+
+
+def test_export_of_no_layer_says_so(tmp_path: Path) -> None:
+    result = call("export", tmp_path / "none")
+    assert (result.exit_code, "no CIM layer" in result.stderr) == (1, True)
+
+
 def test_export_without_its_parent_says_so(layers: Path) -> None:
     (layers / "cim-layers/base.cim").unlink()
     result = call("export", layers / "child")
@@ -138,7 +151,7 @@ def test_destroy_keeps_what_others_need_unless_forced(layers: Path) -> None:
 def test_destroy_of_no_layer_fails_and_removes_nothing(layers: Path) -> None:
     result = call("destroy", layers / "cim-layers")
     assert result.exit_code == 1
-    assert "nothing was removed" in result.stderr
+    assert "no CIM layer" in result.stderr
     assert (layers / "cim-layers/base.cim").exists()
 
 

@@ -138,6 +138,7 @@ def test_one_directory_or_one_file_can_be_taken(tmp_path: Path) -> None:
     assert tree(tmp_path / "file") == {"c": b"c"}
     with pytest.raises(FileNotFoundError):
         extracted(image, tmp_path / "none", "a/x")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("time", [0, FILETIME_OF_1970 - 1, FILETIME_OF_1970, 132223104001234567])

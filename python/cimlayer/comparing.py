@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -102,7 +103,7 @@ def walk_differences(
         if entry is None or older_entry is None or not (entry.is_directory and older_entry.is_directory):
             continue
         if entry.file_id in seen:
-            raise CorruptImageError(f"{newer.name}: a directory has two names, or lies in itself: {path}")
+            raise CorruptImageError(errno.EBADMSG, "a directory has two names, or lies in itself", path)
         seen.add(entry.file_id)
         if descend(path, entry, older_entry):
             pending.append(_pairs(newer, older, path, entry, older_entry, related))

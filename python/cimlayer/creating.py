@@ -44,6 +44,7 @@ def create_image(
     sync: bool = True,
     reproducible: bool = False,
     jobs: int | None = None,
+    cancel: CancellationToken | None = None,
 ) -> Creation:
     """Make the image ``image_path`` from a folder, or from a tar that may be compressed with gzip or zstd.
 
@@ -53,25 +54,32 @@ def create_image(
     the same folder gives the same bytes. The image's directory is made if it is missing; a failure leaves no image.
 
     Raises FormatError for a malformed tar, for names that differ only in case and for names that Windows does not
-    have; OSError for what cannot be read, devices and pipes among it; ImageExistsError if the image is there.
+    have; OSError for what cannot be read, devices and pipes among it; ImageExistsError if the image is there;
+    OperationCancelledError once ``cancel`` is cancelled.
     """
     path = Path(os.path.abspath(image_path))
+    cancel = cancel or CancellationToken()
     reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
     time = creation_time(reproducible)
     seed = path.name.encode("utf-8", "surrogatepass") if reproducible else None
     path.parent.mkdir(parents=True, exist_ok=True)
     with ImageWriter(path.parent, None, path.name, sync=sync, time=time, seed=seed) as image:
         importer = LayerImporter(image, _PlainPolicy(), (), time=time)
-        if Path(source).is_dir():
-            for piece in _folder_as_tar(Path(source)):
-                importer.feed(piece)
-        else:
-            with open(source, "rb", buffering=0) as file, tar_pieces(file, CancellationToken(), jobs=jobs) as pieces:
-                for data, _ in pieces:
-                    importer.feed(data)
+        folder = Path(source).is_dir()
+        for piece in _folder_as_tar(Path(source)) if folder else _pieces_of(source, jobs, cancel):
+            cancel.raise_if_cancelled()
+            importer.feed(piece)
         importer.finish()
         image.commit()
         return Creation(importer.entries, importer.file_bytes)
+
+
+def _pieces_of(
+    tar: str | os.PathLike[str], jobs: int | None, cancel: CancellationToken
+) -> Iterator[memoryview]:
+    with open(tar, "rb", buffering=0) as file, tar_pieces(file, cancel, jobs=jobs) as pieces:
+        for data, _ in pieces:
+            yield data
 
 
 class _PlainPolicy:
@@ -97,7 +105,7 @@ class _PlainPolicy:
 # ---- folders ----
 
 
-def _folder_as_tar(folder: Path) -> Iterator[bytes]:
+def _folder_as_tar(folder: Path) -> Iterator[bytes | memoryview]:
     """The entries of a folder as a tar, so that there is one way into an image."""
     links: dict[tuple[int, int], str] = {}
     pending = [""]

@@ -13,6 +13,7 @@ from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.comparing import walk_differences
 from cimlayer.errors import FormatError
+from cimlayer.events import CancellationToken
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.standard import HIVES, is_standard_file
 from cimlayer.tarentries import TarWriter
@@ -25,6 +26,8 @@ def export_layer(
     layer_path: str | os.PathLike[str],
     parent_layer_paths: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str] | BinaryIO,
+    *,
+    cancel: CancellationToken | None = None,
 ) -> int:
     """Write a layer as an uncompressed OCI layer tar and return the sum of the sizes of the files in it, in bytes.
 
@@ -39,7 +42,7 @@ def export_layer(
 
     ValueError if the parent is not the one that the layer was forked from. FormatError names a file that a layer tar
     cannot carry: a reparse point that is neither link nor mount point, a name that begins with ``.wh.`` or is not
-    Unicode.
+    Unicode. OperationCancelledError once ``cancel`` is cancelled. Whatever fails, an output given as a path is removed.
     """
     with ExitStack() as stack:
         image = stack.enter_context(ImageReader(get_cim_path_from_layer(layer_path)))
@@ -48,7 +51,7 @@ def export_layer(
             parent = stack.enter_context(ImageReader(get_cim_path_from_layer(parent_layer_paths[0])))
         _check_parent(image, parent)
         file = stack.enter_context(_opened(output))
-        return _LayerExport(image, parent, TarWriter(image, file)).write()
+        return _LayerExport(image, parent, TarWriter(image, file, cancel or CancellationToken())).write()
 
 
 @contextmanager
@@ -57,12 +60,15 @@ def _opened(output: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     if not isinstance(output, (str, os.PathLike)):
         yield output
         return
-    with open(output, "xb", _BUFFER) as file:
-        try:
+    file = open(output, "xb", _BUFFER)  # noqa: SIM115  closing it may fail too: the disk is full
+    try:
+        with file:
             yield file
-        except BaseException:
-            Path(output).unlink()
-            raise
+    except BaseException as error:
+        Path(output).unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(output)
+        raise
 
 
 def _check_parent(image: ImageReader, parent: ImageReader | None) -> None:

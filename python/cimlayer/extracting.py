@@ -10,9 +10,10 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +21,16 @@ from types import TracebackType
 from typing import Literal
 
 from cimfs_ext.entries import ImageEntry
-from cimfs_ext.extractor import FileExtractor
 from cimfs_ext.reader import ImageReader
-from cimlayer.errors import FormatError
+from cimlayer.errors import CorruptImageError, FormatError
+from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import unix_nanoseconds
 from cimlayer.metadata import Sidecar, write_extended_attributes
 from cimlayer.reparse import SYMBOLIC_LINK, parse_reparse_data
 from cimlayer.streaming import available_cpus
+
+if sys.platform != "win32":
+    from cimfs_ext.extractor import FileExtractor
 
 Metadata = Literal["none", "sidecar", "xattr"]
 
@@ -34,6 +38,7 @@ _BATCH = 256  # files handed to a thread at a time
 _BATCHES_AHEAD = 32  # each holds a directory open
 _MAX_NAME = 255  # bytes: NAME_MAX of the usual file systems
 _MAX_THREADS = 4
+_LONGEST_WAIT = 0.1  # seconds until a cancelled extraction is noticed
 
 _Location = tuple[bytes, ...]  # a directory below the destination, as the host names it
 
@@ -43,8 +48,7 @@ class Extraction:
     """What :func:`extract` made. ``bytes`` counts file content, a hard-linked file once.
 
     ``renamed`` says under which path, relative to the destination, an entry lies whose name is too long for the host;
-    ``unresolved_links`` are the symbolic links that became what they are without their reparse data: an empty file or
-    directory.
+    ``unresolved_links`` are the symbolic links that, though links were asked for, became an empty file or directory.
     """
 
     files: int = 0
@@ -64,6 +68,7 @@ def extract(
     metadata: Metadata = "none",
     symlinks: bool = False,
     jobs: int | None = None,
+    cancel: CancellationToken | None = None,
 ) -> Extraction:
     """Write a file, or what a directory holds, into the directory ``destination``, which is made if it is missing.
 
@@ -75,18 +80,23 @@ def extract(
     host instead. Names that the host cannot hold for their length are shortened.
 
     Nothing that exists is replaced: FileExistsError; existing directories are entered. ``jobs`` is the number of
-    threads that write. OSErrors name the path below the destination; ImageError and FormatError are about the image.
+    threads that write. OSErrors name the path; an ImageError is about the image.
+    What was written before an error, or before ``cancel`` was cancelled (OperationCancelledError), stays, but no
+    file in part.
     """
-    if os.open not in os.supports_dir_fd:
+    if sys.platform == "win32":
         raise NotImplementedError("extracting needs a POSIX system")
+    if metadata == "xattr" and not hasattr(os, "setxattr"):
+        raise NotImplementedError("this system has no calls for extended attributes: use a sidecar")
+    top = image.stat(path)
     root = Path(os.path.abspath(destination))
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         sidecar = stack.enter_context(Sidecar(root)) if metadata == "sidecar" else None
         directories = stack.enter_context(_Directories(root))
-        writers = stack.enter_context(_Writers(image, jobs))
+        writers = stack.enter_context(_Writers(image, jobs, cancel or CancellationToken()))
         run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr")
-        run.write_tree(path)
+        run.write_tree(path, top)
         return run.result
 
 
@@ -125,8 +135,7 @@ class _Run:
         self._made: list[_Item] = []
         self._with_attributes: list[_Item] = []
 
-    def write_tree(self, path: str) -> None:
-        top = self._image.stat(path)
+    def write_tree(self, path: str, top: ImageEntry) -> None:
         base = path.replace("/", "\\").strip("\\")
         if top.is_directory:
             self._write_directory(base, top, ())
@@ -143,7 +152,7 @@ class _Run:
             below = self._write_entries(path, self._image.listdir(directory), location)
             for item in reversed(below):
                 if item.entry.file_id in seen:
-                    raise FormatError("a directory has two names, or lies in itself", item.path)
+                    raise CorruptImageError(errno.EBADMSG, "a directory has two names, or lies in itself", item.path)
                 seen.add(item.entry.file_id)
                 pending.append((item.path, item.entry, (*item.directory, item.name)))
 
@@ -177,7 +186,7 @@ class _Run:
 
     def _host_name(self, path: str, name: str, location: _Location) -> bytes:
         if name in (".", "..") or any(character in name for character in "/\\\0"):
-            raise FormatError("a name that no file of Windows can have", path)
+            raise CorruptImageError(errno.EBADMSG, "a name that no file of Windows can have", path)
         host_name = name.encode("utf-8", "surrogatepass")
         if len(host_name) <= _MAX_NAME:
             return host_name
@@ -197,7 +206,7 @@ class _Run:
     def _is_link(self, item: _Item) -> bool:
         if not self._symlinks or item.entry.reparse_tag != SYMBOLIC_LINK:
             return False
-        target = _target_inside(self._image.reparse_data(item.entry), len(item.directory))
+        target = target_inside(self._image.reparse_data(item.entry), len(item.directory))
         if target is None or (item.entry.is_directory and self._image.listdir(item.entry)):
             self.result.unresolved_links.append(item.path)
             return False
@@ -297,7 +306,8 @@ class _Directories:
 class _Writers:
     """The threads that write files. Their errors are raised by whatever is called next."""
 
-    def __init__(self, image: ImageReader, jobs: int | None) -> None:
+    def __init__(self, image: ImageReader, jobs: int | None, cancel: CancellationToken) -> None:
+        self._cancel = cancel
         self._extractor = FileExtractor(image)
         threads = jobs if jobs is not None else min(available_cpus(), _MAX_THREADS)
         self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="cimlayer-extract")
@@ -318,6 +328,7 @@ class _Writers:
 
     def submit(self, directory: int, files: list[tuple[int, bytes]], path: str) -> None:
         """Write files, of which ``path`` is the directory, into an open directory; returns before they are there."""
+        self._cancel.raise_if_cancelled()
         if len(self._pending) >= _BATCHES_AHEAD:
             self._wait()
         fd = os.dup(directory)
@@ -329,8 +340,10 @@ class _Writers:
             self._wait()
 
     def _wait(self) -> None:
-        self._pending[0][0].result()
-        self._pending.popleft()
+        while not self._pending[0][0].done():
+            self._cancel.raise_if_cancelled()
+            wait([self._pending[0][0]], _LONGEST_WAIT)
+        self._pending.popleft()[0].result()
 
     def _write(self, fd: int, files: list[tuple[int, bytes]], path: str) -> None:
         try:
@@ -369,7 +382,7 @@ def _shortened(name: str, host_name: bytes) -> bytes:
     return start + mark + extension
 
 
-def _target_inside(reparse_data: bytes, depth: int) -> str | None:
+def target_inside(reparse_data: bytes, depth: int) -> str | None:
     """Where a relative link leads, with slashes; None if it is not relative, or might lead out of the destination.
 
     The directory of a link is no link, so each ``..`` that stands first leads one level up; behind a name it could

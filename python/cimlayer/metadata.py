@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -46,7 +48,18 @@ class Sidecar:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._entries is not None:
-            self._entries.close()
+            with self._named():
+                self._entries.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of writing, which know no name."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None:
+                error.filename = str(self.directory)
+            raise
 
     def add(self, image: ImageReader, path: str, entry: ImageEntry, file: str, first: str | None) -> None:
         """Note one entry; ``first`` is the path under which its file was noted first, if it is not a directory's."""
@@ -72,7 +85,8 @@ class Sidecar:
                     for stream in streams
                 ]
         assert self._entries is not None
-        self._entries.write(json.dumps(record) + "\n")
+        with self._named():
+            self._entries.write(json.dumps(record) + "\n")
 
     def _descriptor(self, data: bytes) -> str:
         """Few descriptors serve many files."""
@@ -87,40 +101,44 @@ class Sidecar:
         self._streams += 1
         file = self.directory / "streams" / f"{self._streams:06}"
         file.parent.mkdir(exist_ok=True)
-        with image.open(entry, stream) as source, file.open("xb") as target:
+        with self._named(), image.open(entry, stream) as source, file.open("xb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
         return file.name
 
 
-def write_extended_attributes(fd: int, image: ImageReader, entry: ImageEntry) -> None:
-    """Attach the metadata of an entry to an open file or directory.
+def extended_attributes_of(image: ImageReader, entry: ImageEntry) -> dict[str, bytes]:
+    """The metadata of an entry as extended attributes of the host.
 
     The names begin with ``user.cimlayer.``: ``attributes`` and ``times`` as decimal text (the times in the order
     creation, last write, change, last access, FILETIME), ``security_descriptor``, ``extended_attributes`` and
-    ``reparse_data`` as the buffers are, and ``stream.NAME``. OSError where the file system has no extended attributes
-    (ENOTSUP) or no room for these: ext4 holds about 4,000 bytes of them.
+    ``reparse_data`` as the buffers are, where there are any, and ``stream.NAME``.
     """
-    values: dict[str, bytes] = {
+    values = {
         "attributes": str(entry.attributes).encode(),
         "times": " ".join(str(getattr(entry, name)) for name in _TIMES).encode(),
         "security_descriptor": image.security_descriptor(entry),
         "extended_attributes": image.extended_attributes(entry),
         "reparse_data": image.reparse_data(entry),
     }
+    found = {_XATTR + name: value for name, value in values.items() if value}
     for stream in image.streams(entry):
-        values["stream." + stream.name] = image.read(entry, stream.name)
-    for name, value in values.items():
-        if value or name.startswith("stream."):
-            _set(fd, (_XATTR + name).encode("utf-8", "surrogatepass"), value)
+        found[f"{_XATTR}stream.{stream.name}"] = image.read(entry, stream.name)
+    return found
 
 
-def _set(fd: int, name: bytes, value: bytes) -> None:
-    try:
-        os.setxattr(fd, name, value)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
-            error.strerror = "its metadata does not fit the extended attributes of this file system: use a sidecar"
-        raise
+def write_extended_attributes(fd: int, image: ImageReader, entry: ImageEntry) -> None:
+    """Attach the metadata of an entry to an open file or directory.
+
+    OSError where the file system has no extended attributes (ENOTSUP) or no room for these: ext4 holds about 4,000
+    bytes of them.
+    """
+    for name, value in extended_attributes_of(image, entry).items():
+        try:
+            os.setxattr(fd, name.encode("utf-8", "surrogatepass"), value)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+                error.strerror = "its metadata does not fit the extended attributes of this file system: use a sidecar"
+            raise
 
 
 def _base64(data: bytes) -> str:

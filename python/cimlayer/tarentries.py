@@ -9,6 +9,7 @@ from typing import BinaryIO
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
+from cimlayer.events import CancellationToken
 from cimlayer.extattributes import parse_extended_attributes
 from cimlayer.fileinfo import FILE_ATTRIBUTE_NORMAL, pax_seconds, unix_nanoseconds
 from cimlayer.reparse import MOUNT_POINT, SYMBOLIC_LINK, parse_reparse_data
@@ -22,8 +23,9 @@ _ATTACHMENTS_KEPT = 4096
 class TarWriter:
     """Writes an uncompressed tar to a binary file. Paths are those of the image, with backslashes."""
 
-    def __init__(self, image: ImageReader, file: BinaryIO) -> None:
+    def __init__(self, image: ImageReader, file: BinaryIO, cancel: CancellationToken) -> None:
         self._image = image
+        self._cancel = cancel
         self._file = file
         self._buffer = memoryview(bytearray(_PIECE))
         self._descriptors: dict[bytes, str] = {}
@@ -65,6 +67,7 @@ class TarWriter:
         self._file.write(_END)
 
     def _header(self, info: tarfile.TarInfo, entry: ImageEntry | None = None) -> None:
+        self._cancel.raise_if_cancelled()
         path = info.name
         info.name = _slashed(path)
         info.mode = _MODES.get(info.type, 0o644)
@@ -82,6 +85,7 @@ class TarWriter:
         elif size:
             with self._image.open(entry, stream) as content:
                 while count := content.readinto(self._buffer):
+                    self._cancel.raise_if_cancelled()
                     self._file.write(self._buffer[:count])
         self._file.write(bytes(-size % tarfile.BLOCKSIZE))
 

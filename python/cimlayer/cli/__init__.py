@@ -29,6 +29,7 @@ _COMMANDS = {
     "diff": "Show what distinguishes two images.",
     "chain": "List a layer and its parents.",
     "extract": "Write files of an image to a directory.",
+    "mount": "Show an image as a read-only file system.",
     "export": "Make an OCI layer tar from a CIM layer.",
     "create": "Make an image from a folder or a plain tar.",
     "destroy": "Remove a layer with its image.",

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from cimlayer.cli.output import Output, amount
+from cimlayer.cli.working import stoppable
 from cimlayer.creating import create_image
 
 
@@ -23,7 +24,8 @@ def command(image: str, source: str, no_sync: bool, reproducible: bool, as_json:
     compressed with gzip or zstd. There is no layer around the image: no hives, no disks.
     """
     output = Output()
-    done = create_image(image, source, sync=not no_sync, reproducible=reproducible)
+    with stoppable() as cancel:
+        done = create_image(image, source, sync=not no_sync, reproducible=reproducible, cancel=cancel)
     if as_json:
         output.json({"image": image} | asdict(done))
     else:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-
 import click
 
+from cimlayer.cli.images import require_layer
 from cimlayer.layer import destroy_cim_layer
-from cimlayer.paths import get_cim_path_from_layer, is_cim_layer
 
 
 @click.command("destroy")
@@ -19,7 +17,5 @@ def command(layer: str, force: bool) -> None:
     The .cim file, the image's own region files and the layer directory are deleted; the files of its parents stay.
     A layer that others are forked from is kept unless --force is given.
     """
-    if not is_cim_layer(layer):
-        image = get_cim_path_from_layer(layer)
-        raise FileNotFoundError(errno.ENOENT, f"no CIM layer, nothing was removed: {image} is not there", layer)
+    require_layer(layer)
     destroy_cim_layer(layer, force=force)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from cimlayer.cli.images import require_layer
+from cimlayer.cli.working import stoppable
 from cimlayer.exporting import export_layer
 from cimlayer.inspecting import image_chain
 from cimlayer.paths import get_cim_path_from_layer
@@ -25,14 +27,13 @@ def command(layer: str, parents: tuple[str, ...], output: str | None) -> None:
     PAX records as Microsoft's tools write them. Importing it onto the same parents gives the same tree. It is not
     compressed, so its SHA-256 is the diff ID of the layer.
     """
+    require_layer(layer)
     above = list(parents) or _parents_of(layer)
-    if output is not None:
-        export_layer(layer, above, output)
-        return
     stream = sys.stdout.buffer
-    if stream.isatty():
+    if output is None and stream.isatty():
         raise click.UsageError("A tar is nothing for a terminal: use -o FILE, or redirect the output.")
-    export_layer(layer, above, stream)
+    with stoppable() as cancel:
+        export_layer(layer, above, stream if output is None else output, cancel=cancel)
     stream.flush()
 
 

@@ -8,6 +8,7 @@ import click
 
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, amount
+from cimlayer.cli.working import stoppable
 from cimlayer.extracting import Extraction, Metadata, extract
 
 
@@ -41,9 +42,10 @@ def command(
     """
     if len(paths) > 1:
         raise click.UsageError("One PATH at most.")
-    with open_image(image) as reader:
+    path = paths[0] if paths else ""
+    with open_image(image) as reader, stoppable() as cancel:
         done = extract(
-            reader, paths[0] if paths else "", destination, metadata=metadata, symlinks=symlinks, jobs=jobs
+            reader, path, destination, metadata=metadata, symlinks=symlinks, jobs=jobs, cancel=cancel
         )
     output = Output()
     if as_json:

@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 from cimfs_ext.reader import ImageReader
-from cimlayer.paths import get_cim_path_from_layer
+from cimlayer.paths import get_cim_path_from_layer, is_cim_layer
 
 
 def image_path(path: str) -> Path:
@@ -22,3 +22,9 @@ def image_path(path: str) -> Path:
 def open_image(path: str) -> ImageReader:
     """The image of a ``.cim`` file or of a layer directory."""
     return ImageReader(image_path(path))
+
+
+def require_layer(path: str) -> None:
+    """FileNotFoundError unless this is a layer directory with an image; what is left of one will do."""
+    if not is_cim_layer(path):
+        raise FileNotFoundError(errno.ENOENT, f"no CIM layer: {get_cim_path_from_layer(path)} is not there", path)

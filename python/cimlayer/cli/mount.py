@@ -1,0 +1,20 @@
+"""``cimlayer mount``."""
+
+from __future__ import annotations
+
+import click
+
+from cimlayer.cli.images import image_path
+from cimlayer.fusemount import mount_with_fuse
+
+
+@click.command("mount")
+@click.argument("image", metavar="IMAGE")
+@click.argument("directory", metavar="DIR")
+def command(image: str, directory: str) -> None:
+    """Show an image as a read-only file system.
+
+    The image appears on the existing directory DIR until Ctrl-C, or `fusermount -u DIR` elsewhere. This needs FUSE
+    and the extra that brings its binding: pip install cimlayer[fuse].
+    """
+    mount_with_fuse(image_path(image), directory)

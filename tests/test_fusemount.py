@@ -1,0 +1,94 @@
+"""A mounted image is what the manifest says; where FUSE is missing, the tests say so."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cimlayer
+from cimlayer.errors import UnsupportedCallError
+from cimlayer.fusemount import mount_with_fuse
+from cimlayer.paths import get_cim_path_from_layer
+from support.commands import call, program
+from support.image_layers import link_data
+from support.images import add, make_image, writer
+from support.tars import FILETIME_OF_1970
+from test_corpus import is_managed, manifest_of
+
+
+@contextlib.contextmanager
+def mounted(image: Path, directory: Path) -> Iterator[Path]:
+    pytest.importorskip("mfusepy", reason="mfusepy or libfuse is not here", exc_type=Exception)  # type: ignore[arg-type]
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse is not here or not ours")
+    directory.mkdir()
+    with subprocess.Popen(program("mount", image, directory), stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while not directory.is_mount():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    process.kill()
+                    assert process.stderr is not None
+                    pytest.skip(f"FUSE does not mount here: {process.stderr.read().decode()}")
+                time.sleep(0.05)
+            yield directory
+        finally:
+            subprocess.run(["fusermount", "-u", directory], check=False, capture_output=True)
+            process.wait(20)
+    assert process.returncode == 0
+
+
+def test_mounted_tree_equals_the_manifest(corpus: Path, tmp_path: Path) -> None:
+    manifest = manifest_of("greatgrandchild")
+    with mounted(get_cim_path_from_layer(corpus / "greatgrandchild"), tmp_path / "mount") as root:
+        for entry in manifest["entries"]:
+            if is_managed(entry["path"], manifest["managed_rules"]):
+                continue
+            path = root / entry["path"].replace("\\", "/")
+            status = path.lstat()
+            if "last_write_time" not in entry.get("unspecified", ()):
+                assert status.st_mtime_ns == (entry["last_write_time"] - FILETIME_OF_1970) * 100
+            if path.is_symlink():
+                assert "reparse" in entry
+            elif entry["type"] == "file":
+                assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"], entry["path"]
+            else:
+                assert path.is_dir()
+
+
+def test_mount_is_read_only_and_has_links_and_attributes(tmp_path: Path) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "File", b"content")
+        image.create_alternate_stream("File:zone", 4)
+        image.write(b"data")
+        add(image, "link", reparse_data=link_data("File"))
+        add(image, "escape", reparse_data=link_data(r"..\..\etc"))
+        image.commit()
+    with mounted(tmp_path / "image.cim", tmp_path / "mount") as root:
+        assert sorted(os.listdir(root)) == ["File", "escape", "link"]
+        assert (root / "FILE").read_bytes() == b"content"
+        assert (str((root / "link").readlink()), (root / "link").read_bytes()) == ("File", b"content")
+        assert not (root / "escape").is_symlink()
+        assert os.getxattr(root / "File", "user.cimlayer.stream.zone") == b"data"
+        with pytest.raises(OSError, match="Read-only"):
+            (root / "new").write_bytes(b"x")
+        with pytest.raises(FileNotFoundError):
+            (root / "none").read_bytes()
+
+
+def test_without_fuse_a_clear_message_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = make_image(tmp_path, "image.cim", {"file": b"x"})
+    monkeypatch.setitem(sys.modules, "mfusepy", None)
+    with pytest.raises(UnsupportedCallError, match=r"pip install cimlayer\[fuse\]"):
+        mount_with_fuse(image, tmp_path)
+    result = call("mount", image, tmp_path)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert cimlayer.ImageReader(image).exists("file")
