@@ -62,6 +62,8 @@ EXTENSIONS = [
     extension("names", "cimfs_ext/libcimfs/upcase.c"),
     extension("backupstream", "cimfs_ext/liblayer/backupstream.c"),
 ]
+if sys.platform != "win32":
+    EXTENSIONS.append(extension("extractor", "cimfs_ext/liblayer/extract.c", *LIBCIMFS))
 
 setup(
     ext_modules=cythonize(

@@ -14,6 +14,7 @@ cdef class ImageWriter:
     cdef cimfs_error error
     cdef readonly str directory
     cdef readonly str name
+    cdef readonly bint committed
     cdef str streaming_path
     cdef int check_open(self) except -1
     cdef int check(self, cimfs_hresult code, str operation, str path) except -1

@@ -326,6 +326,7 @@ cdef class ImageWriter:
         with nogil:
             code = self.api.commit_image(self.image)
         self.check(code, "commit", self.name)
+        self.committed = True
 
     def close(self):
         """Release the image; if it was not committed, it leaves nothing behind. Closing twice is fine."""

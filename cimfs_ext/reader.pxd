@@ -30,6 +30,9 @@ cdef extern from "libcimfs/format.h" nogil:
         le64 reparse
         le64 streams
         le32 parent
+    struct cimfs_table_entry:
+        le16 count
+    const uint32_t CIMFS_FILES_PER_TABLE
     const uint32_t CIMFS_MAX_NAME
     const uint32_t CIMFS_MAX_PATH
 
@@ -40,6 +43,7 @@ cdef extern from "libcimfs/names.h" nogil:
     struct cimfs_name:
         const uint16_t *units
         uint32_t length
+    int cimfs_name_compare(const uint16_t *, cimfs_name, cimfs_name)
 
 cdef extern from "libcimfs/reader.h" nogil:
     struct cimfs_reader
@@ -62,7 +66,11 @@ cdef extern from "libcimfs/reader.h" nogil:
     void cimfs_reader_close(cimfs_reader *)
     const cimfs_set *cimfs_reader_sets(const cimfs_reader *, uint32_t *)
     uint32_t cimfs_reader_version(const cimfs_reader *)
+    const uint16_t *cimfs_reader_upcase(const cimfs_reader *)
     uint32_t cimfs_reader_root(const cimfs_reader *)
+    uint32_t cimfs_reader_table_count(const cimfs_reader *)
+    cimfs_hresult cimfs_reader_table(const cimfs_reader *, uint32_t, cimfs_error *, cimfs_table_entry *,
+                                     const uint8_t **)
     cimfs_hresult cimfs_reader_region(const cimfs_reader *, uint32_t, cimfs_error *, uint64_t *, uint8_t *)
     cimfs_hresult cimfs_reader_record(const cimfs_reader *, uint32_t, cimfs_error *, cimfs_record *)
     cimfs_extent cimfs_extent_of(cimfs_raw_stream)
@@ -101,6 +109,14 @@ cdef extern from "libcimfs/verify.h" nogil:
     cimfs_hresult cimfs_verify(const cimfs_io *, const char *, const cimfs_reader *, const cimfs_verify_events *,
                                cimfs_verify_counts *)
 
+cdef struct _Children:  # of a directory, one at a time
+    cimfs_links links
+    uint32_t next
+    cimfs_link pair[2]  # the entry and the one before it
+    cimfs_link *link
+    uint32_t id
+    cimfs_record record
+
 cdef class ImageReader:
     cdef cimfs_reader *reader
     cdef readonly str directory
@@ -110,5 +126,8 @@ cdef class ImageReader:
     cdef int open_file(self, uint32_t id, cimfs_record *record) except -1
     cdef object entry(self, uint32_t id, str name, const cimfs_record *record)
     cdef uint32_t find(self, target) except? 0
+    cdef int open_children(self, target, _Children *children) except -1
+    cdef bint next_child(self, _Children *children) except -1
+    cdef object child_entry(self, const _Children *child)
     cdef bytes attachment(self, target, cimfs_attachment which)
     cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1

@@ -10,7 +10,7 @@ from cimfs_ext import entries, errors
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.unicode cimport PyUnicode_DecodeUTF16
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
 from cimfs_ext.image cimport error_for
@@ -23,6 +23,22 @@ cdef int MAX_PROBLEMS = 1000  # kept in a report; the rest are only counted
 cdef str decode(const uint16_t *units, uint32_t length):
     cdef int order = -1
     return PyUnicode_DecodeUTF16(<char *>units, length * 2, "surrogatepass", &order)
+
+
+cdef int compare_names(const uint16_t *upcase, const cimfs_link *left, const cimfs_link *right) noexcept:
+    """The order of two names; NULL stands behind all."""
+    cdef cimfs_name a, b
+    if left == NULL or right == NULL:
+        return 1 if left == NULL else -1
+    a.units, a.length = left.units, left.length
+    b.units, b.length = right.units, right.length
+    return cimfs_name_compare(upcase, a, b)
+
+
+cdef bint same_child(const _Children *left, const _Children *right) noexcept:
+    return (left.id == right.id and left.link.length == right.link.length
+            and memcmp(left.link.units, right.link.units, left.link.length * sizeof(uint16_t)) == 0
+            and memcmp(&left.record, &right.record, sizeof(cimfs_record)) == 0)
 
 
 cdef bytes path_units(str path):
@@ -95,6 +111,22 @@ cdef class ImageReader:
             entries.RegionSet(UUID(bytes_le=(<char *>sets[i].id.b)[:16]), sets[i].count) for i in range(count)
         ]
 
+    @property
+    def last_file_id(self):
+        """The highest file ID; those of deleted files stay unused."""
+        cdef cimfs_error error
+        cdef cimfs_table_entry table
+        cdef const uint8_t *records
+        self.check_open()
+        cdef uint32_t count = cimfs_reader_table_count(self.reader)
+        if count == 0:
+            return 0
+        memset(&error, 0, sizeof(error))
+        cdef cimfs_hresult code = cimfs_reader_table(self.reader, count - 1, &error, &table, &records)
+        if code < 0:
+            raise error_for(code, &error, "read image", self.name)
+        return (count - 1) * CIMFS_FILES_PER_TABLE + get16(table.count)
+
     cdef int check_open(self) except -1:
         if self.reader == NULL:
             raise ValueError("the image is closed")
@@ -153,33 +185,88 @@ cdef class ImageReader:
             return False
         return True
 
-    def listdir(self, directory=""):
-        """The entries of a directory in the order of their names; NotADirectoryError for a file."""
-        cdef cimfs_record record, child
-        cdef cimfs_links links
-        cdef cimfs_link pair[2]
-        cdef cimfs_link *link
+    cdef int open_children(self, target, _Children *children) except -1:
+        """Begin with the children of a directory; NotADirectoryError for a file."""
+        cdef cimfs_record record
+        cdef cimfs_error error
+        self.open_file(self.find(target), &record)
+        if not cimfs_is_directory(&record):
+            raise NotADirectoryError(errno.ENOTDIR, f"a file of {self.name}", _name_of(target))
+        memset(&error, 0, sizeof(error))
+        children.next = 0
+        cdef cimfs_hresult code = cimfs_reader_children(self.reader, &record, &error, &children.links)
+        if code < 0:
+            raise error_for(code, &error, "list directory", _name_of(target))
+        return 0
+
+    cdef bint next_child(self, _Children *children) except -1:
+        """Go on to the next child; False behind the last one."""
+        cdef uint32_t index = children.next
         cdef cimfs_error error
         cdef cimfs_hresult code
-        cdef uint32_t i, id = self.find(directory)
-        self.open_file(id, &record)
-        if not cimfs_is_directory(&record):
-            raise NotADirectoryError(errno.ENOTDIR, f"a file of {self.name}", _name_of(directory))
+        if index == children.links.count:
+            children.link = NULL
+            return False
         memset(&error, 0, sizeof(error))
-        code = cimfs_reader_children(self.reader, &record, &error, &links)
-        result = []
-        for i in range(links.count if code >= 0 else 0):
-            link = &pair[i % 2]
-            code = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &error, link)
-            if code >= 0:
-                code = cimfs_links_file_id(&links, link, &error, &id)
-            if code >= 0:
-                code = cimfs_reader_record(self.reader, id, &error, &child)
-            if code < 0:
-                break
-            result.append(self.entry(id, decode(link.units, link.length), &child))
+        children.next += 1
+        children.link = &children.pair[index % 2]
+        code = cimfs_links_next(&children.links, index, &children.pair[(index + 1) % 2], &error, children.link)
+        if code >= 0:
+            code = cimfs_links_file_id(&children.links, children.link, &error, &children.id)
+        if code >= 0:
+            code = cimfs_reader_record(self.reader, children.id, &error, &children.record)
         if code < 0:
-            raise error_for(code, &error, "list directory", _name_of(directory))
+            raise error_for(code, &error, "list directory", self.name)
+        return True
+
+    cdef object child_entry(self, const _Children *child):
+        return self.entry(child.id, decode(child.link.units, child.link.length), &child.record)
+
+    def listdir(self, directory=""):
+        """The entries of a directory in the order of their names; NotADirectoryError for a file."""
+        cdef _Children children
+        self.open_children(directory, &children)
+        result = []
+        while self.next_child(&children):
+            result.append(self.child_entry(&children))
+        return result
+
+    def is_fork_of(self, ImageReader older not None):
+        """Whether the other image is this one's parent, or its parent's, and so on.
+
+        Then file IDs and region offsets mean the same in both (cim-format.md, "Filesystem file").
+        """
+        sets = older.region_sets
+        return len(sets) < len(self.region_sets) and self.region_sets[:len(sets)] == sets
+
+    def compare_directories(self, directory, ImageReader older not None, older_directory, *, bint related):
+        """What a directory of this image and one of another have, as ``(entry, older_entry)`` in the order of names.
+
+        None stands for a name that only one side has. With ``related``, which says that this image is a fork of the
+        other, what is the same file with the same record under the same spelling is left out, unless it is a
+        directory: that comes as one entry twice, since something below it may have changed.
+        """
+        cdef _Children ours, theirs
+        cdef int order
+        self.open_children(directory, &ours)
+        older.open_children(older_directory, &theirs)
+        cdef const uint16_t *upcase = cimfs_reader_upcase(self.reader)
+        self.next_child(&ours)
+        older.next_child(&theirs)
+        result = []
+        while ours.link != NULL or theirs.link != NULL:
+            order = compare_names(upcase, ours.link, theirs.link)
+            if order == 0 and related and same_child(&ours, &theirs):
+                if cimfs_is_directory(&ours.record):
+                    entry = self.child_entry(&ours)
+                    result.append((entry, entry))
+            else:
+                result.append((self.child_entry(&ours) if order <= 0 else None,
+                               older.child_entry(&theirs) if order >= 0 else None))
+            if order <= 0:
+                self.next_child(&ours)
+            if order >= 0:
+                older.next_child(&theirs)
         return result
 
     def walk(self, top=""):
@@ -310,6 +397,12 @@ cdef class ImageReader:
         memcpy(&raw, link.value, sizeof(raw))
         extent[0] = cimfs_extent_of(raw)
         return 0
+
+    def location(self, target, stream=None):
+        """Where the content or an alternate stream is stored: its region offset (0: nowhere) and length in bytes."""
+        cdef cimfs_extent extent
+        self.open_extent(target, stream, &extent)
+        return extent.offset, extent.length
 
     def open(self, target, stream=None):
         """A raw binary file over the content, or over the alternate stream of that bare name.

@@ -71,10 +71,18 @@ def test_import_makes_the_directories_above_the_layer(tar: Path, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
-def test_import_json_is_one_object(tar: Path, tmp_path: Path) -> None:
-    summary = json.loads(succeed("import", tar, tmp_path / "1", "--no-sync", "--json"))
+def test_import_json_is_an_object_for_each_event_and_the_summary(tar: Path, tmp_path: Path) -> None:
+    shown = succeed("import", tar, tmp_path / "1", "--no-sync", "--json")
+    *events, summary = map(json.loads, shown.splitlines())
+    assert [event["event"] for event in events] == [
+        "layer-started",
+        "layer-progress",
+        "layer-committing",
+        "layer-done",
+    ]
     assert summary.pop("seconds") > 0
     assert summary == {
+        "event": "import-done",
         "layer": str(tmp_path / "1"),
         "image": str(tmp_path / "cim-layers" / "1.cim"),
         "entries": 6,

@@ -78,7 +78,9 @@ def tree_of(image: cimlayer.ImageReader) -> dict[str, cimlayer.ImageEntry]:
     return dict(image.walk())
 
 
-def differences(image: cimlayer.ImageReader, path: str, entry: cimlayer.ImageEntry, expected: dict[str, Any]) -> list[str]:
+def differences(
+    image: cimlayer.ImageReader, path: str, entry: cimlayer.ImageEntry, expected: dict[str, Any]
+) -> list[str]:
     """How an entry differs from its line in the manifest."""
     found: dict[str, Any] = {
         "path": path,

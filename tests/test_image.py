@@ -614,6 +614,23 @@ def test_what_was_not_written_reads_as_zeros(image: ImageWriter, size: int, writ
     assert committed(image) == {"x": content, "y": NOISE[:5000], "z": content}
 
 
+def test_announced_size_costs_no_time(image: ImageWriter) -> None:
+    size = 1 << 40
+    for name in "xy":
+        image.create_file(name, size=size)
+        image.write(NOISE[:5000])
+    add(image, "z", NOISE[:5000])
+    image.commit()
+    with ImageReader(Path(image.directory) / "a.cim") as reader:
+        assert reader.read("z") == NOISE[:5000]
+        for name in "xy":
+            with reader.open(name) as file:
+                assert file.size == size
+                assert file.read(6000) == NOISE[:5000] + bytes(1000)
+                file.seek(-9, os.SEEK_END)
+                assert file.read() == bytes(9)
+
+
 def test_write_past_the_size_keeps_what_fits(image: ImageWriter) -> None:
     image.create_file("x", size=5)
     image.write(b"abc")

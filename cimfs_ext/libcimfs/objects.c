@@ -5,6 +5,7 @@
 #include "guid.h"
 
 #define SCRATCH (64u << 10) /* bytes compared at a time, twice */
+#define MAX_ZEROS (1u << 30) /* hashed at the end of an object; with more it gets no ID, or a size could cost hours */
 #define MAX_EQUAL_IDS 8      /* objects with one ID that are remembered: more can only be made on purpose */
 
 /* Where the bytes of an object to be compared are: in memory, or what a region got last. */
@@ -301,7 +302,7 @@ static cimfs_hresult fill_up(struct cimfs_object_writer *writer)
 {
     static const uint8_t zeros[CIMFS_PAGE];
     uint64_t missing = writer->size - writer->written;
-    for (uint64_t left = missing; left > 0;) {
+    for (uint64_t left = missing <= MAX_ZEROS ? missing : 0; left > 0;) {
         size_t count = left < sizeof zeros ? (size_t)left : sizeof zeros;
         cimfs_hash_update(&writer->hash, zeros, count);
         left -= count;
@@ -323,6 +324,9 @@ cimfs_hresult cimfs_object_end(struct cimfs_object_writer *writer, uint64_t *off
         .offset = cimfs_region_offset(objects->first_region + region->index, writer->start),
     };
     struct source source = {.region = region, .start = writer->start};
+    *offset = object.offset;
+    if (writer->size - writer->written > MAX_ZEROS)
+        return CIMFS_OK;
     cimfs_hash_final(&writer->hash, object.hash);
     CIMFS_TRY(find(objects, &object, region, &source, offset, &found));
     if (found)

@@ -6,7 +6,9 @@ import os
 import time
 from dataclasses import dataclass
 
+FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_DIRECTORY = 0x10
+FILE_ATTRIBUTE_ARCHIVE = 0x20
 FILE_ATTRIBUTE_NORMAL = 0x80
 
 _UNIX_EPOCH = 116_444_736_000_000_000
@@ -37,6 +39,24 @@ class FileBasicInfo:
 def filetime_from_unix(seconds: float) -> int:
     """A FILETIME from seconds since 1970."""
     return _UNIX_EPOCH + int(seconds * _TICKS)
+
+
+def filetime_from_ns(nanoseconds: int) -> int:
+    """A FILETIME from nanoseconds since 1970, truncated to 100 ns."""
+    return _UNIX_EPOCH + nanoseconds // 100
+
+
+def unix_nanoseconds(filetime: int) -> int:
+    """Nanoseconds since 1970 from a FILETIME."""
+    return (filetime - _UNIX_EPOCH) * 100
+
+
+def pax_seconds(filetime: int) -> str:
+    """A FILETIME as the decimal seconds since 1970 of a PAX record, exact to 100 ns."""
+    ticks = filetime - _UNIX_EPOCH
+    seconds, fraction = divmod(abs(ticks), _TICKS)
+    text = f"{seconds}.{fraction:07}".rstrip("0") if fraction else str(seconds)
+    return f"-{text}" if ticks < 0 else text
 
 
 def creation_time(reproducible: bool) -> int:

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 from cimfs_ext.implementation import Implementation
 from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
-from cimlayer.errors import PathNotFoundError
+from cimlayer.digests import Digest
+from cimlayer.errors import FormatError, PathNotFoundError
+from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.fileinfo import FileBasicInfo
 from cimlayer.layer import CimLayerWriter
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.sddl import descriptor_from_sddl
 from cimlayer.standard import STANDARD_FILES
-from cimlayer.streaming import decompressed, pump
+from cimlayer.streaming import LayerStream, Piece, PieceReader
+from cimlayer.tasks import LayerTask
+from cimlayer.tracing import span
 
 Source = str | os.PathLike[str] | BinaryIO
-
-
-@dataclass(slots=True, frozen=True)
-class ImportProgress:
-    """How far an import has come: entries of the tar, bytes of the tar without compression, bytes of files."""
-
-    entries: int
-    tar_bytes: int
-    file_bytes: int
 
 
 def import_layer(
@@ -42,43 +38,75 @@ def import_layer(
     reproducible: bool = False,
     implementation: str | Implementation | None = None,
     jobs: int | None = None,
-    progress: Callable[[ImportProgress], object] | None = None,
+    digest: str | None = None,
+    diff_id: str | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancellationToken | None = None,
 ) -> int:
     """Import one layer tar, plain or compressed with gzip or zstd, and return the sum of its files' sizes in bytes.
 
     ``source`` is a path, ``"-"`` for standard input, or a binary file that is read to its end from where it stands;
     the compression is recognised by the content. ``parent_layer_paths`` go from the immediate parent to the base.
     ``jobs`` is the number of threads: with 1 the caller's alone works, with more, which is the default where there is
-    more than one CPU, reading and decompressing run ahead of it. The result does not depend on it. ``progress`` is
-    called in the caller's thread, now and then and once at the end of the tar; raising in it stops the import.
+    more than one CPU, reading and decompressing run ahead of it. The result does not depend on it.
+
+    ``digest`` and ``diff_id`` (``sha256:...`` or ``sha512:...``) are what the source and the tar in it must have; both
+    are checked in the same pass, before the layer is committed. ``progress`` is called in the caller's thread with
+    the events of ``cimlayer.events``, ``cancel`` stops the import from anywhere.
 
     A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
-    and its offset; :class:`~cimlayer.errors.ImageError` and other OSErrors for what cannot be read or written.
+    and its offset, and as :class:`~cimlayer.errors.DigestMismatchError` for wrong bytes;
+    :class:`~cimlayer.errors.ImageError` and other OSErrors for what cannot be read or written;
+    :class:`~cimlayer.errors.OperationCancelledError`.
     """
-    with _opened(source) as stream, decompressed(stream) as tar:
-        writer = CimLayerWriter(
-            layer_path, parent_layer_paths, sync=sync, reproducible=reproducible, implementation=implementation
+    expected_digest = Digest.parse(digest, "digest") if digest is not None else None
+    expected_diff_id = Digest.parse(diff_id, "diff_id") if diff_id is not None else None
+    cancel = cancel or CancellationToken()
+    reading = CancellationToken(cancel)
+    name = Path(os.path.abspath(layer_path)).name
+    with _opened(source) as file, span("import_layer", layer=name):
+        stream = LayerStream(file, digest=expected_digest, diff_id=expected_diff_id, cancel=reading)
+        task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
+        with PieceReader([contextlib.nullcontext(stream)], reading, jobs) as reader:
+            task.started()
+            with CimLayerWriter(
+                layer_path,
+                parent_layer_paths,
+                sync=sync,
+                reproducible=reproducible,
+                implementation=implementation,
+                cancel=cancel,
+            ) as writer:
+                file_bytes = write_layer(reader.pieces(), writer, task, cancel)
+            task.done(file_bytes)
+    return file_bytes
+
+
+def write_layer(
+    pieces: Iterator[Piece], writer: CimLayerWriter, task: LayerTask, cancel: CancellationToken
+) -> int:
+    """Feed a tar to an open layer, which the caller closes; returns the sum of the files' sizes in bytes."""
+    with _TarPolicy(writer) as policy:
+        importer = LayerImporter(
+            writer.image, policy, STANDARD_FILES, time=writer.time, has_parent=bool(writer.parents)
         )
-        with writer, _TarPolicy(writer) as policy:
-            importer = LayerImporter(
-                writer.image, policy, STANDARD_FILES, time=writer.time, has_parent=bool(writer.parents)
-            )
-            policy.importer = importer
-
-            def report() -> None:
-                if progress is not None:
-                    progress(ImportProgress(importer.entries, importer.offset, importer.file_bytes))
-
-            def feed(piece: memoryview) -> None:
-                importer.feed(piece)
-                report()
-
-            pump(tar, feed, jobs)
+        policy.importer = importer
+        try:
+            for data, position in pieces:
+                cancel.raise_if_cancelled()
+                importer.feed(data)
+                task.read(position)
             importer.finish()
-            report()
-            if importer.has_utility_vm:
-                writer.mark_utility_vm()
-            return importer.file_bytes
+        except FormatError:
+            if task.digest is not None:
+                for _ in pieces:  # where the blob is damaged, that is the error to tell
+                    cancel.raise_if_cancelled()
+            raise
+        if importer.has_utility_vm:
+            writer.mark_utility_vm()
+        cancel.raise_if_cancelled()
+        task.committing(importer.entries)
+        return importer.file_bytes
 
 
 class _TarPolicy:
@@ -178,10 +206,19 @@ class _TarPolicy:
 @contextlib.contextmanager
 def _opened(source: Source) -> Iterator[BinaryIO]:
     if source == "-":
-        # Without the buffer: a thread left behind in a read would hold its lock, which ends the interpreter badly.
+        # Without its buffer: a thread that waits for a pipe must not hold a lock that the interpreter's end needs.
         yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     elif isinstance(source, (str, os.PathLike)):
         with open(source, "rb", buffering=0) as file:
             yield file
     else:
         yield source
+
+
+def _size_of(file: BinaryIO) -> int | None:
+    """The bytes from where a regular file stands to its end."""
+    try:
+        status = os.fstat(file.fileno())
+        return status.st_size - file.tell() if stat.S_ISREG(status.st_mode) else None
+    except (OSError, AttributeError):
+        return None

@@ -8,7 +8,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -20,6 +20,7 @@ from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer import processing
 from cimlayer.errors import FormatError, ImageError, PathNotFoundError
+from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import FileBasicInfo, creation_time
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.paths import (
@@ -49,6 +50,7 @@ class CimLayerWriter:
     disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the
     system's library cannot promise that, and refuses. ``implementation`` is ``portable`` or ``system``, the latter by
     default on Windows.
+    ``cancel`` stops :meth:`close` between its steps, up to the commit.
 
     Not thread safe. Raises :class:`~cimlayer.errors.ImageExistsError` if the layer is there already,
     :class:`~cimlayer.errors.PathNotFoundError` if the parent's image is not, and
@@ -63,10 +65,12 @@ class CimLayerWriter:
         sync: bool = True,
         reproducible: bool = False,
         implementation: str | Implementation | None = None,
+        cancel: CancellationToken | None = None,
     ) -> None:
         """Open the image: empty for a base layer, else forked off the immediate parent's."""
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
+        self._cancel = cancel or CancellationToken()
         self._implementation = choose(implementation)
         self._path = Path(native_path(path))
         self._parents = [Path(native_path(parent)) for parent in parent_layer_paths]
@@ -74,7 +78,7 @@ class CimLayerWriter:
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
         self._item: _Item | None = None
         self._has_utility_vm = False
-        self.standard = StandardFiles(LayerDirectory(self._path), self._time)
+        self.standard = StandardFiles(LayerDirectory(self._path))
         self._made_directories: list[Path] = []
         try:
             self.image = self._open_image()
@@ -198,11 +202,12 @@ class CimLayerWriter:
             self._finish_item()
             self._process()
             for operation in self.standard.pending:
-                operation.apply(self.image)
+                self._cancel.raise_if_cancelled()
+                operation.apply(self.image, self._time)
             if self._sync:
                 self.standard.directory.sync()
+            self._cancel.raise_if_cancelled()
             self._commit()
-            self.standard.directory.keep()
         except BaseException:
             self.abandon()
             raise
@@ -215,25 +220,33 @@ class CimLayerWriter:
         context = processing.LayerContext(
             self._path.name, self.standard, self._parents, self._time, self._seed
         )
+        steps: list[Callable[[processing.LayerContext], None]] = []
         if self._has_utility_vm:
-            self._process_utility_vm(context)
+            steps.append(self._process_utility_vm)
         if self._parents:
-            processing.process_child_layer(context)
+            steps.append(processing.process_child_layer)
         else:
-            processing.create_scratch_disks(context)
-            processing.process_base_layer(context)
+            steps += [processing.create_scratch_disks, processing.process_base_layer]
+        for step in steps:
+            self._cancel.raise_if_cancelled()
+            step(context)
 
     def _process_utility_vm(self, context: processing.LayerContext) -> None:
         processing.process_utility_vm(context)
 
     def abandon(self) -> None:
-        """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory."""
+        """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.
+
+        A layer that was committed stays, also when an interrupt comes right behind the commit.
+        """
         if self._item is not None:
             self._item.discard()
             self._item = None
         image: ImageWriter | None = getattr(self, "image", None)
         if image is not None:
             image.close()
+            if image.committed:
+                return
         self.standard.directory.undo()
         with contextlib.suppress(OSError):
             for made in self._made_directories:
@@ -327,7 +340,7 @@ class _ImageFileItem:
             elif event[0] == "data":
                 self._target.write(event[1])
             else:
-                self._target.write_zeros(event[1])
+                self._target.skip(event[1])
 
     def _begin_stream(self, name: str, size: int | None) -> None:
         self._target.finish()
@@ -359,16 +372,21 @@ class _ImageFileItem:
 
 
 class _OpenStream:
-    """The stream of the image that is open."""
+    """The stream of the image that is open. Zeros wait for data behind them: without any they need not be written."""
 
     def __init__(self, image: ImageWriter) -> None:
         self._image = image
+        self._zeros = 0
 
-    def write(self, data: memoryview) -> None:
+    def skip(self, count: int) -> None:
+        self._zeros += count
+
+    def write(self, data: bytes | memoryview) -> None:
+        while self._zeros > 0:
+            piece = min(self._zeros, len(_ZEROS))
+            self._image.write(memoryview(_ZEROS)[:piece])
+            self._zeros -= piece
         self._image.write(data)
-
-    def write_zeros(self, count: int) -> None:
-        _write_zeros(self._image, count)
 
     def finish(self) -> None:
         """The image closes it when the next one is opened."""
@@ -382,12 +400,12 @@ class _GatheredStream:
 
     def __init__(self, image: ImageWriter, name: str) -> None:
         self._image, self._name = image, name
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by finish or discard
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
 
-    def write_zeros(self, count: int) -> None:
+    def skip(self, count: int) -> None:
         self._file.seek(count, os.SEEK_CUR)
 
     def finish(self) -> None:
@@ -408,8 +426,8 @@ class _StreamItem:
 
     def __init__(self, image: ImageWriter, name: str, size: int) -> None:
         self._image, self._name, self._size = image, name, size
-        self._bare_name = name.split(":", 2)[1] if ":" in name else ""
         self._parser = BackupStreamParser(size, name)
+        self._content = _OpenStream(image)
         self._written = False
         image.create_alternate_stream(name, size)
 
@@ -417,9 +435,9 @@ class _StreamItem:
         self._written = True
         for event in self._parser.feed(data):
             if event[0] == "data":
-                self._image.write(event[1])
+                self._content.write(event[1])
             elif event[0] == "zeros":
-                _write_zeros(self._image, event[1])
+                self._content.skip(event[1])
             else:
                 raise FormatError("an alternate stream takes nothing but its data", self._name)
 
@@ -468,13 +486,6 @@ class _StandardFileItem:
 
     def discard(self) -> None:
         self._file.close()
-
-
-def _write_zeros(image: ImageWriter, count: int) -> None:
-    while count > 0:
-        piece = min(count, len(_ZEROS))
-        image.write(memoryview(_ZEROS)[:piece])
-        count -= piece
 
 
 def _make_directories(path: Path) -> list[Path]:

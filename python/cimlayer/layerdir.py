@@ -110,10 +110,6 @@ class LayerDirectory:
                     path.unlink()
         self._created.clear()
 
-    def keep(self) -> None:
-        """Nothing is to be taken back any more."""
-        self._created.clear()
-
     def sync(self) -> None:
         """Wait until what was created here is on the disk."""
         for path in self._created:

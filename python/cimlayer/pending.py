@@ -16,8 +16,8 @@ _PIECE = 1 << 20
 class PendingOperation(Protocol):
     """Something to be done to the image."""
 
-    def apply(self, image: ImageWriter) -> None:
-        """Do it."""
+    def apply(self, image: ImageWriter, time: int) -> None:
+        """Do it; ``time`` is the FILETIME of directories that are made for it."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class PendingFile:
     extended_attributes: bytes = b""
     reparse_data: bytes = b""
 
-    def apply(self, image: ImageWriter) -> None:
+    def apply(self, image: ImageWriter, time: int) -> None:
         """Copy the file into the image as it is now."""
         with self.source.open("rb") as source:
             create_item(
@@ -42,7 +42,7 @@ class PendingFile:
                 self.security_descriptor,
                 self.extended_attributes,
                 self.reparse_data,
-                make_parents=True,
+                parents_time=time,
             )
             while piece := source.read(_PIECE):
                 image.write(piece)
@@ -56,9 +56,9 @@ class PendingDirectory:
     path: str
     info: FileBasicInfo
 
-    def apply(self, image: ImageWriter) -> None:
+    def apply(self, image: ImageWriter, time: int) -> None:
         """Add it; one that is there keeps its children."""
-        create_item(image, self.path, self.info, 0, make_parents=True)
+        create_item(image, self.path, self.info, 0, parents_time=time)
 
 
 @dataclass(slots=True)
@@ -67,14 +67,13 @@ class PendingLink:
 
     path: str
     target: str
-    time: int  # FILETIME of directories that are made for it
 
-    def apply(self, image: ImageWriter) -> None:
+    def apply(self, image: ImageWriter, time: int) -> None:
         """Link it."""
         try:
             image.create_hard_link(self.path, self.target)
         except PathNotFoundError:
-            if not _make_parent(image, self.path, self.time):
+            if not _make_parent(image, self.path, time):
                 raise
             image.create_hard_link(self.path, self.target)
 
@@ -88,11 +87,11 @@ def create_item(
     extended_attributes: bytes = b"",
     reparse_data: bytes = b"",
     *,
-    make_parents: bool = False,
+    parents_time: int | None = None,
 ) -> None:
     """``ImageWriter.create_file`` with its arguments as a layer has them.
 
-    With ``make_parents`` a missing directory above is made, with the times of ``info``. It is tried only because
+    With ``parents_time``, a FILETIME, a missing directory above is made. It is tried only because
     the item could not be made for want of it, so no directory that exists is touched.
     """
     try:
@@ -109,7 +108,7 @@ def create_item(
             extended_attributes=extended_attributes,
         )
     except PathNotFoundError:
-        if not make_parents or not _make_parent(image, path, info.last_write_time):
+        if parents_time is None or not _make_parent(image, path, parents_time):
             raise
         create_item(image, path, info, size, security_descriptor, extended_attributes, reparse_data)
 
@@ -117,5 +116,5 @@ def create_item(
 def _make_parent(image: ImageWriter, path: str, time: int) -> bool:
     parent = path.rpartition("\\")[0]
     if parent:
-        create_item(image, parent, FileBasicInfo.at(time, FILE_ATTRIBUTE_DIRECTORY), 0, make_parents=True)
+        create_item(image, parent, FileBasicInfo.at(time, FILE_ATTRIBUTE_DIRECTORY), 0, parents_time=time)
     return bool(parent)

@@ -99,7 +99,7 @@ def process_base_layer(layer: LayerContext) -> None:
     for hive in HIVES:
         Hive.open(files.read(hive.path), name=layer.label(hive.path))
         files.link(hive.path, hive.base_path)
-        pending.append(PendingLink(hive.base_path, hive.path, layer.time))
+        pending.append(PendingLink(hive.base_path, hive.path))
     files.write("layout", LAYOUT)
     pending.append(_pending_file(layer, "layout"))
 

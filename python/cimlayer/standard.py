@@ -72,11 +72,10 @@ def is_standard_file(path: str) -> bool:
 class StandardFiles:
     """The standard files that a layer brought, and what is pending for the image because of them."""
 
-    __slots__ = ("_links", "_paths", "_time", "directory", "pending")
+    __slots__ = ("_links", "_paths", "directory", "pending")
 
-    def __init__(self, directory: LayerDirectory, time: int) -> None:
-        """``directory`` is where the files go, ``time`` the FILETIME of directories made for them in the image."""
-        self._time = time
+    def __init__(self, directory: LayerDirectory) -> None:
+        """``directory`` is where the files go."""
         self._links: dict[bytes, str] = {}
         self.directory = directory
         self.pending: list[PendingOperation] = []
@@ -103,7 +102,7 @@ class StandardFiles:
         """A hard link in the image to a standard file, or to what such a link names already."""
         target = self._links.get(upcase_key(target), target)
         self._links[upcase_key(path)] = target
-        self.pending.append(PendingLink(path, target, self._time))
+        self.pending.append(PendingLink(path, target))
 
     def is_link(self, path: str) -> bool:
         """Whether the path will be a hard link to a standard file."""

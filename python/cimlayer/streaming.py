@@ -1,4 +1,4 @@
-"""Bytes from a file to a consumer: decompression by content, and reading ahead in a thread."""
+"""Bytes from files to a consumer: decompression by content, verification, and reading ahead in a thread."""
 
 from __future__ import annotations
 
@@ -7,41 +7,64 @@ import errno
 import io
 import os
 import queue
+import select
+import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from types import TracebackType
 from typing import BinaryIO, Protocol, TypeVar
 
-from cimlayer.errors import FormatError
+from cimlayer.digests import Digest
+from cimlayer.errors import DigestMismatchError, FormatError
+from cimlayer.events import CancellationToken
 
 _T = TypeVar("_T")
 
 PIECE = 1 << 20  # bytes handed on at a time: they stay in the cache between producer and consumer
 PIECES_AHEAD = 4
-GRACE = 0.2  # seconds that a failed import waits for its reading thread
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = tuple(bytes([0x50 + n, 0x2A, 0x4D, 0x18]) for n in range(16))
+_LONGEST_WAIT = 0.1  # seconds between two looks at the cancellation token
+_LONGEST_FAREWELL = 0.3  # seconds that a reader gets to end
+
+Piece = tuple[memoryview, int]  # bytes of a tar, and how many bytes of its blob were read until then
 
 
 class Readable(Protocol):
-    """A binary stream as the pump uses it."""
+    """A binary stream as its consumers here use it."""
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         """Fill a part of the buffer; 0 at the end."""
 
 
-class _Prefixed(io.RawIOBase):
-    """A stream whose first bytes were read already, to see what it is."""
+class _Blob(io.RawIOBase):
+    """The bytes of a blob as they come: counted, hashed, and given up when the operation is cancelled."""
 
-    def __init__(self, prefix: bytes, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, digest: Digest | None, cancel: CancellationToken) -> None:
         super().__init__()
-        self._prefix = prefix
         self._stream = stream
+        self._readinto = getattr(stream, "readinto", None)
+        self._arrival = _arrival(stream)
+        self._cancel = cancel
+        self._prefix = b""
+        self.hash = digest.new_hash() if digest is not None else None
+        self.position = 0
 
     def readable(self) -> bool:
         return True
+
+    def peek(self, size: int) -> bytes:
+        """The first bytes, which will be read again."""
+        while len(self._prefix) < size:
+            piece = memoryview(bytearray(size - len(self._prefix)))
+            count = self._fill(piece)
+            if not count:
+                break
+            self._prefix += piece[:count]
+        return self._prefix
 
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
         if self._prefix:
@@ -49,12 +72,28 @@ class _Prefixed(io.RawIOBase):
             buffer[:count] = self._prefix[:count]
             self._prefix = self._prefix[count:]
             return count
-        readinto = getattr(self._stream, "readinto", None)
-        if readinto is not None:
-            return int(_present(readinto(buffer)))
-        data = _present(self._stream.read(len(buffer)))
-        buffer[: len(data)] = data
-        return len(data)
+        return self._fill(buffer)
+
+    def drain(self) -> None:
+        """Read what is left: it counts, though nobody needs it."""
+        piece = memoryview(bytearray(PIECE))
+        while self.readinto(piece):
+            pass
+
+    def _fill(self, buffer: memoryview) -> int:
+        self._cancel.raise_if_cancelled()
+        while self._arrival is not None and not self._arrival.poll(_LONGEST_WAIT * 1000):
+            self._cancel.raise_if_cancelled()
+        if self._readinto is not None:
+            count = int(_present(self._readinto(buffer)))
+        else:
+            data = _present(self._stream.read(len(buffer)))
+            count = len(data)
+            buffer[:count] = data
+        if self.hash is not None:
+            self.hash.update(buffer[:count])
+        self.position += count
+        return count
 
 
 def _present(result: _T | None) -> _T:
@@ -64,45 +103,130 @@ def _present(result: _T | None) -> _T:
     return result
 
 
-@contextlib.contextmanager
-def decompressed(stream: BinaryIO) -> Iterator[Readable]:
-    """The plain bytes of a stream that is plain, gzip (any number of members) or zstd (any number of frames)."""
-    prefix = _read_exactly(stream, 4)
-    raw = _Prefixed(prefix, stream)
-    if prefix[:2] == _GZIP_MAGIC:
-        from isal import igzip  # noqa: PLC0415  only where a gzip file is read
-
-        with _errors_named("gzip", igzip.BadGzipFile, EOFError, igzip.isal_zlib.error):
-            yield igzip.IGzipFile(fileobj=raw, mode="rb")
-    elif prefix == _ZSTD_MAGIC or prefix in _ZSTD_SKIPPABLE:
-        zstd = _zstd()
-        with _errors_named("zstd", zstd.ZstdError, EOFError):
-            yield zstd.ZstdFile(raw, "rb")
-    else:
-        yield raw
-
-
-def _zstd():  # type: ignore[no-untyped-def]
-    if sys.version_info >= (3, 14):
-        from compression import zstd  # noqa: PLC0415
-    else:
-        from backports import zstd  # noqa: PLC0415
-    return zstd
-
-
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
-    data = b""
-    while len(data) < size and (more := _present(stream.read(size - len(data)))):
-        data += more
-    return data
-
-
-@contextlib.contextmanager
-def _errors_named(what: str, *kinds: type[Exception]) -> Iterator[None]:
+def _arrival(stream: BinaryIO) -> select.poll | None:
+    """What tells of bytes to read, for an unbuffered pipe, socket or terminal: a read there may wait for ever."""
+    if os.name != "posix" or not isinstance(stream, io.RawIOBase):
+        return None
     try:
-        yield
-    except kinds as error:
-        raise FormatError(f"the {what} stream is damaged or cut: {error}", what) from error
+        descriptor = stream.fileno()
+    except OSError:
+        return None
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        return None
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll
+
+
+class _Decompressing:
+    """A decompressor whose complaints are FormatErrors."""
+
+    def __init__(self, what: str, stream: Readable, *complaints: type[Exception]) -> None:
+        self._what = what
+        self._stream = stream
+        self._complaints = complaints
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        try:
+            return self._stream.readinto(buffer)
+        except self._complaints as error:
+            raise FormatError(f"the {self._what} stream is damaged or cut: {error}", self._what) from error
+
+
+def _decompressed(blob: _Blob) -> Readable:
+    """The plain bytes of a blob that is plain, gzip (any number of members) or zstd (any number of frames)."""
+    magic = blob.peek(4)
+    if magic[:2] == _GZIP_MAGIC:
+        from isal import igzip, isal_zlib  # noqa: PLC0415  only where a gzip file is read
+
+        stream = igzip.IGzipFile(fileobj=blob, mode="rb")  # type: ignore[no-untyped-call]
+        return _Decompressing("gzip", stream, igzip.BadGzipFile, EOFError, isal_zlib.error)  # type: ignore[arg-type]
+    if magic == _ZSTD_MAGIC or magic in _ZSTD_SKIPPABLE:
+        if sys.version_info >= (3, 14):
+            from compression import zstd  # noqa: PLC0415
+        else:
+            from backports import zstd  # noqa: PLC0415
+        return _Decompressing("zstd", zstd.ZstdFile(blob, "rb"), zstd.ZstdError, EOFError)
+    return blob
+
+
+class LayerStream:
+    """The tar of one layer, from the bytes of its blob; what was promised of both is checked in the same pass.
+
+    ``digest`` and ``size`` (in bytes) are those of the blob, ``diff_id`` is the tar's digest; all may be None.
+    ``readinto`` says that the tar has ended only after everything was found to be right: else it raises
+    :class:`~cimlayer.errors.DigestMismatchError`, also where a damaged blob could not be decompressed.
+    """
+
+    def __init__(
+        self,
+        blob: BinaryIO,
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        diff_id: Digest | None = None,
+        cancel: CancellationToken,
+    ) -> None:
+        self._digest, self._size, self._diff_id = digest, size, diff_id
+        self._blob = _Blob(blob, digest, cancel)
+        self._hash = diff_id.new_hash() if diff_id is not None else None
+        self._tar: Readable | None = None
+
+    @property
+    def position(self) -> int:
+        """Bytes of the blob read so far."""
+        return self._blob.position
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the buffer; less only at the end."""
+        try:
+            tar = self._tar = self._tar or self._open()
+            filled = 0
+            while filled < len(buffer) and (count := tar.readinto(buffer[filled:])):
+                filled += count
+        except FormatError:
+            self._verify_blob()
+            raise
+        if self._hash is not None:
+            self._hash.update(buffer[:filled])
+        if self._size is not None and self.position > self._size:
+            self._verify_blob()
+        if filled < len(buffer):
+            self._verify_blob()
+            self._verify_tar()
+        return filled
+
+    def _open(self) -> Readable:
+        tar = _decompressed(self._blob)
+        if tar is self._blob and self._digest and self._diff_id:
+            if self._digest.algorithm == self._diff_id.algorithm:
+                self._hash = None  # the blob is the tar, and is hashed already
+        return tar
+
+    def _verify_blob(self) -> None:
+        name = f"blob {self._digest}"
+        if self._size is not None:
+            if self.position <= self._size:
+                self._blob.drain()
+            if self.position != self._size:
+                actual_size = "more" if self.position > self._size else str(self.position)
+                raise DigestMismatchError(name, f"{self._size} bytes", f"{actual_size} bytes")
+        if self._digest is not None and self._blob.hash is not None:
+            self._blob.drain()
+            actual = Digest(self._digest.algorithm, self._blob.hash.hexdigest())
+            if actual != self._digest:
+                raise DigestMismatchError(name, f"digest {self._digest}", f"digest {actual}")
+
+    def _verify_tar(self) -> None:
+        if self._diff_id is None:
+            return
+        found = self._hash or self._blob.hash
+        assert found is not None
+        actual = Digest(self._diff_id.algorithm, found.hexdigest())
+        if actual != self._diff_id:
+            of = f" of blob {self._digest}" if self._digest else ""
+            raise DigestMismatchError(f"layer {self._diff_id}{of}", f"diff ID {self._diff_id}", f"diff ID {actual}")
 
 
 def available_cpus() -> int:
@@ -112,54 +236,95 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def pump(stream: Readable, feed: Callable[[memoryview], object], jobs: int | None = None) -> None:
-    """Hand all bytes of a stream to ``feed``, piece by piece.
+class PieceReader:
+    """Hands out the pieces of streams, one stream after another, in order.
 
-    With more than one job (default: as many as there are CPUs) a thread reads ahead, by a fixed number of pieces that
-    are used again and again. What either side raises is raised here. The thread has ended when this returns; only
-    one that waits for a pipe when ``feed`` fails or Ctrl-C is pressed is left behind, as nothing can wake it: it ends
-    with what the pipe brings next, or with the program.
+    With more than one job (default: as many as there are CPUs) a thread reads up to ``ahead`` pieces ahead, also from
+    the next stream; their memory is used again and again. What a stream raises is raised where its piece would have
+    come. ``reading`` is the token that the streams were made with: leaving the ``with`` block cancels it, so the
+    thread ends; only one that a foreign file object keeps waiting is left behind.
     """
-    if (jobs if jobs is not None else available_cpus()) < 2:
-        piece = memoryview(bytearray(PIECE))
-        while count := stream.readinto(piece):
-            feed(piece[:count])
-        return
-    free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
-    full: queue.SimpleQueue[memoryview | BaseException | None] = queue.SimpleQueue()
-    for _ in range(PIECES_AHEAD):
-        free.put(memoryview(bytearray(PIECE)))
-    stop = threading.Event()
-    thread = threading.Thread(target=_read_ahead, args=(stream, free, full, stop), name="cimlayer-read", daemon=True)
-    thread.start()
-    try:
-        while (item := full.get()) is not None:
+
+    def __init__(
+        self,
+        streams: Iterable[contextlib.AbstractContextManager[LayerStream]],
+        reading: CancellationToken,
+        jobs: int | None = None,
+        ahead: int = PIECES_AHEAD,
+    ) -> None:
+        self._streams = iter(streams)
+        self._reading = reading
+        self._thread: threading.Thread | None = None
+        if (jobs if jobs is not None else available_cpus()) > 1:
+            self._full: queue.SimpleQueue[Piece | BaseException | None] = queue.SimpleQueue()
+            self._free: queue.LifoQueue[bytearray | None] = queue.LifoQueue()  # the last one used is in the cache
+            for _ in range(ahead):
+                self._free.put(bytearray())  # memory for it is taken when it is needed
+            self._thread = threading.Thread(target=self._read_ahead, name="cimlayer-read", daemon=True)
+
+    def __enter__(self) -> PieceReader:
+        """Begin to read."""
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop reading."""
+        self._reading.cancel()
+        if self._thread is not None:
+            self._free.put(None)
+            self._thread.join(_LONGEST_FAREWELL)
+
+    def pieces(self) -> Iterator[Piece]:
+        """The pieces of the next stream; each is valid until the next one is asked for."""
+        return self._pieces_read_here() if self._thread is None else self._pieces_read_ahead()
+
+    def _pieces_read_here(self) -> Iterator[Piece]:
+        buffer = memoryview(bytearray(PIECE))
+        with next(self._streams) as stream:
+            while count := stream.readinto(buffer):
+                yield buffer[:count], stream.position
+
+    def _pieces_read_ahead(self) -> Iterator[Piece]:
+        while (item := self._next()) is not None:
             if isinstance(item, BaseException):
                 raise item
-            feed(item)
-            assert isinstance(item.obj, bytearray)
-            free.put(memoryview(item.obj))
-    finally:
-        stop.set()
-        free.put(None)
-        thread.join(GRACE)
+            yield item
+            assert isinstance(item[0].obj, bytearray)
+            self._free.put(item[0].obj)
+
+    def _next(self) -> Piece | BaseException | None:
+        while True:
+            try:
+                return self._full.get(timeout=_LONGEST_WAIT)
+            except queue.Empty:
+                self._reading.raise_if_cancelled()
+
+    def _read_ahead(self) -> None:
+        try:
+            for opened in self._streams:
+                with opened as stream:
+                    while (buffer := self._free.get()) is not None:
+                        buffer = buffer or bytearray(PIECE)
+                        piece = memoryview(buffer)
+                        count = stream.readinto(piece)
+                        if not count:
+                            self._free.put(buffer)
+                            break
+                        self._full.put((piece[:count], stream.position))
+                    if buffer is None:
+                        return
+                self._full.put(None)
+        except BaseException as error:
+            self._full.put(error)
 
 
-def _read_ahead(
-    stream: Readable,
-    free: queue.SimpleQueue[memoryview | None],
-    full: queue.SimpleQueue[memoryview | BaseException | None],
-    stop: threading.Event,
-) -> None:
-    try:
-        while (piece := free.get()) is not None:
-            filled = 0
-            while filled < len(piece) and not stop.is_set() and (count := stream.readinto(piece[filled:])):
-                filled += count
-            if filled:
-                full.put(piece[:filled])
-            if filled < len(piece):
-                break
-        full.put(None)
-    except BaseException as error:
-        full.put(error)
+@contextlib.contextmanager
+def tar_pieces(file: BinaryIO, jobs: int | None = None) -> Iterator[Iterator[Piece]]:
+    """The pieces of one tar of which nothing is promised."""
+    reading = CancellationToken()
+    stream = LayerStream(file, cancel=reading)
+    with PieceReader([contextlib.nullcontext(stream)], reading, jobs) as reader:
+        yield reader.pieces()

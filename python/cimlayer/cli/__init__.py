@@ -17,13 +17,22 @@ FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 
-# Name -> what it does. The modules are named like their commands; a keyword gets an underscore.
+# Name -> what it does. The modules are named like their commands, with underscores; a keyword gets one more.
 _COMMANDS = {
     "import": "Make a CIM layer from an OCI layer tar.",
+    "import-image": "Make CIM layers from all layers of a container image.",
     "ls": "List what an image holds.",
     "cat": "Write the content of a file to standard output.",
     "stat": "Show everything an image says of a file.",
     "verify": "Check everything an image holds.",
+    "inspect": "Show what an image consists of and shares.",
+    "diff": "Show what distinguishes two images.",
+    "chain": "List a layer and its parents.",
+    "extract": "Write files of an image to a directory.",
+    "export": "Make an OCI layer tar from a CIM layer.",
+    "create": "Make an image from a folder or a plain tar.",
+    "destroy": "Remove a layer with its image.",
+    "gc": "Find and remove files that no image refers to.",
     "registry": "Look into registry hives.",
     "bcd": "Look into boot configuration stores.",
 }
@@ -38,7 +47,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = "import_" if cmd_name == "import" else cmd_name
+        module = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
         command: click.Command = importlib.import_module(f"cimlayer.cli.{module}").command
         return command
 

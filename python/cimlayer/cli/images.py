@@ -9,11 +9,16 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.paths import get_cim_path_from_layer
 
 
-def open_image(path: str) -> ImageReader:
-    """The image of a ``.cim`` file or of a layer directory."""
+def image_path(path: str) -> Path:
+    """The ``.cim`` file that is meant: it itself, or that of a layer directory."""
     if not Path(path).is_dir():
-        return ImageReader(path)
+        return Path(path)
     cim = get_cim_path_from_layer(path)
     if not cim.exists():
         raise FileNotFoundError(errno.ENOENT, f"no CIM layer: {cim} is not there", path)
-    return ImageReader(cim)
+    return cim
+
+
+def open_image(path: str) -> ImageReader:
+    """The image of a ``.cim`` file or of a layer directory."""
+    return ImageReader(image_path(path))

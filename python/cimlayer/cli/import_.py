@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from cimlayer.cli.output import Output, amount
-from cimlayer.importing import ImportProgress, import_layer
+from cimlayer.cli.working import progress_shown, stoppable
+from cimlayer.events import Event, LayerDone
+from cimlayer.importing import import_layer
 from cimlayer.paths import get_cim_path_from_layer
 
 
@@ -18,7 +18,8 @@ from cimlayer.paths import get_cim_path_from_layer
 @click.option("--no-sync", is_flag=True, help="Do not wait until the layer is on the disk.")
 @click.option("--reproducible", is_flag=True, help="The same layer gives the same bytes, as of SOURCE_DATE_EPOCH.")
 @click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; as many as CPUs if not given.")
-@click.option("as_json", "--json", is_flag=True, help="The summary as one JSON object.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last.")
 def command(
     tar: str,
     layer: str,
@@ -26,6 +27,7 @@ def command(
     no_sync: bool,
     reproducible: bool,
     jobs: int | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Make a CIM layer from an OCI layer tar.
@@ -35,24 +37,36 @@ def command(
     each, from the immediate parent to the base. If anything fails, nothing of the layer is left.
     """
     output = Output()
-    reached = ImportProgress(0, 0, 0)
+    done: list[LayerDone] = []
+    with stoppable() as cancel, progress_shown(output, quiet=quiet, as_json=as_json, by_layer=False) as show:
 
-    def remember(progress: ImportProgress) -> None:
-        nonlocal reached
-        reached = progress
+        def progress(event: Event) -> None:
+            if isinstance(event, LayerDone):
+                done.append(event)
+            if show is not None:
+                show(event)
 
-    start = time.monotonic()
-    size = import_layer(tar, layer, parents, sync=not no_sync, reproducible=reproducible, jobs=jobs, progress=remember)
-    seconds = time.monotonic() - start
+        import_layer(
+            tar,
+            layer,
+            parents,
+            sync=not no_sync,
+            reproducible=reproducible,
+            jobs=jobs,
+            progress=progress,
+            cancel=cancel,
+        )
+    result = done[0]
     if as_json:
         output.json(
             {
+                "event": "import-done",
                 "layer": layer,
                 "image": str(get_cim_path_from_layer(layer)),
-                "entries": reached.entries,
-                "bytes": size,
-                "seconds": round(seconds, 3),
+                "entries": result.entries,
+                "bytes": result.bytes,
+                "seconds": round(result.seconds, 3),
             }
         )
     else:
-        output.line(f"{layer}: {reached.entries} entries, {amount(size)} of files, {seconds:.2f} s")
+        output.line(f"{layer}: {result.entries} entries, {amount(result.bytes)} of files, {result.seconds:.2f} s")

@@ -1,0 +1,160 @@
+"""The files of an image source by name: a folder, or a tar that is read where it lies."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import posixpath
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from cimlayer.errors import FormatError
+
+_LONGEST_LINK_CHAIN = 8
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bzip2", b"\xfd7": "xz"}
+
+
+class Files(Protocol):
+    """Files that can be read, named by relative paths with slashes."""
+
+    name: str
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a regular file; None if it is not there."""
+
+    def open(self, path: str) -> BinaryIO:
+        """The file, unbuffered; any number can be open at once, each for one thread."""
+
+
+class Folder:
+    """The files of a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.name = str(root)
+        self._root = root
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a regular file; None if it is not there."""
+        try:
+            status = self._place(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def open(self, path: str) -> BinaryIO:
+        """The file, unbuffered."""
+        return self._place(path).open("rb", buffering=0)
+
+    def _place(self, path: str) -> Path:
+        parts = path.split("/")
+        if any(part in ("", ".", "..") or "\\" in part or ":" in part or "\0" in part for part in parts):
+            raise FormatError(f"a file name that may lead out of the image: {path!r}", self.name)
+        return self._root.joinpath(*parts)
+
+
+class _Member(NamedTuple):
+    """Where a file's bytes lie in the tar, or what other member it stands for."""
+
+    offset: int
+    size: int
+    link: str | None
+
+
+class TarArchive:
+    """The files of an uncompressed tar; nothing is unpacked."""
+
+    def __init__(self, path: Path) -> None:
+        """Read all headers. FormatError for anything but a whole, uncompressed tar."""
+        self.name = str(path)
+        self._path = path
+        with path.open("rb") as file:
+            self._length = os.fstat(file.fileno()).st_size
+            compression = _COMPRESSED.get(file.read(2))
+            if compression:
+                raise FormatError(f"an archive compressed with {compression}: decompress it first", self.name)
+            file.seek(0)
+            self._members = dict(self._headers(file))
+
+    def _headers(self, file: BinaryIO) -> Iterator[tuple[str, _Member]]:
+        import tarfile  # noqa: PLC0415  only where an archive is read
+
+        with _errors_named(self.name, tarfile.TarError), tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                name = posixpath.normpath(member.name)
+                if member.issym():
+                    target = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+                    yield name, _Member(0, 0, target)
+                elif member.islnk():
+                    yield name, _Member(0, 0, posixpath.normpath(member.linkname))
+                elif member.isreg() and not member.issparse():
+                    if not 0 <= member.size <= self._length - member.offset_data:
+                        raise FormatError("cut inside a file", f"{self.name}: {name}", member.offset)
+                    yield name, _Member(member.offset_data, member.size, None)
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a regular file, or of that to which a link leads inside the archive; None if it is not there."""
+        member = self._find(path)
+        return member.size if member is not None else None
+
+    def open(self, path: str) -> BinaryIO:
+        """The file, unbuffered."""
+        member = self._find(path)
+        if member is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self.name}: {path}")
+        return _Section(self._path, member.offset, member.size)  # type: ignore[return-value]
+
+    def _find(self, path: str) -> _Member | None:
+        name = posixpath.normpath(path)
+        for _ in range(_LONGEST_LINK_CHAIN):
+            member = self._members.get(name)
+            if member is None or member.link is None:
+                return member
+            name = member.link
+        return None
+
+
+@contextlib.contextmanager
+def _errors_named(name: str, complaint: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except FormatError:
+        raise
+    except (complaint, EOFError, ValueError, OverflowError, RecursionError) as error:
+        raise FormatError(f"not a readable tar: {error}", name) from error
+
+
+class _Section(io.RawIOBase):
+    """A part of a file."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        super().__init__()
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(offset)
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        count = self._file.readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_files(source: str | os.PathLike[str]) -> Files:
+    """A folder, or a tar in a file that can be read at any place."""
+    path = Path(source)
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        return Folder(path)
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path}: an image is read from a folder or a regular file, not from a pipe or a device")
+    return TarArchive(path)

@@ -1,0 +1,30 @@
+"""``cimlayer create``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from cimlayer.cli.output import Output, amount
+from cimlayer.creating import create_image
+
+
+@click.command("create")
+@click.argument("image", metavar="IMAGE")
+@click.argument("source", metavar="SOURCE")
+@click.option("--no-sync", is_flag=True, help="Do not wait until the image is on the disk.")
+@click.option("--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH.")
+@click.option("as_json", "--json", is_flag=True, help="The summary as one JSON object.")
+def command(image: str, source: str, no_sync: bool, reproducible: bool, as_json: bool) -> None:
+    """Make an image from a folder or a plain tar.
+
+    IMAGE is the .cim file to make; its region files go beside it. SOURCE is a folder, or a tar that may be
+    compressed with gzip or zstd. There is no layer around the image: no hives, no disks.
+    """
+    output = Output()
+    done = create_image(image, source, sync=not no_sync, reproducible=reproducible)
+    if as_json:
+        output.json({"image": image} | asdict(done))
+    else:
+        output.line(f"{image}: {done.entries} entries, {amount(done.bytes)} of files")

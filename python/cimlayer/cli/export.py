@@ -1,0 +1,45 @@
+"""``cimlayer export``."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from cimlayer.exporting import export_layer
+from cimlayer.inspecting import image_chain
+from cimlayer.paths import get_cim_path_from_layer
+
+
+@click.command("export")
+@click.argument("layer", metavar="LAYER")
+@click.option("parents", "--parent", metavar="DIR", multiple=True, help="The parent layer, if it cannot be found.")
+@click.option("-o", "--output", metavar="FILE", help="The tar to make; standard output if not given.")
+def command(layer: str, parents: tuple[str, ...], output: str | None) -> None:
+    """Make an OCI layer tar from a CIM layer.
+
+    The tar has what the layer changes in its parent, removed files as whiteouts, and everything about a file in
+    PAX records as Microsoft's tools write them. Importing it onto the same parents gives the same tree. It is not
+    compressed, so its SHA-256 is the diff ID of the layer.
+    """
+    above = list(parents) or _parents_of(layer)
+    if output is not None:
+        export_layer(layer, above, output)
+        return
+    stream = sys.stdout.buffer
+    if stream.isatty():
+        raise click.UsageError("A tar is nothing for a terminal: use -o FILE, or redirect the output.")
+    export_layer(layer, above, stream)
+    stream.flush()
+
+
+def _parents_of(layer: str) -> list[str | os.PathLike[str]]:
+    found: list[str | os.PathLike[str]] = []
+    for link in image_chain(get_cim_path_from_layer(layer))[1:]:
+        if link.image is None:
+            raise FileNotFoundError(errno.ENOENT, f"the parent with region set {link.set_id} is not there", layer)
+        found.append(Path(link.image.parent.parent, link.image.stem))
+    return found

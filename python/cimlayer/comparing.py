@@ -1,0 +1,167 @@
+"""What distinguishes two images. A fork and its parent are told apart by their records alone, without their content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from cimfs_ext.entries import ImageEntry
+from cimfs_ext.reader import ImageReader
+from cimlayer.errors import CorruptImageError
+
+Kind = Literal["added", "removed", "changed"]
+Pair = tuple[str, ImageEntry | None, ImageEntry | None]
+
+_PIECE = 1 << 20
+_REGION_SHIFT = 48
+_TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
+
+
+@dataclass(slots=True, frozen=True)
+class Change:
+    """One path at which two images differ.
+
+    ``aspects`` says in what a changed path does: ``name`` (its case), ``type``, ``content``, ``attributes``,
+    ``times``, ``security_descriptor``, ``extended_attributes``, ``reparse_data``, ``streams``.
+    """
+
+    kind: Kind
+    path: str
+    entry: ImageEntry | None
+    older_entry: ImageEntry | None
+    aspects: tuple[str, ...] = ()
+
+
+def diff_images(older: ImageReader, newer: ImageReader) -> Iterator[Change]:
+    """Yield what ``newer`` adds to ``older``, removes from it and changes in it, in the order of the tree.
+
+    Everything below an added or removed directory is listed. Which names are hard links of each other is not compared.
+    Between a fork and its parent the content of files is read only where it was written anew.
+    """
+    aspects = _Aspects(older, newer)
+    root, older_root = newer.stat(""), older.stat("")
+    if found := aspects.between(root, older_root):
+        yield Change("changed", "", root, older_root, found)
+    for path, entry, older_entry in walk_differences(newer, older):
+        if entry is older_entry:
+            continue
+        if entry is None or older_entry is None:
+            yield from _one_sided(newer, older, path, entry, older_entry)
+            continue
+        if found := aspects.between(entry, older_entry):
+            yield Change("changed", path, entry, older_entry, found)
+        if entry.is_directory != older_entry.is_directory:
+            image, kind = (newer, "added") if entry.is_directory else (older, "removed")
+            for inner, below in image.walk(path):
+                yield _change_of(kind, inner, below)
+
+
+def _one_sided(
+    newer: ImageReader, older: ImageReader, path: str, entry: ImageEntry | None, older_entry: ImageEntry | None
+) -> Iterator[Change]:
+    image, kind = (newer, "added") if older_entry is None else (older, "removed")
+    found = entry or older_entry
+    assert found is not None
+    yield _change_of(kind, path, found)
+    if found.is_directory:
+        for inner, below in image.walk(path):
+            yield _change_of(kind, inner, below)
+
+
+def _change_of(kind: str, path: str, entry: ImageEntry) -> Change:
+    return Change("added", path, entry, None) if kind == "added" else Change("removed", path, None, entry)
+
+
+def are_related(newer: ImageReader, older: ImageReader) -> bool:
+    """Whether one of the images is forked from the other, so that equal file IDs are the same file."""
+    return newer.is_fork_of(older) or older.is_fork_of(newer)
+
+
+def walk_differences(
+    newer: ImageReader,
+    older: ImageReader,
+    descend: Callable[[str, ImageEntry, ImageEntry], bool] = lambda path, entry, older_entry: True,
+) -> Iterator[Pair]:
+    """Yield ``(path, entry, older_entry)`` in the order of the tree for what may differ.
+
+    None stands for what one side does not have. Directories that both have come always, as one entry twice when their
+    own records are equal, and their children follow if ``descend`` agrees; one-sided directories come alone. Files
+    come if their records differ or, between images that are not forks of each other, always.
+    """
+    related = are_related(newer, older)
+    pending: list[Iterator[Pair]] = [_pairs(newer, older, "", "", "", related)]
+    seen: set[int] = set()
+    while pending:
+        pair = next(pending[-1], None)
+        if pair is None:
+            pending.pop()
+            continue
+        yield pair
+        path, entry, older_entry = pair
+        if entry is None or older_entry is None or not (entry.is_directory and older_entry.is_directory):
+            continue
+        if entry.file_id in seen:
+            raise CorruptImageError(f"{newer.name}: a directory has two names, or lies in itself: {path}")
+        seen.add(entry.file_id)
+        if descend(path, entry, older_entry):
+            pending.append(_pairs(newer, older, path, entry, older_entry, related))
+
+
+def _pairs(
+    newer: ImageReader,
+    older: ImageReader,
+    path: str,
+    directory: str | ImageEntry,
+    older_directory: str | ImageEntry,
+    related: bool,
+) -> Iterator[Pair]:
+    for entry, older_entry in newer.compare_directories(directory, older, older_directory, related=related):
+        name = entry.name if entry is not None else older_entry.name if older_entry is not None else ""
+        yield f"{path}\\{name}" if path else name, entry, older_entry
+
+
+class _Aspects:
+    """Compares entries of two images field by field, and content by where it lies before reading it."""
+
+    def __init__(self, older: ImageReader, newer: ImageReader) -> None:
+        self._older = older
+        self._newer = newer
+        self._common_regions = 0
+        for ours, theirs in zip(newer.region_sets, older.region_sets, strict=False):
+            if ours != theirs:
+                break
+            self._common_regions += ours.count
+
+    def between(self, entry: ImageEntry, older: ImageEntry) -> tuple[str, ...]:
+        """The aspects in which two entries differ."""
+        same_type = entry.is_directory == older.is_directory
+        different = {
+            "name": entry.name != older.name,
+            "type": not same_type,
+            "content": same_type and not entry.is_directory and not self._same_content(entry, older, None),
+            "attributes": entry.attributes != older.attributes and same_type,
+            "times": any(getattr(entry, name) != getattr(older, name) for name in _TIMES),
+            "security_descriptor": self._newer.security_descriptor(entry) != self._older.security_descriptor(older),
+            "extended_attributes": self._newer.extended_attributes(entry) != self._older.extended_attributes(older),
+            "reparse_data": self._newer.reparse_data(entry) != self._older.reparse_data(older),
+            "streams": not self._same_streams(entry, older),
+        }
+        return tuple(aspect for aspect, differs in different.items() if differs)
+
+    def _same_streams(self, entry: ImageEntry, older: ImageEntry) -> bool:
+        streams, older_streams = self._newer.streams(entry), self._older.streams(older)
+        return streams == older_streams and all(self._same_content(entry, older, s.name) for s in streams)
+
+    def _same_content(self, entry: ImageEntry, older: ImageEntry, stream: str | None) -> bool:
+        offset, size = self._newer.location(entry, stream)
+        older_offset, older_size = self._older.location(older, stream)
+        if size != older_size:
+            return False
+        if offset == older_offset and offset >> _REGION_SHIFT < self._common_regions:
+            return True
+        with self._newer.open(entry, stream) as ours, self._older.open(older, stream) as theirs:
+            while piece := ours.read(_PIECE):
+                if piece != theirs.read(_PIECE):
+                    return False
+        return True

@@ -1,0 +1,63 @@
+"""Digests as OCI images write them: ``algorithm:hex`` (OCI image specification, "Digests")."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from cimlayer.errors import FormatError
+
+_HEX_DIGITS = {"sha256": 64, "sha512": 128}
+_SHOWN = 100
+
+
+class Hash(Protocol):
+    """A running hash of hashlib's."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take more bytes."""
+
+    def hexdigest(self) -> str:
+        """The digest of all bytes so far."""
+
+
+@dataclass(slots=True, frozen=True)
+class Digest:
+    """The digest of a blob; as text it is what manifests have."""
+
+    algorithm: str
+    hex: str
+
+    @classmethod
+    def parse(cls, text: object, what: str) -> Digest:
+        """From the text in a manifest, ``what`` names its place; FormatError for anything but SHA-256 and SHA-512.
+
+        Only lower-case hex digits are digests, so the text is a safe file name too.
+        """
+        if isinstance(text, str):
+            algorithm, _, digits = text.partition(":")
+            if len(digits) == _HEX_DIGITS.get(algorithm) and re.fullmatch("[0-9a-f]+", digits):
+                return cls(algorithm, digits)
+        raise FormatError(f"not a sha256 or sha512 digest: {str(text)[:_SHOWN]!r}", what)
+
+    @classmethod
+    def of(cls, algorithm: str, data: bytes) -> Digest:
+        """The digest of bytes at hand."""
+        return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
+
+    def new_hash(self) -> Hash:
+        """A fresh hash of this digest's algorithm."""
+        return hashlib.new(self.algorithm)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+
+def chain_ids(diff_ids: list[Digest]) -> list[Digest]:
+    """What each layer is called together with all below it, base first (OCI image specification, "Layer ChainID")."""
+    chain: list[Digest] = []
+    for diff_id in diff_ids:
+        chain.append(Digest.of("sha256", f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
+    return chain

@@ -1,0 +1,389 @@
+"""Files out of an image, onto a POSIX file system.
+
+The image comes from strangers: every directory is opened relative to the one above it and no symbolic link is
+followed below the destination, so that neither a link of the image nor one that lies in wait leads out of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from cimfs_ext.entries import ImageEntry
+from cimfs_ext.extractor import FileExtractor
+from cimfs_ext.reader import ImageReader
+from cimlayer.errors import FormatError
+from cimlayer.fileinfo import unix_nanoseconds
+from cimlayer.metadata import Sidecar, write_extended_attributes
+from cimlayer.reparse import SYMBOLIC_LINK, parse_reparse_data
+from cimlayer.streaming import available_cpus
+
+Metadata = Literal["none", "sidecar", "xattr"]
+
+_BATCH = 256  # files handed to a thread at a time
+_BATCHES_AHEAD = 32  # each holds a directory open
+_MAX_NAME = 255  # bytes: NAME_MAX of the usual file systems
+_MAX_THREADS = 4
+
+_Location = tuple[bytes, ...]  # a directory below the destination, as the host names it
+
+
+@dataclass(slots=True)
+class Extraction:
+    """What :func:`extract` made. ``bytes`` counts file content, a hard-linked file once.
+
+    ``renamed`` says under which path, relative to the destination, an entry lies whose name is too long for the host;
+    ``unresolved_links`` are the symbolic links that became what they are without their reparse data: an empty file or
+    directory.
+    """
+
+    files: int = 0
+    directories: int = 0
+    hard_links: int = 0
+    symbolic_links: int = 0
+    bytes: int = 0
+    renamed: dict[str, str] = field(default_factory=dict)
+    unresolved_links: list[str] = field(default_factory=list)
+
+
+def extract(
+    image: ImageReader,
+    path: str,
+    destination: str | os.PathLike[str],
+    *,
+    metadata: Metadata = "none",
+    symlinks: bool = False,
+    jobs: int | None = None,
+) -> Extraction:
+    """Write a file, or what a directory holds, into the directory ``destination``, which is made if it is missing.
+
+    Files keep their content, holes, hard links among each other, and the times of the last access and write.
+    ``metadata`` says what becomes of alternate streams, EAs, security descriptors, reparse data, attributes and all
+    four times: dropped; written to the directory ``DESTINATION.metadata`` (see :class:`~cimlayer.metadata.Sidecar`);
+    or to extended attributes of the files (``user.cimlayer.*``). A reparse point is written as the file or directory
+    that carries it; with ``symlinks``, relative symbolic links that stay inside the destination become links of the
+    host instead. Names that the host cannot hold for their length are shortened.
+
+    Nothing that exists is replaced: FileExistsError; existing directories are entered. ``jobs`` is the number of
+    threads that write. OSErrors name the path below the destination; ImageError and FormatError are about the image.
+    """
+    if os.open not in os.supports_dir_fd:
+        raise NotImplementedError("extracting needs a POSIX system")
+    root = Path(os.path.abspath(destination))
+    root.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        sidecar = stack.enter_context(Sidecar(root)) if metadata == "sidecar" else None
+        directories = stack.enter_context(_Directories(root))
+        writers = stack.enter_context(_Writers(image, jobs))
+        run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr")
+        run.write_tree(path)
+        return run.result
+
+
+@dataclass(slots=True)
+class _Item:
+    """An entry that is finished after all files are written."""
+
+    path: str
+    entry: ImageEntry
+    directory: _Location
+    name: bytes
+
+
+class _Run:
+    """One extraction: the tree first, then what depends on files being there, the times of directories last."""
+
+    def __init__(
+        self,
+        image: ImageReader,
+        directories: _Directories,
+        writers: _Writers,
+        sidecar: Sidecar | None,
+        symlinks: bool,
+        xattrs: bool,
+    ) -> None:
+        self.result = Extraction()
+        self._image = image
+        self._directories = directories
+        self._writers = writers
+        self._sidecar = sidecar
+        self._symlinks = symlinks
+        self._xattrs = xattrs
+        self._first_names: dict[int, _Item] = {}
+        self._hard_links: list[_Item] = []
+        self._links: list[tuple[_Item, str]] = []
+        self._made: list[_Item] = []
+        self._with_attributes: list[_Item] = []
+
+    def write_tree(self, path: str) -> None:
+        top = self._image.stat(path)
+        base = path.replace("/", "\\").strip("\\")
+        if top.is_directory:
+            self._write_directory(base, top, ())
+        else:
+            self._write_entries(base.rpartition("\\")[0], [top], ())
+        self._writers.finish()
+        self._finish()
+
+    def _write_directory(self, path: str, directory: ImageEntry, location: _Location) -> None:
+        pending = [(path, directory, location)]
+        seen = {directory.file_id}
+        while pending:
+            path, directory, location = pending.pop()
+            below = self._write_entries(path, self._image.listdir(directory), location)
+            for item in reversed(below):
+                if item.entry.file_id in seen:
+                    raise FormatError("a directory has two names, or lies in itself", item.path)
+                seen.add(item.entry.file_id)
+                pending.append((item.path, item.entry, (*item.directory, item.name)))
+
+    def _write_entries(self, path: str, entries: list[ImageEntry], location: _Location) -> list[_Item]:
+        """Make the entries of one directory; returns those that are directories themselves."""
+        below = []
+        batch: list[tuple[int, bytes]] = []
+        for entry in entries:
+            inner = f"{path}\\{entry.name}" if path else entry.name
+            item = _Item(inner, entry, location, self._host_name(inner, entry.name, location))
+            if self._is_link(item):
+                pass
+            elif entry.is_directory:
+                below.append(item)
+            elif self._is_first_name(item):
+                batch.append((entry.file_id, item.name))
+                self.result.files += 1
+                self.result.bytes += entry.size
+            if self._sidecar is not None:
+                first = None if entry.is_directory else self._first_names.get(entry.file_id)
+                local = os.fsdecode(b"/".join((*location, item.name)))
+                self._sidecar.add(self._image, inner, entry, local, first.path if first else None)
+        fd = self._directories.enter(location)
+        for item in below:
+            self._directories.make(item.name, item.path)
+        for start in range(0, len(batch), _BATCH):
+            self._writers.submit(fd, batch[start : start + _BATCH], path)
+        self.result.directories += len(below)
+        self._made += below
+        return below
+
+    def _host_name(self, path: str, name: str, location: _Location) -> bytes:
+        if name in (".", "..") or any(character in name for character in "/\\\0"):
+            raise FormatError("a name that no file of Windows can have", path)
+        host_name = name.encode("utf-8", "surrogatepass")
+        if len(host_name) <= _MAX_NAME:
+            return host_name
+        host_name = _shortened(name, host_name)
+        self.result.renamed[path] = os.fsdecode(b"/".join((*location, host_name)))
+        return host_name
+
+    def _is_first_name(self, item: _Item) -> bool:
+        first = self._first_names.setdefault(item.entry.file_id, item)
+        if first is item:
+            if self._xattrs:
+                self._with_attributes.append(item)
+            return True
+        self._hard_links.append(item)
+        return False
+
+    def _is_link(self, item: _Item) -> bool:
+        if not self._symlinks or item.entry.reparse_tag != SYMBOLIC_LINK:
+            return False
+        target = _target_inside(self._image.reparse_data(item.entry), len(item.directory))
+        if target is None or (item.entry.is_directory and self._image.listdir(item.entry)):
+            self.result.unresolved_links.append(item.path)
+            return False
+        self._links.append((item, target))
+        return True
+
+    # ---- when all files are there ----
+
+    def _finish(self) -> None:
+        for item in self._hard_links:
+            self._link(item, self._first_names[item.entry.file_id])
+            self.result.hard_links += 1
+        for item, target in self._links:
+            fd = self._directories.enter(item.directory)
+            with _named(item.path):
+                os.symlink(os.fsencode(target), item.name, dir_fd=fd)
+                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
+            self.result.symbolic_links += 1
+        for item in self._with_attributes:
+            self._write_attributes(item, self._directories.enter(item.directory))
+        for item in reversed(self._made):
+            fd = self._directories.enter(item.directory)
+            if self._xattrs:
+                self._write_attributes(item, fd)
+            with _named(item.path):
+                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
+
+    def _link(self, item: _Item, first: _Item) -> None:
+        fd = os.dup(self._directories.enter(first.directory))
+        try:
+            to = self._directories.enter(item.directory)
+            with _named(item.path):
+                os.link(first.name, item.name, src_dir_fd=fd, dst_dir_fd=to, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                raise
+            self._writers.submit(to, [(item.entry.file_id, item.name)], item.path.rpartition("\\")[0])
+            self._writers.finish()
+        finally:
+            os.close(fd)
+
+    def _write_attributes(self, item: _Item, directory: int) -> None:
+        with _named(item.path):
+            fd = os.open(item.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+            try:
+                write_extended_attributes(fd, self._image, item.entry)
+            finally:
+                os.close(fd)
+
+
+class _Directories:
+    """Directories below the destination. Those above the one that was asked for last are open too: a tree is walked."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._open = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
+        self._location: _Location = ()
+
+    def __enter__(self) -> _Directories:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for fd in self._open:
+            os.close(fd)
+        self._open.clear()
+
+    def enter(self, location: _Location) -> int:
+        """The open directory; it stays open until another one is asked for."""
+        common = 0
+        for ours, wanted in zip(self._location, location, strict=False):
+            if ours != wanted:
+                break
+            common += 1
+        while len(self._open) > common + 1:
+            os.close(self._open.pop())
+        self._location = location[:common]
+        for name in location[common:]:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            with _named(os.fsdecode(b"/".join((*self._location, name)))):
+                self._open.append(os.open(name, flags, dir_fd=self._open[-1]))
+            self._location = (*self._location, name)
+        return self._open[-1]
+
+    def make(self, name: bytes, path: str) -> None:
+        """Make a directory in the one that was entered last; one that is there is kept."""
+        try:
+            os.mkdir(name, dir_fd=self._open[-1])
+        except FileExistsError:
+            mode = os.stat(name, dir_fd=self._open[-1], follow_symlinks=False).st_mode
+            if not stat.S_ISDIR(mode):
+                raise FileExistsError(errno.EEXIST, "not a directory", path) from None
+        except OSError as error:
+            error.filename = path
+            raise
+
+
+class _Writers:
+    """The threads that write files. Their errors are raised by whatever is called next."""
+
+    def __init__(self, image: ImageReader, jobs: int | None) -> None:
+        self._extractor = FileExtractor(image)
+        threads = jobs if jobs is not None else min(available_cpus(), _MAX_THREADS)
+        self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="cimlayer-extract")
+        self._pending: deque[tuple[Future[None], int]] = deque()
+
+    def __enter__(self) -> _Writers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._extractor.stop()
+        for future, fd in self._pending:
+            if future.cancel():
+                os.close(fd)
+        self._pool.shutdown()
+
+    def submit(self, directory: int, files: list[tuple[int, bytes]], path: str) -> None:
+        """Write files, of which ``path`` is the directory, into an open directory; returns before they are there."""
+        if len(self._pending) >= _BATCHES_AHEAD:
+            self._wait()
+        fd = os.dup(directory)
+        self._pending.append((self._pool.submit(self._write, fd, files, path), fd))
+
+    def finish(self) -> None:
+        """Wait for all that was submitted."""
+        while self._pending:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._pending[0][0].result()
+        self._pending.popleft()
+
+    def _write(self, fd: int, files: list[tuple[int, bytes]], path: str) -> None:
+        try:
+            self._extractor.write(fd, files)
+        except OSError as error:
+            error.filename = f"{path}\\{error.filename}" if path else error.filename
+            raise
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Errors name the path inside the image, not a component or a descriptor."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def _times(entry: ImageEntry) -> tuple[int, int]:
+    return unix_nanoseconds(entry.last_access_time), unix_nanoseconds(entry.last_write_time)
+
+
+def _shortened(name: str, host_name: bytes) -> bytes:
+    """The beginning of a name, a hash that tells it from others, and its extension."""
+    extension = Path(name).suffix.encode("utf-8", "surrogatepass")
+    if len(extension) > _MAX_NAME // 4:
+        extension = b""
+    mark = b"~" + hashlib.sha256(host_name).hexdigest()[:12].encode()
+    room = _MAX_NAME - len(mark) - len(extension)
+    start = host_name[:room]
+    while host_name[len(start)] & 0xC0 == 0x80:  # not inside a character
+        start = start[:-1]
+    return start + mark + extension
+
+
+def _target_inside(reparse_data: bytes, depth: int) -> str | None:
+    """Where a relative link leads, with slashes; None if it is not relative, or might lead out of the destination.
+
+    The directory of a link is no link, so each ``..`` that stands first leads one level up; behind a name it could
+    lead up from wherever another link leads.
+    """
+    try:
+        point = parse_reparse_data(reparse_data)
+    except FormatError:
+        return None
+    if not point.relative or not point.target or "\0" in point.target:
+        return None
+    parts = [part for part in point.target.replace("\\", "/").split("/") if part != "."]
+    ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
+    rooted = parts[:1] == [""] or ":" in point.target
+    if rooted or ups > depth or ".." in parts[ups:]:
+        return None
+    return "/".join(parts) or "."

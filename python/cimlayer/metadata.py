@@ -1,0 +1,127 @@
+"""What a file of Windows has and a file of the host has not, kept beside extracted files."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from cimfs_ext.entries import ImageEntry
+from cimfs_ext.reader import ImageReader
+
+_TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
+_DESCRIPTORS_KEPT = 4096
+_XATTR = "user.cimlayer."
+
+
+class Sidecar:
+    """The directory ``DESTINATION.metadata`` beside the destination of an extraction.
+
+    ``entries.jsonl`` has one JSON object for each entry, in the order of the tree, each directory before what it
+    holds: ``path`` (inside the image, with slashes), ``file`` (where it lies below the destination), ``type``,
+    ``attributes`` (FILE_ATTRIBUTE bits), the four times (FILETIME), ``security_descriptor`` (base64), and where there
+    are any: ``extended_attributes`` and ``reparse_data`` (base64 of the buffers, backup-stream.md), ``streams`` (name,
+    size, and the file below ``streams`` that has the content). A hard link to an earlier entry has ``link_to``, its
+    path, and nothing of the file's own.
+    """
+
+    def __init__(self, destination: Path) -> None:
+        """FileExistsError if the directory is there."""
+        self.directory = destination.with_name(destination.name + ".metadata")
+        self._entries: IO[str] | None = None
+        self._streams = 0
+        self._descriptors: dict[bytes, str] = {}
+
+    def __enter__(self) -> Sidecar:
+        self.directory.mkdir()
+        self._entries = (self.directory / "entries.jsonl").open("x", encoding="ascii", newline="\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._entries is not None:
+            self._entries.close()
+
+    def add(self, image: ImageReader, path: str, entry: ImageEntry, file: str, first: str | None) -> None:
+        """Note one entry; ``first`` is the path under which its file was noted first, if it is not a directory's."""
+        record: dict[str, object] = {
+            "path": path.replace("\\", "/"),
+            "file": file,
+            "type": "directory" if entry.is_directory else "file",
+        }
+        if first is not None and first != path:
+            record["link_to"] = first.replace("\\", "/")
+        else:
+            record["attributes"] = entry.attributes
+            for name in _TIMES:
+                record[name] = getattr(entry, name)
+            record["security_descriptor"] = self._descriptor(image.security_descriptor(entry))
+            if eas := image.extended_attributes(entry):
+                record["extended_attributes"] = _base64(eas)
+            if entry.is_reparse_point:
+                record["reparse_data"] = _base64(image.reparse_data(entry))
+            if streams := image.streams(entry):
+                record["streams"] = [
+                    {"name": stream.name, "size": stream.size, "file": self._copy(image, entry, stream.name)}
+                    for stream in streams
+                ]
+        assert self._entries is not None
+        self._entries.write(json.dumps(record) + "\n")
+
+    def _descriptor(self, data: bytes) -> str:
+        """Few descriptors serve many files."""
+        text = self._descriptors.get(data)
+        if text is None:
+            text = _base64(data)
+            if len(self._descriptors) < _DESCRIPTORS_KEPT:
+                self._descriptors[data] = text
+        return text
+
+    def _copy(self, image: ImageReader, entry: ImageEntry, stream: str) -> str:
+        self._streams += 1
+        file = self.directory / "streams" / f"{self._streams:06}"
+        file.parent.mkdir(exist_ok=True)
+        with image.open(entry, stream) as source, file.open("xb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        return file.name
+
+
+def write_extended_attributes(fd: int, image: ImageReader, entry: ImageEntry) -> None:
+    """Attach the metadata of an entry to an open file or directory.
+
+    The names begin with ``user.cimlayer.``: ``attributes`` and ``times`` as decimal text (the times in the order
+    creation, last write, change, last access, FILETIME), ``security_descriptor``, ``extended_attributes`` and
+    ``reparse_data`` as the buffers are, and ``stream.NAME``. OSError where the file system has no extended attributes
+    (ENOTSUP) or no room for these: ext4 holds about 4,000 bytes of them.
+    """
+    values: dict[str, bytes] = {
+        "attributes": str(entry.attributes).encode(),
+        "times": " ".join(str(getattr(entry, name)) for name in _TIMES).encode(),
+        "security_descriptor": image.security_descriptor(entry),
+        "extended_attributes": image.extended_attributes(entry),
+        "reparse_data": image.reparse_data(entry),
+    }
+    for stream in image.streams(entry):
+        values["stream." + stream.name] = image.read(entry, stream.name)
+    for name, value in values.items():
+        if value or name.startswith("stream."):
+            _set(fd, (_XATTR + name).encode("utf-8", "surrogatepass"), value)
+
+
+def _set(fd: int, name: bytes, value: bytes) -> None:
+    try:
+        os.setxattr(fd, name, value)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+            error.strerror = "its metadata does not fit the extended attributes of this file system: use a sidecar"
+        raise
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

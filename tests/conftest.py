@@ -1,0 +1,22 @@
+"""What more than one module of tests needs once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import cimlayer
+from test_corpus import LAYERS, PARENTS
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All layers of the corpus, imported reproducibly; nobody changes them."""
+    if not LAYERS.is_dir():
+        pytest.skip("the layer corpus is not here")
+    root = tmp_path_factory.mktemp("corpus")
+    for name, parents in PARENTS.items():
+        above = [root / parent for parent in parents]
+        cimlayer.import_layer(LAYERS / f"{name}.tar.gz", root / name, above, sync=False, reproducible=True)
+    return root

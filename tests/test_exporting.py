@@ -1,0 +1,385 @@
+"""Layers back into tars: what is imported from them, and what Python's tarfile reads in them, is what went in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cimlayer
+from cimfs_ext.image import ImageWriter
+from cimlayer.comparing import diff_images
+from cimlayer.errors import FormatError
+from cimlayer.exporting import export_layer
+from cimlayer.paths import get_cim_path_from_layer
+from support.descriptors import parts_of
+from support.image_layers import bare_layer, base_tar, import_tar, link_data
+from support.tars import FILETIME_OF_1970, TarBuilder, windows_pax
+from test_corpus import KEPT_ATTRIBUTES, PARENTS, is_managed, manifest_of
+
+DIRECTORY = 0x10
+
+
+def exported(layer: Path, parents: list[Path] | None = None) -> bytes:
+    output = io.BytesIO()
+    export_layer(layer, parents or [], output)
+    return output.getvalue()
+
+
+def names_in(tar: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return archive.getnames()
+
+
+def members(tar: bytes) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return {member.name: member for member in archive}
+
+
+def link_groups(image: cimlayer.ImageReader) -> set[frozenset[str]]:
+    groups: dict[int, set[str]] = {}
+    for path, entry in image.walk():
+        groups.setdefault(entry.file_id, set()).add(path)
+    return {frozenset(group) for group in groups.values() if len(group) > 1}
+
+
+def assert_equal_trees(one: Path, other: Path, ignored: tuple[str, ...] = ()) -> None:
+    with (
+        cimlayer.ImageReader(get_cim_path_from_layer(one)) as ours,
+        cimlayer.ImageReader(get_cim_path_from_layer(other)) as theirs,
+    ):
+        assert [change for change in diff_images(ours, theirs) if change.path not in ignored] == []
+        assert link_groups(ours) == link_groups(theirs)
+
+
+# ---- the corpus ----
+
+
+@pytest.fixture(scope="module")
+def tars(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("exported")
+    for name, parents in PARENTS.items():
+        export_layer(corpus / name, [corpus / parent for parent in parents], root / f"{name}.tar")
+    return root
+
+
+@pytest.fixture(scope="module")
+def again(tars: Path) -> Path:
+    for name, parents in PARENTS.items():
+        above = [tars / parent for parent in parents]
+        cimlayer.import_layer(tars / f"{name}.tar", tars / name, above, sync=False, reproducible=True)
+    return tars
+
+
+@pytest.mark.parametrize("name", PARENTS)
+def test_export_and_import_give_the_same_tree(corpus: Path, again: Path, name: str) -> None:
+    assert_equal_trees(corpus / name, again / name)
+
+
+@pytest.mark.parametrize("name", PARENTS)
+def test_export_of_the_import_of_an_export_is_the_same_tar(again: Path, tmp_path: Path, name: str) -> None:
+    export_layer(again / name, [again / parent for parent in PARENTS[name]], tmp_path / "tar")
+    assert (tmp_path / "tar").read_bytes() == (again / f"{name}.tar").read_bytes()
+
+
+def filetime(seconds: str) -> int:
+    return FILETIME_OF_1970 + int(Decimal(seconds) * 10_000_000)
+
+
+def facts(member: tarfile.TarInfo, content: bytes) -> dict[str, Any]:
+    """An entry of a tar in the terms of a manifest."""
+    records = member.pax_headers
+    return {
+        "path": member.name.replace("/", "\\"),
+        "attributes": int(records["MSWINDOWS.fileattr"]) & KEPT_ATTRIBUTES,
+        "creation_time": filetime(records["LIBARCHIVE.creationtime"]),
+        "last_write_time": filetime(records["mtime"]),
+        "change_time": filetime(records["ctime"]),
+        "last_access_time": filetime(records["atime"]),
+        "sd": base64.b64decode(records["MSWINDOWS.rawsd"]),
+        "eas": {
+            key.removeprefix("MSWINDOWS.xattr."): base64.b64decode(value).hex()
+            for key, value in records.items()
+            if key.startswith("MSWINDOWS.xattr.")
+        },
+        "target": member.linkname if member.issym() else None,
+        "mount_point": "MSWINDOWS.mountpoint" in records,
+        "sha256": hashlib.sha256(content).hexdigest() if member.isreg() else None,
+        "streams": {},
+    }
+
+
+def apply_tar(tree: dict[str, dict[str, Any]], tar: Path) -> None:
+    """A simple overlay: entries by their upper-case path, a hard link as another reference to the same facts."""
+    previous = ""
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            directory, _, name = member.name.rpartition("/")
+            content = archive.extractfile(member).read() if member.isreg() else b""  # type: ignore[union-attr]
+            if name.startswith(".wh."):
+                remove(tree, f"{directory}/{name[4:]}")
+                continue
+            if ":" in name:
+                file, _, stream = member.name.rpartition(":")
+                assert file == previous
+                tree[file.upper()]["streams"][stream] = (len(content), hashlib.sha256(content).hexdigest())
+                continue
+            previous = member.name
+            key = member.name.upper()
+            new = tree[member.linkname.upper()] if member.islnk() else facts(member, content)
+            if member.islnk() or not new["attributes"] & DIRECTORY:
+                remove(tree, member.name)
+            elif key in tree:
+                new["path"] = tree[key]["path"]
+                new["streams"] = tree[key]["streams"]
+            tree[key] = new
+            new.setdefault("names", {})[key] = member.name.replace("/", "\\")
+
+
+def remove(tree: dict[str, dict[str, Any]], path: str) -> None:
+    key = path.upper()
+    for other in [one for one in tree if one == key or one.startswith(key + "/")]:
+        tree.pop(other)["names"].pop(other)
+
+
+@pytest.mark.parametrize("name", PARENTS)
+def test_exports_read_by_a_simple_reader_equal_the_manifest(tars: Path, name: str) -> None:
+    manifest = manifest_of(name)
+    rules = manifest["managed_rules"]
+    tree: dict[str, dict[str, Any]] = {}
+    for layer in [*reversed(PARENTS[name]), name]:
+        apply_tar(tree, tars / f"{layer}.tar")
+    expected = {entry["path"]: entry for entry in manifest["entries"] if not is_managed(entry["path"], rules)}
+    found = {
+        path: one for key, one in tree.items() if not is_managed(path := one["names"].get(key, one["path"]), rules)
+    }
+    assert found.keys() == expected.keys()
+    groups: dict[int, int] = {}
+    for path, entry in expected.items():
+        wanted = dict.fromkeys(("creation_time", "last_write_time", "change_time", "last_access_time"))
+        wanted = {key: entry[key] for key in wanted}
+        wanted["attributes"] = entry["attributes"] & KEPT_ATTRIBUTES
+        wanted["eas"] = {ea["name"]: ea["value"] for ea in entry.get("eas", ())}
+        wanted["streams"] = {s["name"]: (s["size"], s["sha256"]) for s in entry.get("streams", ())}
+        wanted["sha256"] = None if "reparse" in entry else entry.get("sha256")
+        wanted["mount_point"] = entry.get("reparse", "").startswith("030000a0")
+        for key in entry.get("unspecified", ()):
+            wanted.pop(key, None)
+        assert {key: found[path][key] for key in wanted} == wanted, path
+        if "sd" not in entry.get("unspecified", ()):
+            assert parts_of(found[path]["sd"]) == parts_of(bytes.fromhex(entry["sd"])), path
+        if "link_group" in entry:
+            assert groups.setdefault(entry["link_group"], id(found[path])) == id(found[path])
+
+
+@pytest.mark.skipif(shutil.which("bsdtar") is None, reason="bsdtar is not here")
+@pytest.mark.parametrize("name", PARENTS)
+def test_bsdtar_lists_every_entry(tars: Path, name: str) -> None:
+    listed = subprocess.run(
+        ["bsdtar", "-tvf", tars / f"{name}.tar"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+    )
+    assert listed.stderr == b""
+    with tarfile.open(tars / f"{name}.tar") as archive:
+        assert len(listed.stdout.splitlines()) == len(archive.getmembers())
+
+
+# ---- single cases ----
+
+
+def test_unchanged_layer_exports_to_nothing(tmp_path: Path) -> None:
+    base = import_tar(tmp_path, "base", base_tar())
+    child = bare_layer(tmp_path, "child", lambda image: None, "base")
+    assert exported(child, [base]) == bytes(1024)
+
+
+def test_files_are_added_changed_and_removed(tmp_path: Path) -> None:
+    builder = base_tar()
+    for name in ("kept", "changed", "removed"):
+        builder.file(f"Files/{name}", b"old")
+    builder.file("Files/directory/inside", b"old")
+    base = import_tar(tmp_path, "base", builder)
+    changes = TarBuilder()
+    changes.file("Files/added", b"new")
+    changes.file("Files/changed", b"new")
+    changes.whiteout("Files/removed")
+    changes.whiteout("Files/directory")
+    child = import_tar(tmp_path, "child", changes, ["base"])
+    assert names_in(exported(child, [base])) == [
+        "Files/added", "Files/changed", "Files/.wh.directory", "Files/.wh.removed"
+    ]  # fmt: skip
+
+
+def test_new_name_of_a_file_of_the_parent_is_a_hard_link(tmp_path: Path) -> None:
+    builder = base_tar()
+    builder.file("Files/z", b"content")
+    base = import_tar(tmp_path, "base", builder)
+    changes = TarBuilder()
+    changes.hardlink("Files/a", "Files/z")
+    child = import_tar(tmp_path, "child", changes, ["base"])
+    entry = members(exported(child, [base]))["Files/a"]
+    assert (entry.islnk(), entry.linkname) == (True, "Files/z")
+
+
+def test_renamed_file_is_written_with_its_content(tmp_path: Path) -> None:
+    builder = base_tar()
+    builder.file("Files/old", b"content")
+    base = import_tar(tmp_path, "base", builder)
+
+    def rename(image: ImageWriter) -> None:
+        image.create_hard_link(r"Files\new", r"Files\old")
+        image.delete_path(r"Files\old")
+
+    child = bare_layer(tmp_path, "child", rename, "base")
+    entries = members(exported(child, [base]))
+    assert entries.keys() == {"Files/new", "Files/.wh.old"}
+    assert entries["Files/new"].isreg()
+    assert entries["Files/new"].size == len(b"content")
+
+
+def test_stream_added_through_one_name_rewrites_all_names(tmp_path: Path) -> None:
+    builder = base_tar()
+    builder.file("Files/one", b"content")
+    builder.hardlink("Files/two", "Files/one")
+    base = import_tar(tmp_path, "base", builder)
+
+    def add_stream(image: ImageWriter) -> None:
+        image.create_alternate_stream(r"Files\two:zone", 4)
+        image.write(b"data")
+
+    child = bare_layer(tmp_path, "child", add_stream, "base")
+    tar = exported(child, [base])
+    assert names_in(tar) == ["Files/one", "Files/one:zone", "Files/two"]
+    (tmp_path / "again.tar").write_bytes(tar)
+    cimlayer.import_layer(tmp_path / "again.tar", tmp_path / "again", [base], sync=False)
+    assert_equal_trees(child, tmp_path / "again", ignored=("",))
+
+
+def respell(image: ImageWriter) -> None:
+    image.delete_path("Data")
+    image.create_file("DATA", attributes=DIRECTORY)
+    image.create_file(r"DATA\kept")
+
+
+def lose_stream(image: ImageWriter) -> None:
+    image.delete_path("Data:zone")
+
+
+def become_file(image: ImageWriter) -> None:
+    image.delete_path("Data")
+    image.create_file("data", size=1)
+
+
+def become_directory(image: ImageWriter) -> None:
+    image.delete_path("file")
+    image.create_file("File", attributes=DIRECTORY)
+    image.create_file(r"File\inside")
+
+
+def change_directory(image: ImageWriter) -> None:
+    image.create_file("Data", attributes=DIRECTORY | 2, last_write_time=5)
+
+
+@pytest.mark.parametrize("change", [respell, lose_stream, become_file, become_directory, change_directory])
+def test_directories_that_change_come_back_as_they_are(tmp_path: Path, change: Any) -> None:
+    builder = base_tar()
+    builder.directory("Data")
+    builder.stream("Data", "zone", b"stream")
+    builder.file("Data/kept", b"kept")
+    builder.file("file", b"a file")
+    base = import_tar(tmp_path, "base", builder)
+    child = bare_layer(tmp_path, "child", change, "base")
+    export_layer(child, [base], tmp_path / "again.tar")
+    cimlayer.import_layer(tmp_path / "again.tar", tmp_path / "again", [base], sync=False)
+    assert_equal_trees(child, tmp_path / "again", ignored=("",))
+
+
+def test_standard_file_stands_before_links_to_it(tmp_path: Path) -> None:
+    builder = base_tar()
+    builder.hardlink("A link that sorts first", "Files/Windows/System32/config/SYSTEM")
+    base = import_tar(tmp_path, "base", builder)
+    tar = exported(base)
+    names = names_in(tar)
+    assert names[:2] == ["Files/Windows/System32/config/SYSTEM", "A link that sorts first"]
+    assert names.count("Files/Windows/System32/config/SYSTEM") == 1
+    (tmp_path / "again.tar").write_bytes(tar)
+    cimlayer.import_layer(tmp_path / "again.tar", tmp_path / "again", sync=False, reproducible=True)
+    assert_equal_trees(base, tmp_path / "again")
+
+
+def test_what_the_import_makes_is_left_out_and_deltas_are_not(tmp_path: Path) -> None:
+    base = import_tar(tmp_path, "base", base_tar())
+    assert not [name for name in names_in(exported(base)) if name.startswith(("Hives", "layout"))]
+    changes = TarBuilder()
+    hive = (base / "Files/Windows/System32/config/SAM").read_bytes()
+    changes.file("Hives/Sam_Delta", hive)
+    child = import_tar(tmp_path, "child", changes, ["base"])
+    assert names_in(exported(child, [base])) == ["Hives/Sam_Delta"]
+
+
+@pytest.mark.parametrize("time", [0, 1, FILETIME_OF_1970 - 15_000_000, FILETIME_OF_1970, 132223104001234567])
+def test_times_are_exact(tmp_path: Path, time: int) -> None:
+    builder = base_tar()
+    pax = windows_pax(0x20, creation=time, mtime=time, atime=time, ctime=time)
+    builder.file("file", pax=pax)
+    base = import_tar(tmp_path, "base", builder)
+    found = facts(members(exported(base))["file"], b"")
+    assert {found[key] for key in found if key.endswith("_time")} == {time}
+
+
+def unsupported_reparse_point(image: ImageWriter) -> None:
+    image.create_file("cloud", reparse_data=bytes.fromhex("1a000090 0000 0000"))
+
+
+def link_with_content(image: ImageWriter) -> None:
+    image.create_file("link", size=1, reparse_data=link_data("target"))
+    image.write(b"x")
+
+
+def whiteout_name(image: ImageWriter) -> None:
+    image.create_file(".wh.name")
+
+
+def lone_surrogate(image: ImageWriter) -> None:
+    image.create_file("name\ud800")
+
+
+@pytest.mark.parametrize(
+    ("fill", "message"),
+    [
+        (unsupported_reparse_point, "cloud: a layer tar cannot carry this reparse point: cloud file"),
+        (link_with_content, "link: a link without a target, or with content of its own"),
+        (whiteout_name, ".wh.name: a name that means a whiteout in a layer tar"),
+        (lone_surrogate, "half a surrogate pair"),
+    ],
+)
+def test_what_a_tar_cannot_carry_is_an_error_and_leaves_no_tar(tmp_path: Path, fill: Any, message: str) -> None:
+    layer = bare_layer(tmp_path, "layer", fill)
+    with pytest.raises(FormatError) as caught:
+        export_layer(layer, [], tmp_path / "tar")
+    assert message in str(caught.value)
+    assert not (tmp_path / "tar").exists()
+
+
+def test_existing_output_is_kept(tmp_path: Path) -> None:
+    layer = bare_layer(tmp_path, "layer", lambda image: None)
+    (tmp_path / "tar").write_bytes(b"precious")
+    with pytest.raises(FileExistsError):
+        export_layer(layer, [], tmp_path / "tar")
+    assert (tmp_path / "tar").read_bytes() == b"precious"
+
+
+def test_parent_must_be_the_one_it_was_forked_from(tmp_path: Path) -> None:
+    one = bare_layer(tmp_path, "one", lambda image: None)
+    two = bare_layer(tmp_path, "two", lambda image: None, "one")
+    three = bare_layer(tmp_path, "three", lambda image: None, "two")
+    for layer, parents in ((three, [one]), (three, []), (one, [two])):
+        with pytest.raises(ValueError, match="forked from"):
+            export_layer(layer, parents, io.BytesIO())
