@@ -266,6 +266,19 @@ def test_verified_layer_is_sealed_after_its_image_is_closed(
 
 
 @needs_dlopen
+def test_layer_that_cannot_be_sealed_stays_committed(
+    tmp_path: Path, recording: Implementation, calls: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECORDING_CIMFS_FAIL", "CimSealImage=0x80070005")
+    image, parent = BlockImage(tmp_path / "2" / "block", "a.cim"), BlockImage(tmp_path / "1" / "block", "a.cim")
+    writer = BlockCimLayerWriter(image, [parent], verified=True, sync=False, implementation=recording)
+    (tmp_path / "2" / "block").touch()  # as the system's library would
+    with pytest.raises(PermissionError):
+        writer.close()
+    assert os.listdir(tmp_path / "2") == ["block"]
+
+
+@needs_dlopen
 def test_failed_block_layer_leaves_nothing(
     tmp_path: Path, child: BlockCimLayerWriter, calls: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

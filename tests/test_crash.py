@@ -232,5 +232,4 @@ def test_a_temporary_file_that_a_crash_left_in_the_layer_directory_is_replaced(t
     directory.write("file", b"old")
     (tmp_path / "file.tmp").write_bytes(b"cut sho")
     directory.write("file", b"new")
-    directory.keep()
     assert snapshot(tmp_path) == {"file": b"new"}

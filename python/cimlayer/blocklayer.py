@@ -13,6 +13,7 @@ from cimfs_ext.names import upcase_key
 from cimlayer import processing
 from cimlayer.block import BlockImage, BlockKind, create_block_image, seal_image
 from cimlayer.errors import FormatError
+from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import FileBasicInfo
 from cimlayer.layer import CimLayerWriter
 from cimlayer.standard import UTILITY_VM, is_standard_file
@@ -26,7 +27,8 @@ class BlockCimLayerWriter(CimLayerWriter):
     then. The hives and the scratch disks lie in the directory of the image's file, one directory per layer, and
     ``parents`` (from the immediate parent to the base) are looked for in theirs.
 
-    With ``verified`` the image is sealed when it is closed; :attr:`root_hash` has its hash then. Only the system's
+    With ``verified`` the image is sealed when it is closed; :attr:`root_hash` has its hash then. If that fails, the
+    committed image stays, and :func:`cimlayer.block.seal_image` may be tried again. Only the system's
     library of newer Windows writes such images (:func:`cimlayer.features.is_block_cim_supported`); elsewhere the
     constructor raises :class:`~cimlayer.errors.UnsupportedCallError`.
 
@@ -42,6 +44,7 @@ class BlockCimLayerWriter(CimLayerWriter):
         verified: bool = False,
         sync: bool = True,
         implementation: str | Implementation | None = None,
+        cancel: CancellationToken | None = None,
     ) -> None:
         """Open a new image; ValueError if it or a parent is on a block device, which has no room for the hives."""
         for block_image in (image, *parents):
@@ -58,6 +61,7 @@ class BlockCimLayerWriter(CimLayerWriter):
             [Path(parent.native_path).parent for parent in parents],
             sync=sync,
             implementation=implementation,
+            cancel=cancel,
         )
 
     def _open_image(self) -> ImageWriter:
@@ -114,9 +118,13 @@ class BlockCimLayerWriter(CimLayerWriter):
         self._added.add(upcase_key(name))  # it may itself be a target
 
     def abandon(self) -> None:
-        """Leave nothing of the layer behind; a file that held other images before stays."""
+        """Leave nothing of the layer behind; a file that held other images before stays.
+
+        A layer that was committed stays, also if it could not be sealed.
+        """
         super().abandon()
-        if self._made_file:
+        image: ImageWriter | None = getattr(self, "image", None)
+        if self._made_file and not (image is not None and image.committed):
             with contextlib.suppress(OSError):
                 Path(self._block_image.native_path).unlink()
             with contextlib.suppress(OSError):

@@ -28,7 +28,7 @@ def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.Path
     :class:`~cimlayer.errors.UnsupportedCallError` where FUSE or mfusepy is missing.
     """
     try:
-        import mfusepy  # type: ignore[import-untyped]  # noqa: PLC0415
+        import mfusepy  # noqa: PLC0415
     except (ImportError, OSError) as error:
         hint = "mounting needs FUSE and mfusepy: pip install cimlayer[fuse]"
         raise UnsupportedCallError(errno.ENOSYS, f"{hint} ({error})", str(directory)) from error
