@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import xxhash
-from cimfs_ext.contentid import content_id
 from pytest_benchmark.fixture import BenchmarkFixture
+
+from cimfs_ext.contentid import content_id
 
 HASHES: dict[str, Callable[[bytes], Any]] = {
     "cimlayer": content_id,

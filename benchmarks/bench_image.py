@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 

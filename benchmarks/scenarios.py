@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.inputs import DESCRIPTORS, add_hives
 from cimfs_ext.contentid import ContentHash, content_id
 from cimlayer import import_layer
 from cimlayer.cli import main as cimlayer_command
-
-from benchmarks.inputs import DESCRIPTORS, add_hives
 from examples.layer_tar import LayerTar
 
 MIB = 1 << 20

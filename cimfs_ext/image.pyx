@@ -173,8 +173,8 @@ cdef class ImageWriter:
         """Add a file or directory and open its default stream for :meth:`write`.
 
         ``attributes`` are FILE_ATTRIBUTE bits, times are FILETIMEs (100 ns since 1601), ``size`` is in bytes: what is
-        not written of it reads as zeros. The buffers are a self-relative descriptor (none: the one whose DACL is null), a
-        REPARSE_DATA_BUFFER and a FILE_FULL_EA_INFORMATION list. An open stream is closed first.
+        not written of it reads as zeros. The buffers are a self-relative descriptor (none: the one whose DACL is
+        null), a REPARSE_DATA_BUFFER and a FILE_FULL_EA_INFORMATION list. An open stream is closed first.
         """
         cdef cimfs_file_metadata metadata
         cdef cimfs_hresult code

@@ -5,6 +5,11 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from regipy.registry import RegistryHive
+
+from cimfs_ext.regf import Hive
 from cimlayer.bcd import (
     BcdStore,
     BootDevice,
@@ -24,12 +29,7 @@ from cimlayer.bcd import (
 from cimlayer.bcd.store import BOOT_MANAGER, DEVICE_OPTIONS, ElementValue
 from cimlayer.disks import DiskIdentity, create_formatted_disk
 from cimlayer.errors import CorruptHiveError, FormatError
-from hypothesis import given
-from hypothesis import strategies as st
-from regipy.registry import RegistryHive
 from support.hives import corpus, dissect_tree
-
-from cimfs_ext.regf import Hive
 
 DISK = DiskIdentity(
     UUID("11111111-2222-4333-8444-555555555555"), UUID("66666666-7777-4888-9999-aaaaaaaaaaaa")
@@ -363,6 +363,7 @@ def test_patching_twice_gives_the_same_bytes() -> None:
 
 def test_device_elements_name_the_guids_that_the_disk_has(tmp_path: Path) -> None:
     from dissect.volume.disk import Disk
+
     from support.disks import MIB, opened
 
     path = tmp_path / "SystemTemplateBase.vhdx"

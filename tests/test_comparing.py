@@ -13,8 +13,8 @@ from cimlayer.errors import CorruptImageError
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.sddl import descriptor_from_sddl
 from support.descriptors import parts_of
-from support.images import add, make_image, writer
 from support.image_layers import link_data
+from support.images import add, make_image, writer
 from test_corpus import KEPT_ATTRIBUTES, LAYERS, is_managed, manifest_of
 
 DIRECTORY = 0x10

@@ -8,9 +8,10 @@ from array import array
 from pathlib import Path
 
 import pytest
-from cimfs_ext.contentid import ContentHash, content_id
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cimfs_ext.contentid import ContentHash, content_id
 
 xxhash = pytest.importorskip("xxhash")
 

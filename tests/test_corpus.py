@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.descriptors import parts_of
 
 import cimlayer
 from cimlayer.layer import get_cim_path_from_layer
+from support.descriptors import parts_of
 
 SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[1].parent / "shared"))
 LAYERS = SHARED / "layers"

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+
 from cimlayer.disks import (
     DiskIdentity,
     create_differencing_disk,

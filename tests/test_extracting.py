@@ -17,8 +17,8 @@ import cimlayer
 from cimfs_ext.extractor import FileExtractor
 from cimlayer.extracting import Extraction, extract
 from cimlayer.paths import get_cim_path_from_layer
-from support.images import add, make_image, writer
 from support.image_layers import MOUNT_POINT, link_data
+from support.images import add, make_image, writer
 from support.tars import FILETIME_OF_1970
 from test_corpus import KEPT_ATTRIBUTES, eas_of, is_managed, manifest_of
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support.hives import SHARED, TOMBSTONE, Node, Val, build, corpus
 
 ROOT = Path(__file__).parents[1]

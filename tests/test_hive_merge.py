@@ -12,6 +12,9 @@ from copy import deepcopy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cimfs_ext.errors import CorruptHiveError
+from cimfs_ext.regf import Hive
 from support import hives
 from support.hives import (
     INHERIT_CLASS,
@@ -25,9 +28,6 @@ from support.hives import (
     build,
     corpus,
 )
-
-from cimfs_ext.errors import CorruptHiveError
-from cimfs_ext.regf import Hive
 
 OLD, NEW = b"\1\0\4\x80" + b"\1" * 16, b"\1\0\4\x80" + b"\2" * 16
 

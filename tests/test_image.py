@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from cimfs_ext import errors
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from support import cimoracle
@@ -27,8 +29,6 @@ from support.images import (
     snapshot,
     writer,
 )
-
-from cimfs_ext import errors
 
 NOISE = random.Random(1).randbytes(9 << 20)
 E_INVALIDARG, E_PATH, E_FILE, E_ACCESS = 0x80070057, 0x80070003, 0x80070002, 0x80070005

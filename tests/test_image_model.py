@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cimfs_ext.image import ImageWriter
-from cimfs_ext.reader import ImageReader
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from support import cimoracle
-from support.images import DIRECTORY, NULL_DACL, Node, read_tree, snapshot, writer
 
 from cimfs_ext import errors
+from cimfs_ext.image import ImageWriter
+from cimfs_ext.reader import ImageReader
+from support import cimoracle
+from support.images import DIRECTORY, NULL_DACL, Node, read_tree, snapshot, writer
 
 NOISE = random.Random(5).randbytes(300_000)
 

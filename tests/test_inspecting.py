@@ -12,8 +12,8 @@ from cimlayer.errors import ImageError
 from cimlayer.imagefiles import ImageDirectory
 from cimlayer.inspecting import image_chain, inspect_image
 from cimlayer.paths import get_cim_path_from_layer
-from support.images import add, make_image, writer
 from support.image_layers import link_data
+from support.images import add, make_image, writer
 from test_corpus import is_managed, manifest_of
 
 DIRECTORY = 0x10

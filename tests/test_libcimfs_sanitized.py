@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support import cimoracle
 from support.cimbytes import DATA, Builder, link_table, stream
 from support.images import DIRECTORY, add, writer

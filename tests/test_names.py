@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cimfs_ext.names import upcase_key, upcase_table
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cimfs_ext.names import upcase_key, upcase_table
 
 LIBCIMFS = Path(__file__).parents[1] / "cimfs_ext" / "libcimfs"
 TABLE = struct.unpack("<65536H", upcase_table())

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from cimlayer.disks import ntfs, ntfs_security
 from cimlayer.disks.ntfs_records import CLUSTER, RECORD, Attribute, Run, nonresident
 from support.disks import GIB, MIB, SERIAL, run, volume_image

@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from cimfs_ext import errors
+from cimfs_ext.entries import StreamEntry
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from support import cimoracle
 from support.cimbytes import DATA, LINKS, REGION_SET, Builder, link_table, patch, region_file, stream
 from support.images import DIRECTORY, NULL_DACL, TIME, add, make_image, read_files, writer
-
-from cimfs_ext import errors
-from cimfs_ext.entries import StreamEntry
 
 NOISE = random.Random(2).randbytes(3 << 20)
 

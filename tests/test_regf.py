@@ -9,11 +9,11 @@ import warnings
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import hives
-from support.hives import REG_BINARY, REG_DWORD, REG_SZ, Builder, Node, Val, build, corpus
 
 from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError
 from cimfs_ext.regf import Hive
+from support import hives
+from support.hives import REG_BINARY, REG_DWORD, REG_SZ, Builder, Node, Val, build, corpus
 
 NO_HIVEX = {"System_Delta"}  # libhivex cannot read value tombstones
 NO_REGIPY_NAMES = {"ExtendedASCIIHive"}  # regipy reads Latin-1 names as ASCII

@@ -10,13 +10,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from cimfs_ext.errors import FormatError
+from cimfs_ext.regf import Hive, Value
 from cimlayer import registry
 from cimlayer.registry import DeltaChange, KeyChange, ValueChange
 from support import hives
 from support.hives import INHERIT_CLASS, SUPERSEDE_LOCAL, SUPERSEDE_TREE, TOMBSTONE, Node, Val, build, corpus
-
-from cimfs_ext.errors import FormatError
-from cimfs_ext.regf import Hive, Value
 
 
 def utf16(text: str) -> bytes:

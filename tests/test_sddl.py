@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cimlayer.errors import FormatError
-from cimlayer.sddl import ALIASES, DOMAIN_ALIASES, descriptor_from_sddl, sddl_from_descriptor
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cimlayer.errors import FormatError
+from cimlayer.sddl import ALIASES, DOMAIN_ALIASES, descriptor_from_sddl, sddl_from_descriptor
 from support.descriptors import Acl, Parts, parts_of
 
 SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[1].parent / "shared"))

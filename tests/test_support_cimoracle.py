@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from support import cimoracle
 
 GUID = uuid.UUID("0d2e7e8a-1f6b-4f5c-9a1b-0123456789ab")

@@ -4,6 +4,7 @@ import io
 import tarfile
 
 import pytest
+
 from support import tars
 from support.tars import TarBuilder, windows_pax
 

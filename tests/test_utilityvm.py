@@ -4,12 +4,12 @@ import struct
 from pathlib import Path
 
 import pytest
+
+from cimfs_ext.regf import Hive
 from cimlayer.bcd import BOOT_VOLUME
 from cimlayer.errors import CorruptHiveError, FormatError
 from cimlayer.utilityvm import LAST_BUILD_LEFT_ALONE, build_number, patch_system_hive
 from support.hives import REG_BINARY, REG_DWORD, REG_SZ, corpus, our_tree, with_checksum
-
-from cimfs_ext.regf import Hive
 
 CURRENT_VERSION = r"Microsoft\Windows NT\CurrentVersion"
 

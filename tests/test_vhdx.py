@@ -7,12 +7,13 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cimlayer.disks import create_differencing_disk, vhdx
 from cimlayer.disks.extents import Extent
 from cimlayer.disks.identity import IdentitySource
 from cimlayer.errors import FormatError
-from hypothesis import given
-from hypothesis import strategies as st
 from support.disks import GIB, MIB, opened, run
 
 SOURCE = IdentitySource(b"vhdx tests")

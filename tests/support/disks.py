@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from cimlayer.disks import gpt, ntfs
 
 if TYPE_CHECKING:
