@@ -66,6 +66,7 @@ if sys.platform != "win32":
     EXTENSIONS.append(extension("extractor", "cimfs_ext/liblayer/extract.c", *LIBCIMFS))
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         EXTENSIONS,
         nthreads=0 if sys.platform == "win32" else (os.cpu_count() or 1),
