@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -179,11 +180,17 @@ def test_an_interrupt_ends_an_import_that_waits_for_input(tmp_path: Path, jobs: 
 
 def test_a_failed_import_does_not_wait_for_the_rest_of_its_input(tmp_path: Path) -> None:
     with subprocess.Popen(
-        program("import", "-", tmp_path / "1"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        program("import", "-", tmp_path / "1"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
     ) as process:
         assert process.stdin and process.stderr
-        process.stdin.write(b"no tar at all" * 100)  # fits a pipe: the program may end while it is written
-        process.stdin.flush()
+        left = memoryview(b"no tar at all" * 100_000)
+        with contextlib.suppress(BrokenPipeError):  # the program may end while it is fed
+            while left:
+                left = left[process.stdin.write(left) :]
         assert process.wait(30) == 1
         assert process.stderr.read().startswith(b"cimlayer: ")
     assert leftovers(tmp_path) == []
