@@ -1,6 +1,7 @@
 """What closing a layer does to its standard files: hives, the utility VM, scratch disks (layer.md).
 
-Each step changes files of the layer directory and says what becomes of it in the image.
+Each step changes files of the layer directory and says what becomes of it in the image. None waits for the disk: the
+writer syncs the whole directory before it commits, if it syncs at all.
 """
 
 from __future__ import annotations
@@ -71,14 +72,14 @@ def process_utility_vm(layer: LayerContext) -> None:
     store = BcdStore.open(files.read(UTILITY_VM_BCD), name=layer.label(UTILITY_VM_BCD))
     system = files.read(UTILITY_VM_SYSTEM)
     base = files.path_for("SystemTemplateBase.vhdx")
-    disk = create_formatted_disk(base, UTILITY_VM_SCRATCH_SIZE, seed=layer.seed_for("template base"))
+    disk = create_formatted_disk(base, UTILITY_VM_SCRATCH_SIZE, seed=layer.seed_for("template base"), sync=False)
     patch_for_cim(store, rf"{CIM_DIRECTORY}\{layer.name}.cim", disk)
     files.write(UTILITY_VM_BCD, store.to_bytes())
     files.write(
         UTILITY_VM_SYSTEM, utilityvm.patch_system_hive(system, name=layer.label(UTILITY_VM_SYSTEM))
     )
     template = files.path_for("SystemTemplate.vhdx")
-    create_differencing_disk(template, base, seed=layer.seed_for("template"))
+    create_differencing_disk(template, base, seed=layer.seed_for("template"), sync=False)
     for disk_path in (base, template):  # they name each other by relative path
         files.move(disk_path.name, rf"UtilityVM\{disk_path.name}")
 
@@ -87,7 +88,7 @@ def create_scratch_disks(layer: LayerContext) -> None:
     """The formatted disk and the differencing disk of a base layer."""
     base = layer.directory.path_for("blank-base.vhdx")
     blank = layer.directory.path_for("blank.vhdx")
-    create_scratch_disk(base, blank, SCRATCH_SIZE, seed=layer.seed_for("blank"))
+    create_scratch_disk(base, blank, SCRATCH_SIZE, seed=layer.seed_for("blank"), sync=False)
 
 
 def process_base_layer(layer: LayerContext) -> None:

@@ -27,6 +27,7 @@ def create_scratch_disk(
     size: int,
     *,
     seed: bytes | None = None,
+    sync: bool = True,
 ) -> DiskIdentity:
     """Make a formatted disk and a differencing disk on it, replacing what is there; both appear or neither.
 
@@ -34,7 +35,7 @@ def create_scratch_disk(
     """
     base, diff = Path(base_path), Path(diff_path)
     source = IdentitySource(seed)
-    with _replacing(base, diff) as (base_file, diff_file):
+    with _replacing(base, diff, sync=sync) as (base_file, diff_file):
         identity = _write_formatted(base_file, size, source)
         parent = vhdx.read_parent(base_file, str(base))
         vhdx.write_differencing(diff_file, parent, _relative(base, diff), source)
@@ -42,32 +43,37 @@ def create_scratch_disk(
 
 
 def create_formatted_disk(
-    path: str | os.PathLike[str], size: int, *, seed: bytes | None = None
+    path: str | os.PathLike[str], size: int, *, seed: bytes | None = None, sync: bool = True
 ) -> DiskIdentity:
     """Make a dynamic VHDX of ``size`` bytes (whole MiB) with a GPT and an empty NTFS volume.
 
     See boot-and-disks.md. An existing file is replaced when the new disk is complete; a failure leaves it as
     it was. GUIDs and serial number are random and times are current, or all follow from ``seed``: give every
-    disk a seed of its own. ``ValueError`` for a size that no such disk can have.
+    disk a seed of its own. ``sync`` false does not wait for the storage. ``ValueError`` for a size that no such
+    disk can have.
     """
     target = Path(path)
-    with _replacing(target) as (file,):
+    with _replacing(target, sync=sync) as (file,):
         return _write_formatted(file, size, IdentitySource(seed))
 
 
 def create_differencing_disk(
-    path: str | os.PathLike[str], parent_path: str | os.PathLike[str], *, seed: bytes | None = None
+    path: str | os.PathLike[str],
+    parent_path: str | os.PathLike[str],
+    *,
+    seed: bytes | None = None,
+    sync: bool = True,
 ) -> None:
     """Make a VHDX without content of its own on the present content of the VHDX at ``parent_path``.
 
     It names its parent by relative path, so that the two can move together; once the parent is written to,
-    the disk is void. Existing files and ``seed`` are treated as by ``create_formatted_disk``. ``FormatError``
+    the disk is void. Existing files, ``seed`` and ``sync`` are treated as by ``create_formatted_disk``. ``FormatError``
     for a parent that is no VHDX, ``ValueError`` for one that no relative path leads to.
     """
     target, parent = Path(path), Path(parent_path)
     with parent.open("rb") as parent_file:
         below = vhdx.read_parent(parent_file, str(parent))
-    with _replacing(target) as (file,):
+    with _replacing(target, sync=sync) as (file,):
         vhdx.write_differencing(file, below, _relative(parent, target), IdentitySource(seed))
 
 
@@ -94,7 +100,7 @@ def _relative(parent: Path, child: Path) -> str:
 
 
 @contextlib.contextmanager
-def _replacing(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
+def _replacing(*paths: Path, sync: bool) -> Iterator[tuple[BinaryIO, ...]]:
     """Open a new file for each path; they take their places together, or after an error none is left."""
     token = secrets.token_hex(8)
     drafts = [path.with_name(f".{path.name}.{token}") for path in paths]
@@ -105,7 +111,8 @@ def _replacing(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
             yield files
             for file in files:
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
         for draft, path in zip(drafts, paths, strict=True):
             _admit_virtual_machines(draft)
             draft.replace(path)
