@@ -21,7 +21,7 @@ from cimlayer.events import CancellationToken
 
 _T = TypeVar("_T")
 
-PIECE = 1 << 20  # bytes handed on at a time: they stay in the cache between producer and consumer
+PIECE = 1 << 19  # bytes handed on at a time: of the sizes tried, the fastest where two cores share the work
 PIECES_AHEAD = 4
 
 _GZIP_MAGIC = b"\x1f\x8b"
