@@ -26,7 +26,7 @@ class LayerStarted:
 
 @dataclass(slots=True, frozen=True)
 class LayerProgress:
-    """So many bytes of the layer's source have become part of the image; at most one event for each MiB of tar."""
+    """So many bytes of the layer's source have become part of the image; at most one event for each 512 KiB of tar."""
 
     layer: str
     bytes_read: int

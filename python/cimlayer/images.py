@@ -18,13 +18,13 @@ from cimlayer.importing import write_layer
 from cimlayer.layer import CimLayerWriter
 from cimlayer.oci import WINDOWS, Image, ImageSource, LayerBlob, Platform
 from cimlayer.paths import get_cim_path_from_layer, is_cim_layer
-from cimlayer.streaming import LayerStream, PieceReader
+from cimlayer.streaming import PIECE, LayerStream, PieceReader
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
 RECORD = "cimlayer.json"  # in the layer directory: what the layer was made from
 _RECORD_LIMIT = 1 << 16
-_PIECES_AHEAD = 32  # MiB of the next layer's tar that are ready when a layer has been committed
+_PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a layer has been committed
 
 
 @dataclass(slots=True, frozen=True)
