@@ -27,6 +27,8 @@ struct cimfs_io {
     cimfs_hresult (*read)(cimfs_file file, void *data, size_t size, uint64_t offset);
     cimfs_hresult (*write)(cimfs_file file, const void *data, size_t size, uint64_t offset);
     cimfs_hresult (*truncate)(cimfs_file file, uint64_t size);
+    /* Writes will go on in this range: take disk blocks for it now, if that makes them cheaper. A hint; may be NULL. */
+    void (*reserve)(cimfs_file file, uint64_t offset, uint64_t size);
     cimfs_hresult (*sync)(cimfs_file file);
     cimfs_hresult (*sync_directory)(cimfs_file directory);
     cimfs_hresult (*rename)(cimfs_file directory, const char *from, const char *to);

@@ -7,6 +7,9 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#ifdef __linux__
+#include <sys/vfs.h>
+#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -134,6 +137,21 @@ static cimfs_hresult posix_truncate(cimfs_file file, uint64_t size)
     return result == 0 ? CIMFS_OK : from_errno(errno);
 }
 
+#ifdef __linux__
+enum { EXT4_MAGIC = 0xEF53 };
+
+/*
+ * Only on ext4, where writes into blocks that are already there take a third less time. XFS gains nothing, tmpfs and
+ * btrfs lose. What is reserved beyond the end of the file goes when it is truncated, to whatever length.
+ */
+static void posix_reserve(cimfs_file file, uint64_t offset, uint64_t size)
+{
+    struct statfs filesystem;
+    if (fstatfs((int)file, &filesystem) == 0 && filesystem.f_type == EXT4_MAGIC)
+        (void)fallocate((int)file, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size);
+}
+#endif
+
 static cimfs_hresult posix_sync(cimfs_file file)
 {
     int result;
@@ -203,6 +221,9 @@ const struct cimfs_io cimfs_system_io = {
     .read = posix_read,
     .write = posix_write,
     .truncate = posix_truncate,
+#ifdef __linux__
+    .reserve = posix_reserve,
+#endif
     .sync = posix_sync,
     .sync_directory = posix_sync,
     .rename = posix_rename,

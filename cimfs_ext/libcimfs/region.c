@@ -5,6 +5,9 @@
 #include "error.h"
 #include "guid.h"
 
+#define RESERVE_FROM (4u << 20)     /* a smaller file is not worth the call */
+#define RESERVE_AT_MOST (64u << 20) /* beyond what is written */
+
 static cimfs_hresult allocate(struct cimfs_region *region, const struct cimfs_io *io, const struct cimfs_guid *set,
                               uint16_t index)
 {
@@ -53,11 +56,24 @@ void cimfs_region_close(struct cimfs_region *region)
     region->file = CIMFS_NO_FILE;
 }
 
+/* Write whole pages, for good unless they are cut. A large file reserves as much as it has again, up to a limit. */
+static cimfs_hresult write_pages(struct cimfs_region *region, const uint8_t *data, size_t size)
+{
+    uint64_t end = region->flushed + size;
+    if (region->io->reserve && end > region->reserved && region->flushed >= RESERVE_FROM) {
+        uint64_t ahead = region->flushed < RESERVE_AT_MOST ? region->flushed : RESERVE_AT_MOST;
+        region->io->reserve(region->file, region->flushed, size + ahead);
+        region->reserved = end + ahead;
+    }
+    CIMFS_TRY(region->io->write(region->file, data, size, region->flushed));
+    region->flushed = end;
+    return CIMFS_OK;
+}
+
 /* Write the whole buffer, which is full. */
 static cimfs_hresult write_buffer(struct cimfs_region *region)
 {
-    CIMFS_TRY(region->io->write(region->file, region->buffer, region->used, region->flushed));
-    region->flushed += region->used;
+    CIMFS_TRY(write_pages(region, region->buffer, region->used));
     region->used = 0;
     return CIMFS_OK;
 }
@@ -71,8 +87,7 @@ cimfs_hresult cimfs_region_append(struct cimfs_region *region, const void *data,
         if (region->used == 0 && size >= CIMFS_REGION_BUFFER / 4) {
             /* Large data goes out as it lies, in whole pages. */
             size_t whole = size & ~(size_t)(CIMFS_PAGE - 1);
-            CIMFS_TRY(region->io->write(region->file, from, whole, region->flushed));
-            region->flushed += whole;
+            CIMFS_TRY(write_pages(region, from, whole));
             from += whole;
             size -= whole;
             continue;
@@ -125,6 +140,7 @@ cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end)
     }
     /* Shortens the file, or lengthens it where a hole was not yet made real. */
     CIMFS_TRY(region->io->truncate(region->file, end));
+    region->reserved = end;
     return load_last_page(region, end);
 }
 

@@ -16,6 +16,7 @@ struct cimfs_region {
     cimfs_file file;
     uint64_t committed; /* the file's length before this image touched it */
     uint64_t flushed;   /* page-aligned offset of buffer[0] in the file */
+    uint64_t reserved;  /* the file may have disk blocks up to here */
     uint32_t used;      /* bytes in the buffer */
     uint8_t *buffer;
     uint16_t index;
