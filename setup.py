@@ -59,6 +59,7 @@ EXTENSIONS = [
     extension("importer", *IMPORTER),
     extension("regf", *HIVE),
     extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
+    extension("crc32c"),
     extension("names", "cimfs_ext/libcimfs/upcase.c"),
     extension("backupstream", "cimfs_ext/liblayer/backupstream.c"),
 ]

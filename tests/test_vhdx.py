@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cimfs_ext.crc32c import crc32c
 from cimlayer.disks import create_differencing_disk, vhdx
 from cimlayer.disks.extents import Extent
 from cimlayer.disks.identity import IdentitySource
@@ -56,7 +57,7 @@ def damaged(offset: int, data: bytes, *more_offsets: int) -> io.BytesIO:
     ],
 )
 def test_crc32c_gives_the_published_values(data: bytes, checksum: int) -> None:
-    assert vhdx.crc32c(data) == checksum
+    assert crc32c(data) == checksum
 
 
 def test_file_holds_only_the_blocks_that_are_written() -> None:
@@ -95,7 +96,7 @@ def test_both_headers_and_region_tables_carry_their_checksum() -> None:
         assert structure[:4] == signature
         (stored,) = struct.unpack_from("<I", structure, 4)
         structure[4:8] = bytes(4)
-        assert stored == vhdx.crc32c(bytes(structure))
+        assert stored == crc32c(bytes(structure))
 
 
 def test_metadata_is_as_windows_expects_of_a_scratch_disk() -> None:
@@ -204,7 +205,7 @@ def test_a_parent_that_cannot_be_used_is_an_error_that_names_it(file: io.BytesIO
 
 def with_valid_checksum(structure: bytes) -> bytes:
     unsigned = structure[:4] + bytes(4) + structure[8:]
-    return structure[:4] + struct.pack("<I", vhdx.crc32c(unsigned)) + structure[8:]
+    return structure[:4] + struct.pack("<I", crc32c(unsigned)) + structure[8:]
 
 
 @pytest.mark.parametrize("offset", [1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])

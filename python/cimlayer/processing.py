@@ -13,9 +13,6 @@ from pathlib import Path
 
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
-from cimlayer import utilityvm
-from cimlayer.bcd import BcdStore, patch_for_cim
-from cimlayer.disks import create_differencing_disk, create_formatted_disk, create_scratch_disk
 from cimlayer.errors import FormatError
 from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FileBasicInfo
 from cimlayer.layerdir import LayerDirectory
@@ -63,6 +60,11 @@ class LayerContext:
 
 def process_utility_vm(layer: LayerContext) -> None:
     """Note the utility VM's build; prepare its boot store, hive and disks if it can boot from an image."""
+    # Only here, as few layers bring a utility VM, and only base layers disks.
+    from cimlayer import utilityvm  # noqa: PLC0415
+    from cimlayer.bcd import BcdStore, patch_for_cim  # noqa: PLC0415
+    from cimlayer.disks import create_differencing_disk, create_formatted_disk  # noqa: PLC0415
+
     files = layer.directory
     software = files.read(UTILITY_VM_SOFTWARE)
     build = utilityvm.build_number(software, name=layer.label(UTILITY_VM_SOFTWARE))
@@ -86,6 +88,8 @@ def process_utility_vm(layer: LayerContext) -> None:
 
 def create_scratch_disks(layer: LayerContext) -> None:
     """The formatted disk and the differencing disk of a base layer."""
+    from cimlayer.disks import create_scratch_disk  # noqa: PLC0415
+
     base = layer.directory.path_for("blank-base.vhdx")
     blank = layer.directory.path_for("blank.vhdx")
     create_scratch_disk(base, blank, SCRATCH_SIZE, seed=layer.seed_for("blank"), sync=False)

@@ -7,7 +7,7 @@ one piece. The log is uninitialised (all ones), which a driver takes as empty.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cimfs_ext.names import upcase_table
@@ -166,7 +166,7 @@ def format_volume(size: int, *, first_sector: int, serial: int, created: int) ->
         (layout.root_index, index_block(_sorted_entries(root, created))),
         (layout.definitions, _attribute_definitions()),
         (layout.upcase, upcase_table()),
-        (layout.log, b"\xff" * layout.log.size),
+        *_empty_log(layout.log),
         (layout.bitmap, _cluster_bitmap(layout.clusters, total)),
         (layout.table_bitmap, _table_bitmap()),
         (layout.table, records),
@@ -176,6 +176,15 @@ def format_volume(size: int, *, first_sector: int, serial: int, created: int) ->
         *shifted(security.extents, _offset(layout.descriptors)),
         (size - SECTOR, boot_sector),
     ]
+
+
+def _empty_log(log: Run) -> Iterator[tuple[Run, bytes]]:
+    """All ones, in pieces that share their memory."""
+    ones = b"\xff" * MIB
+    end = _first_cluster(log) + log.clusters
+    for first in range(_first_cluster(log), end, MIB // CLUSTER):
+        piece = Run(first, min(MIB // CLUSTER, end - first))
+        yield piece, ones[: piece.size]
 
 
 def _lay_out(size: int, total: int, security_size: int) -> _Layout:

@@ -5,13 +5,13 @@ The file is laid out in whole MiB: headers, an empty log, metadata, the block al
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 from uuid import UUID
 
+from cimfs_ext.crc32c import crc32c
 from cimlayer.disks.extents import MIB, SECTOR, Extent, split
 from cimlayer.disks.identity import IdentitySource
 from cimlayer.errors import FormatError
@@ -56,26 +56,6 @@ class Parent:
 
     size: int
     data_write_guid: UUID
-
-
-@functools.cache
-def _crc32c_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc)
-    return tuple(table)
-
-
-def crc32c(data: bytes) -> int:
-    """Return the CRC-32C (Castagnoli) of ``data``."""
-    table = _crc32c_table()
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
 
 
 def write_dynamic(file: BinaryIO, size: int, extents: Iterable[Extent], source: IdentitySource) -> None:
