@@ -78,8 +78,8 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(name: str) -> No
 
 def test_help_imports_no_command() -> None:
     probe = (
-        "import sys\nfrom cimlayer.cli import main\n"
-        "try:\n    main()\nexcept SystemExit: pass\n"
+        "import sys\nfrom cimlayer.cli import commands\n"
+        "try:\n    commands()\nexcept SystemExit: pass\n"
         "print([name for name in sys.modules if name.startswith('cimlayer.cli.')], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", probe, "--help"], capture_output=True, check=True, timeout=60)

@@ -187,7 +187,7 @@ def test_on_windows_virtual_machines_may_read_both_disks_or_neither_is_left(
         return subprocess.CompletedProcess(command, status if granted[-1] == "d" else 0, b"", b"denied")
 
     monkeypatch.setattr("cimlayer.disks.sys.platform", "win32")
-    monkeypatch.setattr("cimlayer.disks.subprocess.run", icacls)
+    monkeypatch.setattr("subprocess.run", icacls)
     with contextlib.nullcontext() if status == 0 else pytest.raises(PermissionError, match="denied"):
         create_scratch_disk(tmp_path / "b", tmp_path / "d", 64 * MIB)
     assert granted == ["b", "d"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Protocol
@@ -45,14 +44,22 @@ class Digest:
     @classmethod
     def of(cls, algorithm: str, data: bytes) -> Digest:
         """The digest of bytes at hand."""
-        return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
+        whole = _new_hash(algorithm)
+        whole.update(data)
+        return cls(algorithm, whole.hexdigest())
 
     def new_hash(self) -> Hash:
         """A fresh hash of this digest's algorithm."""
-        return hashlib.new(self.algorithm)
+        return _new_hash(self.algorithm)
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
+
+
+def _new_hash(algorithm: str) -> Hash:
+    import hashlib  # noqa: PLC0415  most imports check no digest, and OpenSSL takes its time to load
+
+    return hashlib.new(algorithm)
 
 
 def chain_ids(diff_ids: list[Digest]) -> list[Digest]:

@@ -83,8 +83,21 @@ def commands() -> None:
 
 
 def main() -> None:
-    """Run the command that the program's arguments name, and exit."""
-    commands(prog_name="cimlayer")
+    """Run the command that the program's arguments name, and end the process."""
+    try:
+        commands(prog_name="cimlayer")
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            _end_process(end.code)
+        raise
+
+
+def _end_process(code: int) -> None:
+    """Without freeing every object one by one, which takes longer than many a command."""
+    with suppress(OSError):  # else the interpreter says in its own way that the output was lost
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _report(error: OSError | ValueError) -> None:

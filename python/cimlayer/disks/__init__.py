@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,7 +100,7 @@ def _relative(parent: Path, child: Path) -> str:
 @contextlib.contextmanager
 def _replacing(*paths: Path, sync: bool) -> Iterator[tuple[BinaryIO, ...]]:
     """Open a new file for each path; they take their places together, or after an error none is left."""
-    token = secrets.token_hex(8)
+    token = os.urandom(8).hex()
     drafts = [path.with_name(f".{path.name}.{token}") for path in paths]
     placed: list[Path] = []
     try:
@@ -126,6 +124,8 @@ def _replacing(*paths: Path, sync: bool) -> Iterator[tuple[BinaryIO, ...]]:
 def _admit_virtual_machines(path: Path) -> None:
     """On Windows, let the group of all virtual machines read the disk; elsewhere there is no such group."""
     if sys.platform == "win32":
+        import subprocess  # noqa: PLC0415
+
         command = ["icacls", str(path), "/grant", f"*{_VIRTUAL_MACHINES}:(R)"]
         done = subprocess.run(command, check=False, capture_output=True)
         if done.returncode:

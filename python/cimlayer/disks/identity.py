@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
+import os
 import time
 from dataclasses import dataclass
 from uuid import UUID
@@ -28,7 +27,9 @@ class IdentitySource:
 
     def _bytes(self, part: str, count: int) -> bytes:
         if self._seed is None:
-            return secrets.token_bytes(count)
+            return os.urandom(count)
+        import hashlib  # noqa: PLC0415  OpenSSL takes its time to load
+
         key = hashlib.sha256(self._seed).digest()
         return hashlib.blake2b(part.encode(), key=key, digest_size=count).digest()
 
