@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.inputs import DESCRIPTORS, add_hives
+from cimfs_ext.backupstream import BackupStreamParser, BackupStreamWriter
 from cimfs_ext.contentid import ContentHash, content_id
-from cimlayer import import_layer
-from cimlayer.cli import main as cimlayer_command
+from cimfs_ext.reader import ImageReader
+from cimfs_ext.regf import Hive
+from cimlayer import extract, import_layer
+from cimlayer.cli import commands
 from examples.layer_tar import LayerTar
 
 MIB = 1 << 20
+FILETIME = 133_000_000_000_000_000
+REG_SZ, REG_DWORD = 1, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +74,40 @@ def _command(*words: str) -> Callable[[Path], None]:
     """A command of cimlayer on the image that was prepared."""
 
     def work(directory: Path) -> None:
-        cimlayer_command([*words, str(directory / "cim-layers" / "1.cim")], standalone_mode=False)
+        image = directory / "cim-layers" / "1.cim"
+        commands([*words[:1], str(image), *words[1:]], standalone_mode=False)
 
     return work
+
+
+def _extract(directory: Path) -> None:
+    with ImageReader(directory / "cim-layers" / "1.cim") as image:
+        extract(image, "", directory / "tree")
+
+
+def _prepare_hives(directory: Path) -> None:
+    for name, keys in (("base", range(2000)), ("delta", range(1500, 2500))):
+        hive = Hive.empty(FILETIME)
+        for number in keys:
+            path = f"Software\\Vendor {number % 50}\\Product {number}"
+            hive.set_value(path, "InstallPath", REG_SZ, f"C:\\{name}\\{number}\0".encode("utf-16-le"))
+            hive.set_value(path, "Start", REG_DWORD, number.to_bytes(4, "little"))
+        (directory / name).write_bytes(hive.to_bytes())
+
+
+def _merge_hives(directory: Path) -> None:
+    hive = Hive.open(directory / "base")
+    hive.merge(Hive.open(directory / "delta"))
+    hive.to_bytes()
+
+
+def _parse_backup_streams(directory: Path) -> None:
+    data = random.Random(1).randbytes(5000)
+    stream = b"".join([*BackupStreamWriter.security(DESCRIPTORS[0]), *BackupStreamWriter.data(data)])
+    for _ in range(500):
+        parser = BackupStreamParser(len(data), "file")
+        parser.feed(stream)
+        parser.finish()
 
 
 def _hash(directory: Path) -> None:
@@ -89,6 +125,9 @@ SCENARIOS = {
     "import-small-files": Scenario(_import_base, _prepare_small_files),
     "import-large-files": Scenario(_import_base, _prepare_large_files),
     "import-child": Scenario(_import_child, _prepare_child),
+    "extract": Scenario(_extract, _prepare_image),
+    "merge-hives": Scenario(_merge_hives, _prepare_hives),
+    "parse-backup-streams": Scenario(_parse_backup_streams),
     "list": Scenario(_command("ls", "-l", "-R"), _prepare_image),
     "verify": Scenario(_command("verify"), _prepare_image),
 }
