@@ -22,19 +22,20 @@ class Limits:
     Windows or a build made; a service that takes layers from strangers sets its own.
 
     - ``files``: entries: files, directories, links, streams and whiteouts, and directories that are made because
-      something lies below them. They take memory, 200 to 300 bytes each in an import, about 1 KiB in an extraction.
-      4,194,304 are more than ten times those of the largest Windows base image.
+      something lies below them. They take memory: 100 to 1,200 bytes each in an import, by the length of their names.
+      An installed Windows has some hundred thousand files; the default is 4,194,304.
     - ``bytes``: the content of all files and alternate streams together. Shared content and holes count in full,
-      since a reader would get so much. 1 TiB is fifty times the 20 GB that the scratch disk of a Windows container has
-      by default (Microsoft, "Container Storage Overview"), so that no container could have made it. What else is in
-      a tar, be it headers, records or what stands behind its end, may be 16 KiB for each of ``files``, and 64 MiB.
-    - ``path_depth``: the components of a path, or of a hard link's target. 1,024 are eight times as many as a path of
-      260 units (MAX_PATH) can have; the 32,767 units of the longest path would allow 16,384.
-    - ``ratio``: the bytes that a compressed tar gives for each of its own, looked at from its first 64 MiB on. DEFLATE
-      cannot give more than 1,032 (zlib, "Technical Details"), so that 1,100 refuse no gzip, but bombs in zstd, which
-      may give 30,000. Nothing like it holds for images: they are not compressed, they share content.
+      since a reader would get so much. The default, 1 TiB, is fifty times the 20 GB that a Windows container can write
+      unless it is configured (Microsoft, "Container Storage Overview"). What else is in a tar, be it headers, records
+      or what stands behind its end, may be 16 KiB for each of ``files``, and 64 MiB.
+    - ``path_depth``: the components of a path, or of a hard link's target. The default, 1,024, is eight times what
+      fits a path of 260 units (MAX_PATH); the longest path, of 32,767 units, could have 16,384.
+    - ``ratio``: the bytes that a compressed tar gives for each byte of its own, looked at whenever it has given more
+      than 64 MiB. DEFLATE cannot give more than 1,032 (zlib, "Technical Details"): the default, 1,100, refuses no gzip,
+      but bombs in zstd, which may give 30,000. An image that is read has no ratio: it is not compressed, and sharing
+      content, at whatever ratio, is what it is for.
 
-    Each layer of an image of containers has the limits for itself. ValueError for a limit that is not 1 to 2**63 - 1.
+    Each layer of a container image has the limits for itself. ValueError for a limit that is not 1 to 2**63 - 1.
     """
 
     files: int = 1 << 22

@@ -142,7 +142,7 @@ def _decompressed(blob: _Blob) -> Readable:
         from isal import igzip, isal_zlib  # noqa: PLC0415  only where a gzip file is read
 
         stream = igzip.IGzipFile(fileobj=blob, mode="rb")  # type: ignore[no-untyped-call]
-        return _Decompressing("gzip", stream, igzip.BadGzipFile, EOFError, isal_zlib.error)  # type: ignore[arg-type]
+        return _Decompressing("gzip", stream, igzip.BadGzipFile, EOFError, OverflowError, isal_zlib.error)  # type: ignore[arg-type]
     if magic == _ZSTD_MAGIC or magic in _ZSTD_SKIPPABLE:
         if sys.version_info >= (3, 14):
             from compression import zstd  # noqa: PLC0415
