@@ -114,7 +114,7 @@ BEYOND: dict[str, tuple[bytes, Limits, str, str, int]] = {
     "one name again": (tar_of(("file", "a"), ("file", "a")), Limits(files=1), "files", "a", 512),
     "directories nobody named": (tar_of(("file", "a/b/c/d")), Limits(files=3), "files", "a/b/c/d", 0),
     "a byte more": (tar_of(("file", "a", b"12"), ("file", "b", b"34")), Limits(bytes=3), "bytes", "b", 1024),
-    "a stream's bytes": (tar_of(("file", "a", b"1"), ("stream", "a", "s", b"3")), Limits(bytes=1), "bytes", "a:s", 1024),
+    "of a stream": (tar_of(("file", "a", b"1"), ("stream", "a", "s", b"3")), Limits(bytes=1), "bytes", "a:s", 1024),
     "a whiteout's bytes": (tar_of(("file", ".wh.a", b"12")), Limits(bytes=1), "bytes", ".wh.a", 0),
     "a claim": (tars.header(b"a", 1 << 41), Limits(), "bytes", "a", 0),
     "a claim of 8 EiB": (tars.header(b"a", LARGEST), Limits(), "bytes", "a", 0),
