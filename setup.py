@@ -57,6 +57,7 @@ EXTENSIONS = [
     extension("volumes"),
     extension("reader", *LIBCIMFS),
     extension("importer", *IMPORTER),
+    extension("tarindex", "cimfs_ext/liblayer/tar.c"),
     extension("regf", *HIVE),
     extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
     extension("crc32c"),

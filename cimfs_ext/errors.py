@@ -67,6 +67,38 @@ class FormatError(ValueError):
         self.offset = offset
 
 
+class LimitError(FormatError):
+    """Input asks for more than a limit of ``cimlayer.Limits`` allows.
+
+    ``limit`` is the limit's name and ``value`` its value, ``layer`` the layer or image, ``entry`` what in it goes
+    beyond (empty where it is the tar as a whole), ``offset`` where that stands in the layer's tar.
+    """
+
+    def __init__(self, limit: str, value: int, entry: str = "", offset: int = -1, layer: str = "") -> None:
+        """Say which limit, and its value, so that who trusts the input can raise it."""
+        message = f"{_TOO_MUCH[limit]}: the limit of {limit} is {value}"
+        super().__init__(message, ": ".join(filter(None, (layer and f"layer {layer}", entry))), offset)
+        self.limit = limit
+        self.value = value
+        self.entry = entry
+        self.layer = layer
+
+    def in_layer(self, layer: str) -> LimitError:
+        """The same error with the name of the layer."""
+        return LimitError(self.limit, self.value, self.entry, self.offset, layer)
+
+    def __reduce__(self) -> tuple[type[LimitError], tuple[str, int, str, int, str]]:
+        return LimitError, (self.limit, self.value, self.entry, self.offset, self.layer)
+
+
+_TOO_MUCH = {
+    "files": "too many entries",
+    "bytes": "too many bytes",
+    "path_depth": "too deep a path",
+    "ratio": "too many bytes out of so few",
+}
+
+
 class CorruptHiveError(FormatError):
     """A registry hive cannot be read."""
 

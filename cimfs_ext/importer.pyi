@@ -31,6 +31,9 @@ class LayerImporter:
         *,
         time: int = 0,
         has_parent: bool = False,
+        max_files: int = ...,
+        max_bytes: int = ...,
+        max_path_depth: int = ...,
     ) -> None: ...
     @property
     def file_bytes(self) -> int: ...

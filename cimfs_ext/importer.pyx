@@ -40,12 +40,24 @@ cdef extern from "liblayer/importer.h" nogil:
     struct layer_path_set:
         uint64_t seed
 
+    struct layer_limits:
+        uint64_t files
+        uint64_t bytes
+        uint64_t path_depth
+
+    enum layer_limit:
+        LAYER_LIMIT_FILES
+        LAYER_LIMIT_BYTES
+        LAYER_LIMIT_PATH_DEPTH
+
     struct layer_importer:
         int64_t time
         int has_parent
+        layer_limits limits
         layer_tar tar
         const char *reason
         cimfs_hresult code
+        layer_limit limit
         layer_wide path
         layer_wide target
         cimfs_file_metadata metadata
@@ -67,6 +79,7 @@ cdef extern from "liblayer/importer.h" nogil:
         LAYER_IMPORT_STANDARD_LINK
         LAYER_IMPORT_BAD_ENTRY
         LAYER_IMPORT_BAD_ARCHIVE
+        LAYER_IMPORT_LIMIT
         LAYER_IMPORT_FAILED
 
     int layer_importer_init(layer_importer *, const cimfs_api *, cimfs_image, const uint16_t **, size_t)
@@ -75,6 +88,10 @@ cdef extern from "liblayer/importer.h" nogil:
     int layer_importer_descriptor(layer_importer *, const uint8_t *, size_t)
     layer_import_event layer_importer_finish(layer_importer *)
     int layer_path_set_has(const layer_path_set *, const uint16_t *, size_t)
+
+
+cdef enum:
+    NO_LIMIT = 0xFFFFFFFFFFFFFFFF
 
 
 cdef bytes blob(const void *data, size_t size):
@@ -98,8 +115,10 @@ cdef class LayerImporter:
     - ``link_to_standard_file(path, target)``
 
     ``standard_files`` are the paths that are not written to the image at once; ``time`` is the FILETIME of directories
-    that no entry describes. A malformed tar or entry is a :class:`~cimfs_ext.errors.FormatError` with the entry's name
-    and its offset in the tar, a failing image an :class:`~cimfs_ext.errors.ImageError`. Not thread safe.
+    that no entry describes; ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of ``cimlayer.Limits``, and
+    beyond them is a :class:`~cimfs_ext.errors.LimitError`. A malformed tar or entry is a
+    :class:`~cimfs_ext.errors.FormatError` with the entry's name and its offset in the tar, a failing image an
+    :class:`~cimfs_ext.errors.ImageError`. Not thread safe.
     """
 
     cdef layer_importer importer
@@ -109,7 +128,8 @@ cdef class LayerImporter:
     cdef object handler
     cdef bint ended
 
-    def __cinit__(self, ImageWriter writer, handler, standard_files, *, int64_t time=0, bint has_parent=False):
+    def __cinit__(self, ImageWriter writer, handler, standard_files, *, int64_t time=0, bint has_parent=False,
+                  uint64_t max_files=NO_LIMIT, uint64_t max_bytes=NO_LIMIT, uint64_t max_path_depth=NO_LIMIT):
         writer.check_open()
         self.writer = writer
         self.handler = handler
@@ -124,6 +144,7 @@ cdef class LayerImporter:
             raise MemoryError
         self.importer.time = time
         self.importer.has_parent = has_parent
+        self.importer.limits = layer_limits(max_files, max_bytes, max_path_depth)
         self.importer.added.seed = self.importer.linked.seed = int.from_bytes(os.urandom(8), "little")
 
     def __dealloc__(self):
@@ -224,6 +245,15 @@ cdef class LayerImporter:
         cdef layer_slice name = self.importer.tar.entry.name
         return blob(name.data, name.size).decode("utf-8", "backslashreplace")
 
+    cdef object limit_error(self):
+        cdef const layer_limits *limits = &self.importer.limits
+        name, value = {
+            LAYER_LIMIT_FILES: ("files", limits.files),
+            LAYER_LIMIT_BYTES: ("bytes", limits.bytes),
+            LAYER_LIMIT_PATH_DEPTH: ("path_depth", limits.path_depth),
+        }[self.importer.limit]
+        return errors.LimitError(name, value, self.entry_name(), self.importer.tar.entry.offset)
+
     cdef object error(self, layer_import_event event):
         cdef const layer_tar *tar = &self.importer.tar
         cdef cimfs_hresult code = self.importer.code
@@ -231,6 +261,8 @@ cdef class LayerImporter:
             known = tar.entry_offset == tar.entry.offset and tar.entry.name.data != NULL
             return errors.FormatError(tar.reason.decode(), self.entry_name() if known else "tar",
                                       tar.offset if tar.entry_offset == <uint64_t>-1 else tar.entry_offset)
+        if event == LAYER_IMPORT_LIMIT:
+            return self.limit_error()
         if event == LAYER_IMPORT_BAD_ENTRY:
             return errors.FormatError(self.importer.reason.decode(), self.entry_name(), tar.entry.offset)
         if code == CIMFS_E_INVALID_ARG and self.writer.error.reason != NULL:

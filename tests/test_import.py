@@ -68,9 +68,9 @@ def model(imported_base: tuple[Path, Model]) -> Model:
 
 def add(root: Path, tar: TarBuilder | bytes, name: str = "child", parents: tuple[str, ...] = ("base",)) -> int:
     data = tar if isinstance(tar, bytes) else tar.finish()
-    return cimlayer.import_layer(
-        io.BytesIO(data), root / name, [root / parent for parent in parents], sync=False, reproducible=True
-    )
+    deep = cimlayer.Limits(path_depth=1 << 15)  # as names have it: limits are test_limits.py's
+    above = [root / parent for parent in parents]
+    return cimlayer.import_layer(io.BytesIO(data), root / name, above, sync=False, reproducible=True, limits=deep)
 
 
 def paths(root: Path, name: str = "child") -> set[str]:

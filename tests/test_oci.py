@@ -212,7 +212,7 @@ def test_a_folder_without_an_image_is_refused(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08" + bytes(600), "gzip"),
         (b"\x28\xb5\x2f\xfd" + bytes(600), "zstd"),
         (b"no tar" * 200, "not a readable tar"),
-        (b"", "not a readable tar"),
+        (b"", "no image"),
         (bytes(10240), "no image"),
     ],
 )

@@ -27,6 +27,7 @@ int layer_importer_init(struct layer_importer *importer, const struct cimfs_api 
     importer->image = image;
     importer->standard = standard;
     importer->standard_count = standard_count;
+    importer->limits = (struct layer_limits){UINT64_MAX, UINT64_MAX, UINT64_MAX};
     layer_tar_init(&importer->tar);
     struct layer_wide *wides[] = {&importer->path, &importer->target, &importer->previous};
     for (size_t i = 0; i < 3; i++) {
@@ -61,10 +62,33 @@ static enum layer_import_event bad(struct layer_importer *importer, const char *
     return LAYER_IMPORT_BAD_ENTRY;
 }
 
+static enum layer_import_event beyond(struct layer_importer *importer, enum layer_limit limit)
+{
+    importer->limit = limit;
+    return LAYER_IMPORT_LIMIT;
+}
+
 static enum layer_import_event failed(struct layer_importer *importer, cimfs_hresult code)
 {
+    if (importer->limit)
+        return LAYER_IMPORT_LIMIT;
     importer->code = code;
     return LAYER_IMPORT_FAILED;
+}
+
+/* ---- limits ---- */
+
+/* The limit that the entry goes beyond, by what its header claims. */
+static enum layer_limit check_limits(struct layer_importer *importer)
+{
+    uint64_t size = importer->tar.entry.size;
+    if (importer->made >= importer->limits.files)
+        return LAYER_LIMIT_FILES;
+    importer->made++;
+    if (size > importer->limits.bytes - importer->claimed)
+        return LAYER_LIMIT_BYTES;
+    importer->claimed += size;
+    return importer->path.depth > importer->limits.path_depth ? LAYER_LIMIT_PATH_DEPTH : LAYER_LIMIT_NONE;
 }
 
 /* ---- names ---- */
@@ -74,7 +98,7 @@ static const char *take_path(struct layer_slice name, struct layer_wide *path)
 {
     const char *text = name.data;
     size_t size = name.size, start = 0, to = 0;
-    path->length = 0;
+    path->length = path->depth = 0;
     if (size > 0 && text[0] == '/')
         return "an absolute name";
     if (memchr(text, '\\', size))
@@ -94,6 +118,7 @@ static const char *take_path(struct layer_slice name, struct layer_wide *path)
             if (units == SIZE_MAX)
                 return "a name that is not UTF-8";
             to += units;
+            path->depth++;
         }
         start = i + 1;
     }
@@ -325,6 +350,10 @@ static cimfs_hresult add_item(struct layer_importer *importer, const uint16_t *p
 
 static cimfs_hresult make_directory(struct layer_importer *importer, const uint16_t *path)
 {
+    if (importer->made >= importer->limits.files) {
+        importer->limit = LAYER_LIMIT_FILES;
+        return CIMFS_E_FAIL;
+    }
     struct cimfs_file_metadata metadata = {.attributes = CIMFS_ATTRIBUTE_DIRECTORY,
                                            .creation_time = importer->time,
                                            .last_write_time = importer->time,
@@ -332,6 +361,7 @@ static cimfs_hresult make_directory(struct layer_importer *importer, const uint1
                                            .last_access_time = importer->time};
     cimfs_stream stream;
     CIMFS_TRY(add_item(importer, path, metadata, &stream));
+    importer->made++;
     return cimfs_close_stream(importer->api, stream);
 }
 
@@ -405,6 +435,8 @@ static enum layer_import_event remember_added(struct layer_importer *importer)
 static enum layer_import_event start_link(struct layer_importer *importer)
 {
     const char *reason = take_path(importer->tar.entry.link, &importer->target);
+    if (!reason && importer->target.depth > importer->limits.path_depth)
+        return beyond(importer, LAYER_LIMIT_PATH_DEPTH);
     if (!reason && importer->target.length == 0)
         reason = "a hard link without a target";
     if (!reason)
@@ -477,8 +509,11 @@ static enum layer_import_event start_entry(struct layer_importer *importer)
 {
     const struct layer_entry *entry = &importer->tar.entry;
     const char *reason = take_path(entry->name, &importer->path);
+    enum layer_limit limit = check_limits(importer);
     importer->entries++;
     importer->state = SKIP;
+    if (limit)
+        return beyond(importer, limit);
     if (reason)
         return bad(importer, reason);
     if (importer->path.length == 0)
@@ -542,6 +577,8 @@ enum layer_import_event layer_importer_next(struct layer_importer *importer, con
                                             struct layer_slice *piece)
 {
     enum layer_import_event event = LAYER_IMPORT_NEED_INPUT;
+    if (importer->limit)
+        return LAYER_IMPORT_LIMIT;
     if (importer->reason || importer->code < 0)
         return importer->reason ? LAYER_IMPORT_BAD_ENTRY : LAYER_IMPORT_FAILED;
     if (importer->state == AWAITING)

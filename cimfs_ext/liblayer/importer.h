@@ -29,13 +29,24 @@ enum layer_import_event {
     LAYER_IMPORT_STANDARD_LINK, /* path, target */
     LAYER_IMPORT_BAD_ENTRY,     /* reason; tar.entry names it */
     LAYER_IMPORT_BAD_ARCHIVE,   /* tar.reason, tar.offset */
+    LAYER_IMPORT_LIMIT,         /* limit: which; tar.entry is the entry that goes beyond it */
     LAYER_IMPORT_FAILED         /* code: of a call on cimfs.h about path */
 };
 
 struct layer_wide {
     uint16_t *units; /* NUL-terminated */
     size_t length;
+    size_t depth; /* components */
 };
+
+/* What a layer may cost. Each is looked at before anything of an entry is written. */
+struct layer_limits {
+    uint64_t files;      /* entries, and directories that are made because an entry needs them */
+    uint64_t bytes;      /* sum of the sizes that the headers claim */
+    uint64_t path_depth; /* components of a path */
+};
+
+enum layer_limit { LAYER_LIMIT_NONE, LAYER_LIMIT_FILES, LAYER_LIMIT_BYTES, LAYER_LIMIT_PATH_DEPTH };
 
 struct layer_sddl {
     struct layer_buffer text, descriptor;
@@ -48,11 +59,14 @@ struct layer_importer {
     int has_parent;
     const uint16_t *const *standard; /* upcased, NUL-terminated paths of standard files */
     size_t standard_count;
+    struct layer_limits limits;
 
     struct layer_tar tar;
     int state;
     const char *reason;
     cimfs_hresult code;
+    enum layer_limit limit; /* the one that the entry goes beyond */
+    uint64_t made, claimed; /* what the limits of files and of bytes are about, so far */
     struct layer_wide path, target, previous; /* previous: the file or directory that streams may follow */
     int previous_is_standard;
     struct cimfs_file_metadata metadata;
@@ -67,7 +81,7 @@ struct layer_importer {
     size_t cache_next;
 };
 
-/* -1 without memory. standard must live as long as the importer. */
+/* -1 without memory. standard must live as long as the importer; its limits are set to none. */
 int layer_importer_init(struct layer_importer *importer, const struct cimfs_api *api, cimfs_image image,
                         const uint16_t *const *standard, size_t standard_count);
 void layer_importer_cleanup(struct layer_importer *importer);

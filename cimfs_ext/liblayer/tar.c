@@ -634,6 +634,14 @@ enum layer_tar_event layer_tar_next(struct layer_tar *tar, const uint8_t **input
     }
 }
 
+uint64_t layer_tar_skip(struct layer_tar *tar)
+{
+    uint64_t count = tar->left;
+    tar->left = 0;
+    tar->offset += count;
+    return count;
+}
+
 int layer_tar_finish(struct layer_tar *tar)
 {
     if (tar->reason)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cimlayer.importing import import_layer
     from cimlayer.inspecting import Inspection, image_chain, inspect_image
     from cimlayer.layer import CimLayerWriter, destroy_cim_layer
+    from cimlayer.limits import Limits
     from cimlayer.mounting import mount_image
     from cimlayer.paths import get_cim_dir_from_layer, get_cim_name_from_layer, get_cim_path_from_layer, is_cim_layer
 
@@ -37,6 +38,7 @@ __all__ = [
     "ImportedImage",
     "ImportedLayer",
     "Inspection",
+    "Limits",
     "StreamEntry",
     "VerifyReport",
     "collect_garbage",
@@ -71,6 +73,7 @@ _HOMES = {
     "ImportedImage": "cimlayer.images",
     "ImportedLayer": "cimlayer.images",
     "Inspection": "cimlayer.inspecting",
+    "Limits": "cimlayer.limits",
     "StreamEntry": "cimfs_ext.entries",
     "VerifyReport": "cimfs_ext.entries",
     "collect_garbage": "cimlayer.cleaning",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from cimfs_ext.tarindex import FILE, HARD_LINK, SYMLINK, TarIndex
 from cimlayer.errors import FormatError
 
 _LONGEST_LINK_CHAIN = 8
@@ -80,20 +80,16 @@ class TarArchive:
             self._members = dict(self._headers(file))
 
     def _headers(self, file: BinaryIO) -> Iterator[tuple[str, _Member]]:
-        import tarfile  # noqa: PLC0415  only where an archive is read
-
-        with _errors_named(self.name, tarfile.TarError), tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                name = posixpath.normpath(member.name)
-                if member.issym():
-                    target = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
-                    yield name, _Member(0, 0, target)
-                elif member.islnk():
-                    yield name, _Member(0, 0, posixpath.normpath(member.linkname))
-                elif member.isreg() and not member.issparse():
-                    if not 0 <= member.size <= self._length - member.offset_data:
-                        raise FormatError("cut inside a file", f"{self.name}: {name}", member.offset)
-                    yield name, _Member(member.offset_data, member.size, None)
+        for kind, path, link, offset, size in TarIndex(file, self.name):
+            name = posixpath.normpath(path)
+            if kind == SYMLINK:
+                yield name, _Member(0, 0, posixpath.normpath(posixpath.join(posixpath.dirname(name), link)))
+            elif kind == HARD_LINK:
+                yield name, _Member(0, 0, posixpath.normpath(link))
+            elif kind == FILE:
+                if size > self._length - offset:
+                    raise FormatError("cut inside a file", f"{self.name}: {name}", offset)
+                yield name, _Member(offset, size, None)
 
     def size(self, path: str) -> int | None:
         """Bytes of a regular file, or of that to which a link leads inside the archive; None if it is not there."""
@@ -115,16 +111,6 @@ class TarArchive:
                 return member
             name = member.link
         return None
-
-
-@contextlib.contextmanager
-def _errors_named(name: str, complaint: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except FormatError:
-        raise
-    except (complaint, EOFError, ValueError, OverflowError, RecursionError) as error:
-        raise FormatError(f"not a readable tar: {error}", name) from error
 
 
 class _Section(io.RawIOBase):

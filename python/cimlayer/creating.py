@@ -23,6 +23,7 @@ from cimlayer.fileinfo import (
     filetime_from_ns,
     pax_seconds,
 )
+from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.sddl import descriptor_from_sddl
 from cimlayer.streaming import tar_pieces
 
@@ -44,6 +45,7 @@ def create_image(
     sync: bool = True,
     reproducible: bool = False,
     jobs: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     cancel: CancellationToken | None = None,
 ) -> Creation:
     """Make the image ``image_path`` from a folder, or from a tar that may be compressed with gzip or zstd.
@@ -53,9 +55,9 @@ def create_image(
     file is special and whiteouts are an error. Entries stand in the order of their names, so that with ``reproducible``
     the same folder gives the same bytes. The image's directory is made if it is missing; a failure leaves no image.
 
-    Raises FormatError for a malformed tar, for names that differ only in case and for names that Windows does not
-    have; OSError for what cannot be read, devices and pipes among it; ImageExistsError if the image is there;
-    OperationCancelledError once ``cancel`` is cancelled.
+    Raises LimitError for what goes beyond ``limits``; FormatError for a malformed tar, for names that differ only in
+    case and for names that Windows does not have; OSError for what cannot be read, devices and pipes among it;
+    ImageExistsError if the image is there; OperationCancelledError once ``cancel`` is cancelled.
     """
     path = Path(os.path.abspath(image_path))
     cancel = cancel or CancellationToken()
@@ -64,9 +66,17 @@ def create_image(
     seed = path.name.encode("utf-8", "surrogatepass") if reproducible else None
     path.parent.mkdir(parents=True, exist_ok=True)
     with ImageWriter(path.parent, None, path.name, sync=sync, time=time, seed=seed) as image:
-        importer = LayerImporter(image, _PlainPolicy(), (), time=time)
+        importer = LayerImporter(
+            image,
+            _PlainPolicy(),
+            (),
+            time=time,
+            max_files=limits.files,
+            max_bytes=limits.bytes,
+            max_path_depth=limits.path_depth,
+        )
         folder = Path(source).is_dir()
-        for piece in _folder_as_tar(Path(source)) if folder else _pieces_of(source, jobs, cancel):
+        for piece in _folder_as_tar(Path(source)) if folder else _pieces_of(source, jobs, limits, cancel):
             cancel.raise_if_cancelled()
             importer.feed(piece)
         importer.finish()
@@ -75,9 +85,9 @@ def create_image(
 
 
 def _pieces_of(
-    tar: str | os.PathLike[str], jobs: int | None, cancel: CancellationToken
+    tar: str | os.PathLike[str], jobs: int | None, limits: Limits, cancel: CancellationToken
 ) -> Iterator[memoryview]:
-    with open(tar, "rb", buffering=0) as file, tar_pieces(file, cancel, jobs=jobs) as pieces:
+    with open(tar, "rb", buffering=0) as file, tar_pieces(file, cancel, limits=limits, jobs=jobs) as pieces:
         for data, _ in pieces:
             yield data
 

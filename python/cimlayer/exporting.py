@@ -14,6 +14,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.comparing import walk_differences
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
+from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.standard import HIVES, is_standard_file
 from cimlayer.tarentries import TarWriter
@@ -27,6 +28,7 @@ def export_layer(
     parent_layer_paths: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str] | BinaryIO,
     *,
+    limits: Limits = DEFAULT_LIMITS,
     cancel: CancellationToken | None = None,
 ) -> int:
     """Write a layer as an uncompressed OCI layer tar and return the sum of the sizes of the files in it, in bytes.
@@ -42,7 +44,9 @@ def export_layer(
 
     ValueError if the parent is not the one that the layer was forked from. FormatError names a file that a layer tar
     cannot carry: a reparse point that is neither link nor mount point, a name that begins with ``.wh.`` or is not
-    Unicode. OperationCancelledError once ``cancel`` is cancelled. Whatever fails, an output given as a path is removed.
+    Unicode. LimitError for an entry that goes beyond ``limits`` (ratio has no meaning here), before any of it is
+    written; what the layer has of its parents counts only where it is written. OperationCancelledError once
+    ``cancel`` is cancelled. Whatever fails, an output given as a path is removed.
     """
     with ExitStack() as stack:
         image = stack.enter_context(ImageReader(get_cim_path_from_layer(layer_path)))
@@ -51,7 +55,9 @@ def export_layer(
             parent = stack.enter_context(ImageReader(get_cim_path_from_layer(parent_layer_paths[0])))
         _check_parent(image, parent)
         file = stack.enter_context(_opened(output))
-        return _LayerExport(image, parent, TarWriter(image, file, cancel or CancellationToken())).write()
+        usage = Usage(limits, image.name)
+        tar = TarWriter(image, file, usage, cancel or CancellationToken())
+        return _LayerExport(image, parent, tar, usage).write()
 
 
 @contextmanager
@@ -82,15 +88,19 @@ def _check_parent(image: ImageReader, parent: ImageReader | None) -> None:
 class _LayerExport:
     """One export. A hard link needs a name of its file that is there when the tar is read up to the link."""
 
-    def __init__(self, image: ImageReader, parent: ImageReader | None, tar: TarWriter) -> None:
+    def __init__(self, image: ImageReader, parent: ImageReader | None, tar: TarWriter, usage: Usage) -> None:
         self._image = image
         self._parent = parent
         self._tar = tar
+        self._usage = usage
         self._written: dict[int, str] = {}  # file ID -> the path of its first name in the tar
 
     def write(self) -> int:
         """The whole tar."""
-        events = list(self._image.walk() if self._parent is None else self._changes())
+        events = []
+        for path, entry in self._image.walk() if self._parent is None else self._changes():
+            self._usage.add_entry(path)
+            events.append((path, entry))
         changed = {upcase_key(path) for path, entry in events if entry is not None}
         made = self._made_by_import(changed)
         files = {path: entry for path, entry in events if entry is not None and not entry.is_directory}

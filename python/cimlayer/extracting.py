@@ -25,6 +25,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError, FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import unix_nanoseconds
+from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 from cimlayer.metadata import Sidecar, write_extended_attributes
 from cimlayer.reparse import SYMBOLIC_LINK, parse_reparse_data
 from cimlayer.streaming import available_cpus
@@ -68,6 +69,7 @@ def extract(
     metadata: Metadata = "none",
     symlinks: bool = False,
     jobs: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     cancel: CancellationToken | None = None,
 ) -> Extraction:
     """Write a file, or what a directory holds, into the directory ``destination``, which is made if it is missing.
@@ -80,7 +82,8 @@ def extract(
     host instead. Names that the host cannot hold for their length are shortened.
 
     Nothing that exists is replaced: FileExistsError; existing directories are entered. ``jobs`` is the number of
-    threads that write. OSErrors name the path; an ImageError is about the image.
+    threads that write. OSErrors name the path; an ImageError is about the image. LimitError for an entry that goes
+    beyond ``limits``, before any of it is written; ratio has no meaning here.
     What was written before an error, or before ``cancel`` was cancelled (OperationCancelledError), stays, but no
     file in part.
     """
@@ -95,7 +98,8 @@ def extract(
         sidecar = stack.enter_context(Sidecar(root)) if metadata == "sidecar" else None
         directories = stack.enter_context(_Directories(root))
         writers = stack.enter_context(_Writers(image, jobs, cancel or CancellationToken()))
-        run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr")
+        usage = Usage(limits, image.name)
+        run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr", usage)
         run.write_tree(path, top)
         return run.result
 
@@ -121,6 +125,7 @@ class _Run:
         sidecar: Sidecar | None,
         symlinks: bool,
         xattrs: bool,
+        usage: Usage,
     ) -> None:
         self.result = Extraction()
         self._image = image
@@ -129,6 +134,7 @@ class _Run:
         self._sidecar = sidecar
         self._symlinks = symlinks
         self._xattrs = xattrs
+        self._usage = usage
         self._first_names: dict[int, _Item] = {}
         self._hard_links: list[_Item] = []
         self._links: list[tuple[_Item, str]] = []
@@ -162,17 +168,21 @@ class _Run:
         batch: list[tuple[int, bytes]] = []
         for entry in entries:
             inner = f"{path}\\{entry.name}" if path else entry.name
+            self._usage.add_entry(inner)
             item = _Item(inner, entry, location, self._host_name(inner, entry.name, location))
             if self._is_link(item):
                 pass
             elif entry.is_directory:
                 below.append(item)
             elif self._is_first_name(item):
+                self._usage.add_content(inner, entry.size)
                 batch.append((entry.file_id, item.name))
                 self.result.files += 1
                 self.result.bytes += entry.size
             if self._sidecar is not None:
                 first = None if entry.is_directory else self._first_names.get(entry.file_id)
+                if first is None or first is item:
+                    self._usage.add_streams(inner, self._image.streams(entry))
                 local = os.fsdecode(b"/".join((*location, item.name)))
                 self._sidecar.add(self._image, inner, entry, local, first.path if first else None)
         fd = self._directories.enter(location)
@@ -243,6 +253,7 @@ class _Run:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
                 raise
+            self._usage.add_content(item.path, item.entry.size)
             self._writers.submit(to, [(item.entry.file_id, item.name)], item.path.rpartition("\\")[0])
             self._writers.finish()
         finally:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.digests import Digest, chain_ids
-from cimlayer.errors import DigestMismatchError, FormatError, ImageError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.importing import write_layer
 from cimlayer.layer import CimLayerWriter
+from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci import WINDOWS, Image, ImageSource, LayerBlob, Platform
 from cimlayer.paths import get_cim_path_from_layer, is_cim_layer
 from cimlayer.streaming import PIECE, LayerStream, PieceReader
@@ -76,6 +77,7 @@ def import_image(
     sync: bool = True,
     reproducible: bool = False,
     jobs: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> ImportedImage:
@@ -85,7 +87,8 @@ def import_image(
     uncompressed tars will do. ``platform`` is ``OS/ARCHITECTURE/OS.VERSION``, from the left as far as it matters; by
     default the image for Windows is taken. A layer's directory has its chain ID's hex digits as name; one that is
     there already, made from the same layers, is used again. The other arguments are those of
-    :func:`~cimlayer.importing.import_layer`; while one layer is committed, the next one's tar is being decompressed.
+    :func:`~cimlayer.importing.import_layer`, and ``limits`` are those of each layer; while one layer is committed, the
+    next one's tar is being decompressed.
 
     The digests of the manifest, the configuration and every blob and the diff ID of every layer are verified, the
     layers' while they are imported: no layer is committed before all of it has been verified. A failure leaves the
@@ -105,7 +108,7 @@ def import_image(
         done = _reused(plan, progress)
         _check_presence([layer.blob for layer in plan[len(done) :]], images.files.name)
         with _made(root):
-            done += _import(images, plan, len(done), sync, reproducible, jobs, progress, cancel)
+            done += _import(images, plan, len(done), sync, reproducible, jobs, limits, progress, cancel)
     return _result(image, done)
 
 
@@ -126,12 +129,13 @@ def _import(
     sync: bool,
     reproducible: bool,
     jobs: int | None,
+    limits: Limits,
     progress: ProgressCallback | None,
     cancel: CancellationToken,
 ) -> list[ImportedLayer]:
     """Import the layers of a plan from the ``first`` on."""
     reading = CancellationToken(cancel)
-    streams = (_stream(images, layer.blob, reading) for layer in plan[first:])
+    streams = (_stream(images, layer.blob, limits, reading) for layer in plan[first:])
     imported = []
     with PieceReader(streams, reading, jobs, _PIECES_AHEAD) as reader:
         for at in range(first, len(plan)):
@@ -144,7 +148,7 @@ def _import(
                 with CimLayerWriter(
                     layer.path, parents, sync=sync, reproducible=reproducible, cancel=cancel
                 ) as writer:
-                    size = write_layer(reader.pieces(), writer, task, cancel)
+                    size = write_layer(reader.pieces(), writer, task, limits, cancel)
                     record = json.dumps({**layer.record, "bytes": size})
                     writer.standard.directory.write(RECORD, f"{record}\n".encode())
                 task.done(size)
@@ -165,10 +169,14 @@ def _imported(layer: _Planned, reused: bool, size: int, seconds: float) -> Impor
 
 
 @contextlib.contextmanager
-def _stream(images: ImageSource, blob: LayerBlob, reading: CancellationToken) -> Iterator[LayerStream]:
+def _stream(
+    images: ImageSource, blob: LayerBlob, limits: Limits, reading: CancellationToken
+) -> Iterator[LayerStream]:
     size = blob.size if blob.digest else None
     with images.files.open(blob.path) as file:
-        yield LayerStream(file, digest=blob.digest, size=size, diff_id=blob.diff_id, cancel=reading)
+        yield LayerStream(
+            file, digest=blob.digest, size=size, diff_id=blob.diff_id, limits=limits, cancel=reading
+        )
 
 
 @contextlib.contextmanager
@@ -176,8 +184,8 @@ def _layer_named(blob: LayerBlob) -> Iterator[None]:
     """What is wrong inside a layer says which layer it is."""
     try:
         yield
-    except DigestMismatchError:
-        raise  # it does already
+    except (DigestMismatchError, LimitError):
+        raise  # they do already
     except FormatError as error:
         what = f"layer {blob.name}: {error.what}".removesuffix(": ")
         raise type(error)(error.reason, what, error.offset) from error

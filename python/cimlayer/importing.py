@@ -15,10 +15,11 @@ from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.digests import Digest
-from cimlayer.errors import PathNotFoundError
+from cimlayer.errors import LimitError, PathNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.fileinfo import FileBasicInfo
 from cimlayer.layer import CimLayerWriter
+from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.sddl import descriptor_from_sddl
 from cimlayer.standard import STANDARD_FILES
@@ -40,6 +41,7 @@ def import_layer(
     jobs: int | None = None,
     digest: str | None = None,
     diff_id: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     lock_timeout: float = 0,
     progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
@@ -54,11 +56,13 @@ def import_layer(
     ``digest`` and ``diff_id`` (``sha256:...`` or ``sha512:...``) are what the source and the tar in it must have; both
     are checked in the same pass, before the layer is committed. ``progress`` is called in the caller's thread with
     the events of ``cimlayer.events``, ``cancel`` stops the import from anywhere.
+    ``limits`` is what the layer may cost: entries, bytes, depth and ratio of decompression (:class:`~cimlayer.Limits`).
     ``lock_timeout`` is how many seconds to wait while another image is written beside this one; then
     :class:`~cimlayer.errors.ImageBusyError`.
 
     A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
-    and its offset, and as :class:`~cimlayer.errors.DigestMismatchError` for wrong bytes;
+    and its offset, as :class:`~cimlayer.errors.DigestMismatchError` for wrong bytes, and as
+    :class:`~cimlayer.errors.LimitError` for what goes beyond the limits;
     :class:`~cimlayer.errors.ImageError` and other OSErrors for what cannot be read or written;
     :class:`~cimlayer.errors.OperationCancelledError`.
     """
@@ -68,7 +72,9 @@ def import_layer(
     name = Path(os.path.abspath(layer_path)).name
     with _opened(source) as file, span("import_layer", layer=name):
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
-        with tar_pieces(file, cancel, digest=expected_digest, diff_id=expected_diff_id, jobs=jobs) as pieces:
+        with tar_pieces(
+            file, cancel, digest=expected_digest, diff_id=expected_diff_id, limits=limits, jobs=jobs
+        ) as pieces:
             task.started()
             with CimLayerWriter(
                 layer_path,
@@ -79,18 +85,25 @@ def import_layer(
                 lock_timeout=lock_timeout,
                 cancel=cancel,
             ) as writer:
-                file_bytes = write_layer(pieces, writer, task, cancel)
+                file_bytes = write_layer(pieces, writer, task, limits, cancel)
             task.done(file_bytes)
     return file_bytes
 
 
 def write_layer(
-    pieces: Iterator[Piece], writer: CimLayerWriter, task: LayerTask, cancel: CancellationToken
+    pieces: Iterator[Piece], writer: CimLayerWriter, task: LayerTask, limits: Limits, cancel: CancellationToken
 ) -> int:
     """Feed a tar to an open layer, which the caller closes; returns the sum of the files' sizes in bytes."""
     with _TarPolicy(writer) as policy:
         importer = LayerImporter(
-            writer.image, policy, STANDARD_FILES, time=writer.time, has_parent=bool(writer.parents)
+            writer.image,
+            policy,
+            STANDARD_FILES,
+            time=writer.time,
+            has_parent=bool(writer.parents),
+            max_files=limits.files,
+            max_bytes=limits.bytes,
+            max_path_depth=limits.path_depth,
         )
         policy.importer = importer
         try:
@@ -99,6 +112,8 @@ def write_layer(
                 importer.feed(data)
                 task.read(position)
             importer.finish()
+        except LimitError as error:
+            raise error.in_layer(task.digest or task.name) from error
         except ValueError:
             if task.digest is not None:
                 for _ in pieces:  # where the blob is damaged, that is the error to tell

@@ -19,6 +19,8 @@ from cimfs_ext.reader import ImageReader
 _TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
 _DESCRIPTORS_KEPT = 4096
 _XATTR = "user.cimlayer."
+_LARGEST_XATTR = 1 << 16  # bytes of one value on Linux (xattr(7))
+_NO_ROOM = "its metadata does not fit the extended attributes of this file system: use a sidecar"
 
 
 class Sidecar:
@@ -132,12 +134,14 @@ def write_extended_attributes(fd: int, image: ImageReader, entry: ImageEntry) ->
     OSError where the file system has no extended attributes (ENOTSUP) or no room for these: ext4 holds about 4,000
     bytes of them.
     """
+    if any(stream.size > _LARGEST_XATTR for stream in image.streams(entry)):
+        raise OSError(errno.E2BIG, _NO_ROOM)  # before it is read
     for name, value in extended_attributes_of(image, entry).items():
         try:
             os.setxattr(fd, name.encode("utf-8", "surrogatepass"), value)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
-                error.strerror = "its metadata does not fit the extended attributes of this file system: use a sidecar"
+                error.strerror = _NO_ROOM
             raise
 
 

@@ -22,6 +22,7 @@ from cimlayer.errors import DigestMismatchError, FormatError
 DOCUMENT_LIMIT = 8 << 20  # bytes of a manifest, an index or a configuration; registries take 4 MiB
 DEEPEST_INDEX = 8
 MOST_LAYERS = 1024
+MOST_IMAGES = 1024
 
 _INDEXES = {
     "application/vnd.oci.image.index.v1+json",
@@ -363,6 +364,7 @@ def _manifests(
         if descriptor.digest in seen:
             continue
         seen.add(descriptor.digest)
+        _check_count(len(seen), what)
         path = blobs.manifest_path(descriptor.digest)
         if blobs.files.size(path) is None:
             yield _Manifest(blobs, descriptor.digest, None, descriptor)
@@ -373,6 +375,12 @@ def _manifests(
             yield from _manifests(blobs, inner, name, seen, depth + 1)
         else:
             yield _Manifest(blobs, descriptor.digest, inner, descriptor)
+
+
+def _check_count(images: int, what: str) -> None:
+    """Each image costs reading its documents."""
+    if images > MOST_IMAGES:
+        raise FormatError(f"more than {MOST_IMAGES} images", what)
 
 
 def _is_index(document: _Object, media_type: str, what: str) -> bool:
@@ -440,6 +448,7 @@ class _DockerArchive:
 
     def __init__(self, files: Files, document: list[Any]) -> None:
         self._files = files
+        _check_count(len(document), "manifest.json")
         self._entries = [_checked(entry, dict, "manifest.json") for entry in document]
 
     def candidates(self) -> Iterator[_DockerImage]:

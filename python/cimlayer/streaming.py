@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol, TypeVar
 from cimlayer.digests import Digest
 from cimlayer.errors import DigestMismatchError, FormatError
 from cimlayer.events import CancellationToken
+from cimlayer.limits import DEFAULT_LIMITS, Limits
 
 _T = TypeVar("_T")
 
@@ -141,7 +142,7 @@ def _decompressed(blob: _Blob) -> Readable:
         from isal import igzip, isal_zlib  # noqa: PLC0415  only where a gzip file is read
 
         stream = igzip.IGzipFile(fileobj=blob, mode="rb")  # type: ignore[no-untyped-call]
-        return _Decompressing("gzip", stream, igzip.BadGzipFile, EOFError, isal_zlib.error)  # type: ignore[arg-type]
+        return _Decompressing("gzip", stream, igzip.BadGzipFile, EOFError, OverflowError, isal_zlib.error)  # type: ignore[arg-type]
     if magic == _ZSTD_MAGIC or magic in _ZSTD_SKIPPABLE:
         if sys.version_info >= (3, 14):
             from compression import zstd  # noqa: PLC0415
@@ -156,7 +157,8 @@ class LayerStream:
 
     ``digest`` and ``size`` (in bytes) are those of the blob, ``diff_id`` is the tar's digest; all may be None.
     ``readinto`` says that the tar has ended only after everything was found to be right: else it raises
-    :class:`~cimlayer.errors.DigestMismatchError`, also where a damaged blob could not be decompressed.
+    :class:`~cimlayer.errors.DigestMismatchError`, also where a damaged blob could not be decompressed. Of a tar that
+    goes beyond ``limits`` nothing more is read: :class:`~cimlayer.errors.LimitError`.
     """
 
     def __init__(
@@ -166,9 +168,12 @@ class LayerStream:
         digest: Digest | None = None,
         size: int | None = None,
         diff_id: Digest | None = None,
+        limits: Limits = DEFAULT_LIMITS,
         cancel: CancellationToken,
     ) -> None:
         self._digest, self._size, self._diff_id = digest, size, diff_id
+        self._limits = limits
+        self._tar_size = 0
         self._blob = _Blob(blob, digest, cancel)
         self._hash = diff_id.new_hash() if diff_id is not None else None
         self._tar: Readable | None = None
@@ -188,6 +193,8 @@ class LayerStream:
         except FormatError:
             self._verify_blob()
             raise
+        self._tar_size += filled
+        self._limits.check_tar(self._tar_size, self.position)
         if self._hash is not None:
             self._hash.update(buffer[:filled])
         if self._size is not None and self.position > self._size:
@@ -328,10 +335,11 @@ def tar_pieces(
     *,
     digest: Digest | None = None,
     diff_id: Digest | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     jobs: int | None = None,
 ) -> Iterator[Iterator[Piece]]:
     """The pieces of one tar; the arguments are those of LayerStream and PieceReader."""
     reading = CancellationToken(cancel)
-    stream = LayerStream(blob, digest=digest, diff_id=diff_id, cancel=reading)
+    stream = LayerStream(blob, digest=digest, diff_id=diff_id, limits=limits, cancel=reading)
     with PieceReader([contextlib.nullcontext(stream)], reading, jobs) as reader:
         yield reader.pieces()

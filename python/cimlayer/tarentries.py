@@ -12,6 +12,7 @@ from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.extattributes import parse_extended_attributes
 from cimlayer.fileinfo import FILE_ATTRIBUTE_NORMAL, pax_seconds, unix_nanoseconds
+from cimlayer.limits import Usage
 from cimlayer.reparse import MOUNT_POINT, SYMBOLIC_LINK, parse_reparse_data
 
 _PIECE = 1 << 20
@@ -23,8 +24,9 @@ _ATTACHMENTS_KEPT = 4096
 class TarWriter:
     """Writes an uncompressed tar to a binary file. Paths are those of the image, with backslashes."""
 
-    def __init__(self, image: ImageReader, file: BinaryIO, cancel: CancellationToken) -> None:
+    def __init__(self, image: ImageReader, file: BinaryIO, usage: Usage, cancel: CancellationToken) -> None:
         self._image = image
+        self._usage = usage
         self._cancel = cancel
         self._file = file
         self._buffer = memoryview(bytearray(_PIECE))
@@ -43,11 +45,14 @@ class TarWriter:
             info.type = tarfile.DIRTYPE
         else:
             info.size = entry.size
+            self._usage.add_content(path, entry.size)
             self.file_bytes += entry.size
         self._header(info, entry)
         if info.isreg():
             self._content(entry, None, entry.size)
-        for stream in self._image.streams(entry):
+        streams = self._image.streams(entry)
+        self._usage.add_streams(path, streams)
+        for stream in streams:
             self._header(_regular(f"{path}:{stream.name}", stream.size), entry)
             self._content(entry, stream.name, stream.size)
 

@@ -21,7 +21,7 @@ _log = logging.getLogger("cimlayer")
 class LayerTask:
     """Tells how a layer's import goes; ``name``, ``number``, ``count``, ``digest`` and ``size`` as in LayerStarted."""
 
-    __slots__ = ("_began", "_callback", "_count", "_entries", "_name", "_number", "_size", "digest", "seconds")
+    __slots__ = ("_began", "_callback", "_count", "_entries", "_number", "_size", "digest", "name", "seconds")
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class LayerTask:
         size: int | None,
         callback: ProgressCallback | None,
     ) -> None:
-        self._name, self._number, self._count, self._size = name, number, count, size
+        self.name, self._number, self._count, self._size = name, number, count, size
         self._callback = callback
         self._began = 0.0
         self._entries = 0
@@ -42,30 +42,30 @@ class LayerTask:
     def started(self) -> None:
         """The import begins."""
         self._began = time.monotonic()
-        _log.info("layer %s: import started", self._name)
-        self._tell(LayerStarted(self._name, self.digest, self._number, self._count, self._size))
+        _log.info("layer %s: import started", self.name)
+        self._tell(LayerStarted(self.name, self.digest, self._number, self._count, self._size))
 
     def read(self, position: int) -> None:
         """So many bytes of the source are in the image."""
         if self._callback is not None:
-            self._callback(LayerProgress(self._name, position))
+            self._callback(LayerProgress(self.name, position))
 
     def committing(self, entries: int) -> None:
         """The tar has ended."""
         self._entries = entries
-        _log.debug("layer %s: tar taken after %.3f s", self._name, time.monotonic() - self._began)
-        self._tell(LayerCommitting(self._name, entries))
+        _log.debug("layer %s: tar taken after %.3f s", self.name, time.monotonic() - self._began)
+        self._tell(LayerCommitting(self.name, entries))
 
     def done(self, file_bytes: int) -> None:
         """The layer is there."""
         self.seconds = time.monotonic() - self._began
-        _log.info("layer %s: %d bytes of files in %.3f s", self._name, file_bytes, self.seconds)
-        self._tell(LayerDone(self._name, self._entries, file_bytes, self.seconds))
+        _log.info("layer %s: %d bytes of files in %.3f s", self.name, file_bytes, self.seconds)
+        self._tell(LayerDone(self.name, self._entries, file_bytes, self.seconds))
 
     def reused(self, file_bytes: int) -> None:
         """The layer was there already."""
-        _log.info("layer %s: reused", self._name)
-        self._tell(LayerReused(self._name, self.digest, self._number, self._count, file_bytes))
+        _log.info("layer %s: reused", self.name)
+        self._tell(LayerReused(self.name, self.digest, self._number, self._count, file_bytes))
 
     def _tell(self, event: Event) -> None:
         if self._callback is not None:

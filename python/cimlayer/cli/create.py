@@ -6,9 +6,11 @@ from dataclasses import asdict
 
 import click
 
+from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount
 from cimlayer.cli.working import stoppable
 from cimlayer.creating import create_image
+from cimlayer.limits import Limits
 
 
 @click.command("create")
@@ -16,8 +18,11 @@ from cimlayer.creating import create_image
 @click.argument("source", metavar="SOURCE")
 @click.option("--no-sync", is_flag=True, help="Do not wait until the image is on the disk.")
 @click.option("--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH.")
+@limit_option
 @click.option("as_json", "--json", is_flag=True, help="The summary as one JSON object.")
-def command(image: str, source: str, no_sync: bool, reproducible: bool, as_json: bool) -> None:
+def command(
+    image: str, source: str, no_sync: bool, reproducible: bool, limits: Limits, as_json: bool
+) -> None:
     """Make an image from a folder or a plain tar.
 
     IMAGE is the .cim file to make; its region files go beside it. SOURCE is a folder, or a tar that may be
@@ -25,7 +30,9 @@ def command(image: str, source: str, no_sync: bool, reproducible: bool, as_json:
     """
     output = Output()
     with stoppable() as cancel:
-        done = create_image(image, source, sync=not no_sync, reproducible=reproducible, cancel=cancel)
+        done = create_image(
+            image, source, sync=not no_sync, reproducible=reproducible, limits=limits, cancel=cancel
+        )
     if as_json:
         output.json({"image": image} | asdict(done))
     else:

@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 
 from cimlayer.cli.images import require_layer
+from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.working import stoppable
 from cimlayer.exporting import export_layer
 from cimlayer.inspecting import image_chain
+from cimlayer.limits import Limits
 from cimlayer.paths import get_cim_path_from_layer
 
 
@@ -20,7 +22,8 @@ from cimlayer.paths import get_cim_path_from_layer
 @click.argument("layer", metavar="LAYER")
 @click.option("parents", "--parent", metavar="DIR", multiple=True, help="The parent layer, if it cannot be found.")
 @click.option("-o", "--output", metavar="FILE", help="The tar to make; standard output if not given.")
-def command(layer: str, parents: tuple[str, ...], output: str | None) -> None:
+@limit_option
+def command(layer: str, parents: tuple[str, ...], output: str | None, limits: Limits) -> None:
     """Make an OCI layer tar from a CIM layer.
 
     The tar has what the layer changes in its parent, removed files as whiteouts, and everything about a file in
@@ -33,7 +36,7 @@ def command(layer: str, parents: tuple[str, ...], output: str | None) -> None:
     if output is None and stream.isatty():
         raise click.UsageError("A tar is nothing for a terminal: use -o FILE, or redirect the output.")
     with stoppable() as cancel:
-        export_layer(layer, above, stream if output is None else output, cancel=cancel)
+        export_layer(layer, above, stream if output is None else output, limits=limits, cancel=cancel)
     stream.flush()
 
 

@@ -7,9 +7,11 @@ from dataclasses import asdict
 import click
 
 from cimlayer.cli.images import open_image
+from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount
 from cimlayer.cli.working import stoppable
 from cimlayer.extracting import Extraction, Metadata, extract
+from cimlayer.limits import Limits
 
 
 @click.command("extract")
@@ -24,6 +26,7 @@ from cimlayer.extracting import Extraction, Metadata, extract
 )
 @click.option("--symlinks", is_flag=True, help="Make links of relative symbolic links that stay inside DEST.")
 @click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; as many as CPUs if not given.")
+@limit_option
 @click.option("as_json", "--json", is_flag=True, help="The summary as one JSON object.")
 def command(
     image: str,
@@ -32,6 +35,7 @@ def command(
     metadata: Metadata,
     symlinks: bool,
     jobs: int | None,
+    limits: Limits,
     as_json: bool,
 ) -> None:
     """Write files of an image to a directory.
@@ -45,7 +49,7 @@ def command(
     path = paths[0] if paths else ""
     with open_image(image) as reader, stoppable() as cancel:
         done = extract(
-            reader, path, destination, metadata=metadata, symlinks=symlinks, jobs=jobs, cancel=cancel
+            reader, path, destination, metadata=metadata, symlinks=symlinks, jobs=jobs, limits=limits, cancel=cancel
         )
     output = Output()
     if as_json:

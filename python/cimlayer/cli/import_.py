@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount
 from cimlayer.cli.working import progress_shown, stoppable
 from cimlayer.events import Event, LayerDone
 from cimlayer.importing import import_layer
+from cimlayer.limits import Limits
 from cimlayer.paths import get_cim_path_from_layer
 
 
@@ -18,6 +20,7 @@ from cimlayer.paths import get_cim_path_from_layer
 @click.option("--no-sync", is_flag=True, help="Do not wait until the layer is on the disk.")
 @click.option("--reproducible", is_flag=True, help="The same layer gives the same bytes, as of SOURCE_DATE_EPOCH.")
 @click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; as many as CPUs if not given.")
+@limit_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last.")
 def command(
@@ -27,6 +30,7 @@ def command(
     no_sync: bool,
     reproducible: bool,
     jobs: int | None,
+    limits: Limits,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -53,6 +57,7 @@ def command(
             sync=not no_sync,
             reproducible=reproducible,
             jobs=jobs,
+            limits=limits,
             progress=progress,
             cancel=cancel,
         )

@@ -6,9 +6,11 @@ from dataclasses import asdict
 
 import click
 
+from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
 from cimlayer.cli.working import progress_shown, stoppable
 from cimlayer.images import ImportedImage, import_image
+from cimlayer.limits import Limits
 
 
 @click.command("import-image")
@@ -18,6 +20,7 @@ from cimlayer.images import ImportedImage, import_image
 @click.option("--no-sync", is_flag=True, help="Do not wait until the layers are on the disk.")
 @click.option("--reproducible", is_flag=True, help="The same image gives the same bytes, as of SOURCE_DATE_EPOCH.")
 @click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; as many as CPUs if not given.")
+@limit_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last.")
 def command(
@@ -27,6 +30,7 @@ def command(
     no_sync: bool,
     reproducible: bool,
     jobs: int | None,
+    limits: Limits,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -48,6 +52,7 @@ def command(
             sync=not no_sync,
             reproducible=reproducible,
             jobs=jobs,
+            limits=limits,
             progress=progress,
             cancel=cancel,
         )
