@@ -17,7 +17,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.digests import Digest
 from cimlayer.errors import PathNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.fileinfo import FileBasicInfo
+from cimlayer.fileinfo import Attachments, FileBasicInfo
 from cimlayer.layer import CimLayerWriter
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.sddl import descriptor_from_sddl
@@ -148,7 +148,7 @@ class _TarPolicy:
     ) -> None:
         creation, last_write, change, last_access = times
         info = FileBasicInfo(creation, last_access, last_write, change, attributes)
-        self._file, _ = self._writer.standard.add(path, info, security_descriptor, extended_attributes)
+        self._file, _ = self._writer.standard.add(path, info, Attachments(security_descriptor, extended_attributes))
 
     def standard_data(self, data: memoryview) -> None:
         assert self._file is not None
