@@ -63,7 +63,7 @@ class PendingLink:
         try:
             image.create_hard_link(self.path, self.target)
         except PathNotFoundError:
-            if not _make_parent(image, self.path, time):
+            if not _make_parents(image, self.path, time):
                 raise
             image.create_hard_link(self.path, self.target)
 
@@ -79,8 +79,8 @@ def create_item(
 ) -> None:
     """``ImageWriter.create_file`` with its arguments as a layer has them.
 
-    With ``parents_time``, a FILETIME, a missing directory above is made. It is tried only because
-    the item could not be made for want of it, so no directory that exists is touched.
+    With ``parents_time``, a FILETIME, missing directories above are made. Each is tried only because something below
+    could not be made for want of it, so no directory that exists is touched.
     """
     try:
         image.create_file(
@@ -96,13 +96,23 @@ def create_item(
             reparse_data=attachments.reparse_data,
         )
     except PathNotFoundError:
-        if parents_time is None or not _make_parent(image, path, parents_time):
+        if parents_time is None or not _make_parents(image, path, parents_time):
             raise
         create_item(image, path, info, size, attachments)
 
 
-def _make_parent(image: ImageWriter, path: str, time: int) -> bool:
-    parent = path.rpartition("\\")[0]
-    if parent:
-        create_item(image, parent, FileBasicInfo.at(time, FILE_ATTRIBUTE_DIRECTORY), 0, parents_time=time)
-    return bool(parent)
+def _make_parents(image: ImageWriter, path: str, time: int) -> bool:
+    """Make the missing directories above a path, however many; false if there is none above it to be missing."""
+    info = FileBasicInfo.at(time, FILE_ATTRIBUTE_DIRECTORY)
+    missing: list[int] = []  # where they end in the path
+    end = path.rfind("\\")
+    while end > 0:
+        try:
+            create_item(image, path[:end], info, 0)
+            break
+        except PathNotFoundError:
+            missing.append(end)
+            end = path.rfind("\\", 0, end)
+    for end in reversed(missing):
+        create_item(image, path[:end], info, 0)
+    return "\\" in path
