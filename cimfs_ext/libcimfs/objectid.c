@@ -218,7 +218,9 @@ cimfs_hresult cimfs_parent_ids_find(struct cimfs_parent_ids *ids, const struct c
 static int by_hash(const void *a, const void *b)
 {
     const struct cimfs_object_id *left = a, *right = b;
-    int order = memcmp(left->prefix, right->prefix, sizeof left->prefix + sizeof left->hash);
+    int order = memcmp(left->prefix, right->prefix, sizeof left->prefix);
+    if (order == 0)
+        order = memcmp(left->hash, right->hash, sizeof left->hash);
     /* Equal IDs are rare; their order must still be the same in every run. */
     return order ? order : memcmp(left->offset.b, right->offset.b, sizeof left->offset);
 }
