@@ -13,8 +13,9 @@ except ImportError:
 LIBCIMFS = [
     f"cimfs_ext/libcimfs/{name}.c"
     for name in (
-        "contentid", "error", "filetable", "guid", "image", "names", "objects", "overlay", "reader", "region", "tree",
-        "upcase", "verify", "io_win32" if sys.platform == "win32" else "io_posix",
+        "content", "contentid", "error", "filetable", "guid", "image", "linktable", "metadata", "names", "objectid",
+        "objects", "overlay", "reader", "region", "tree", "upcase", "verify",
+        "io_win32" if sys.platform == "win32" else "io_posix",
     )
 ]
 

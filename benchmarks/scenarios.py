@@ -51,6 +51,12 @@ def _prepare_large_files(directory: Path) -> None:
     _write_tar(directory, "base.tar", files=8, size=2 * MIB, hives=True)
 
 
+def _prepare_deep_path(directory: Path) -> None:
+    with (directory / "base.tar").open("wb") as out, LayerTar(out) as layer:
+        add_hives(layer)
+        layer.file("/".join(["d"] * 16_000), b"below 15,999 directories that no entry describes", DESCRIPTORS[0])
+
+
 def _import_base(directory: Path) -> None:
     import_layer(directory / "base.tar", directory / "1", sync=False)
 
@@ -124,6 +130,7 @@ SCENARIOS = {
     "hash": Scenario(_hash),
     "import-small-files": Scenario(_import_base, _prepare_small_files),
     "import-large-files": Scenario(_import_base, _prepare_large_files),
+    "import-deep-path": Scenario(_import_base, _prepare_deep_path),
     "import-child": Scenario(_import_child, _prepare_child),
     "extract": Scenario(_extract, _prepare_image),
     "merge-hives": Scenario(_merge_hives, _prepare_hives),

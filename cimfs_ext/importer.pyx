@@ -88,6 +88,7 @@ cdef extern from "liblayer/importer.h" nogil:
     int layer_importer_descriptor(layer_importer *, const uint8_t *, size_t)
     layer_import_event layer_importer_finish(layer_importer *)
     int layer_path_set_has(const layer_path_set *, const uint16_t *, size_t)
+    int layer_path_set_describes(const layer_path_set *, const uint16_t *, size_t)
 
 
 cdef enum:
@@ -176,6 +177,12 @@ cdef class LayerImporter:
         cdef bytes units = wide(path)
         return bool(layer_path_set_has(&self.importer.added, <const uint16_t *><const char *>units,
                                        <size_t>(len(units) // 2 - 1)))
+
+    def was_described(self, str path):
+        """Whether an entry of this layer was about the path itself."""
+        cdef bytes units = wide(path)
+        return bool(layer_path_set_describes(&self.importer.added, <const uint16_t *><const char *>units,
+                                             <size_t>(len(units) // 2 - 1)))
 
     def feed(self, data):
         """Take the next bytes of the tar. Returns whether the archive has ended: what follows is ignored."""

@@ -10,7 +10,7 @@ from functools import cache
 from types import TracebackType
 from typing import BinaryIO
 
-READONLY, HIDDEN, SYSTEM_FILE = 0x1, 0x2, 0x4
+READONLY, HIDDEN = 0x1, 0x2
 DIRECTORY, ARCHIVE, REPARSE_POINT = 0x10, 0x20, 0x400
 
 FIRST_TIME = 1_577_836_800  # 2020-01-01

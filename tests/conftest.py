@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import cimlayer
+from support.libraries import Recorder, read_record
 from test_corpus import LAYERS, PARENTS
 
 
@@ -20,3 +21,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         above = [root / parent for parent in parents]
         cimlayer.import_layer(LAYERS / f"{name}.tar.gz", root / name, above, sync=False, reproducible=True)
     return root
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """What a recording library has written down since the fixture was made."""
+    record = tmp_path / "record.json"
+    record.touch()
+    monkeypatch.setenv("RECORDING_CIMFS", str(record))
+    return lambda: read_record(record)

@@ -1,7 +1,6 @@
 """Block images, their layers and mounting, on a library that records its calls; features by build; native paths."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -28,26 +27,17 @@ from cimlayer.features import (
 from cimlayer.fileinfo import FileBasicInfo
 from cimlayer.mounting import MountFlags, dismount_image, mount_image, mount_merged_image, volume_path
 from cimlayer.paths import native_path
-from support.libraries import build_recording, needs_dlopen, read_record, wide
+from support.libraries import Recorder, build_recording, needs_dlopen, wide
 
 VOLUME = UUID("01234567-89ab-cdef-fedc-ba9876543210")
 ROOT_HASH = bytes(range(0xA0, 0xC0))
 FILE = FileBasicInfo(1, 2, 3, 4, 0x20)
 FOLDER = FileBasicInfo(1, 2, 3, 4, 0x10)
-Recorder = Callable[[], list[dict[str, object]]]
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Implementation:
     return load(str(build_recording(tmp_path_factory.mktemp("library") / "recording.so")))
-
-
-@pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    record = tmp_path / "record.json"
-    record.touch()
-    monkeypatch.setenv("RECORDING_CIMFS", str(record))
-    return lambda: read_record(record)
 
 
 def names(calls: Recorder) -> list[object]:

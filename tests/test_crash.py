@@ -25,6 +25,7 @@ from support.images import assert_sound, read_files, snapshot
 ROOT = Path(__file__).parents[1]
 BASE_TAR, CHILD_TAR = ROOT / "examples" / "sample-layer.tar", ROOT / "examples" / "sample-child.tar"
 KILLS = int(os.environ.get("CIMLAYER_CRASH_KILLS", "40"))
+KINDS = ("create", "fork", "extend")
 TORN_STATES = int(os.environ.get("CIMLAYER_CRASH_STATES", "4"))  # per operation
 
 IMPORT = """
@@ -66,16 +67,19 @@ def images_in(directory: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["create", "fork", "extend"])
+def images_before(kind: str, recorder: Path, tmp_path: Path) -> Path:
+    directory = tmp_path / "images"
+    directory.mkdir()
+    for earlier in KINDS[: KINDS.index(kind)]:
+        run_recorder(recorder, directory, earlier)
+    return directory
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_any_prefix_of_the_operations_leaves_the_old_images_or_the_new(
     recorder: Path, tmp_path: Path, kind: str
 ) -> None:
-    directory = tmp_path / "images"
-    directory.mkdir()
-    for earlier in ("create", "fork", "extend"):
-        if earlier == kind:
-            break
-        run_recorder(recorder, directory, earlier)
+    directory = images_before(kind, recorder, tmp_path)
     files = snapshot(directory)
     before = images_in(directory)
     journal = run_recorder(recorder, directory, kind)
@@ -98,14 +102,9 @@ def test_any_prefix_of_the_operations_leaves_the_old_images_or_the_new(
     assert disk.killed() == snapshot(directory)
 
 
-@pytest.mark.parametrize("kind", ["create", "fork", "extend"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_same_change_succeeds_after_a_kill_at_any_operation(recorder: Path, tmp_path: Path, kind: str) -> None:
-    directory = tmp_path / "images"
-    directory.mkdir()
-    for earlier in ("create", "fork", "extend"):
-        if earlier == kind:
-            break
-        run_recorder(recorder, directory, earlier)
+    directory = images_before(kind, recorder, tmp_path)
     disk = Disk(snapshot(directory))
     before = images_in(directory)
     journal = run_recorder(recorder, directory, kind)

@@ -388,6 +388,28 @@ def test_nul_in_a_path(image: ImageWriter, call: str) -> None:
     assert raised.value.hresult == E_INVALIDARG
 
 
+def test_directories_are_found_by_whole_components_of_the_path_used_last(image: ImageWriter) -> None:
+    for directory in ("ab", "ab\\c", "ab\\c\\d", "abc"):
+        image.create_file(directory, attributes=DIRECTORY)
+    for path in ("ab\\1", "abc\\2", "ab\\c\\3", "ab\\c\\d\\4", "AB\\c\\5", "ab\\c\\d\\6"):
+        add(image, path, path.encode())
+    with pytest.raises(errors.PathNotFoundError):
+        image.create_file("ab\\c\\d\\missing\\x")
+    image.delete_path("ab\\c")
+    with pytest.raises(errors.PathNotFoundError):
+        image.create_file("ab\\c\\d\\x")
+    image.create_file("ab\\c")
+    with pytest.raises(errors.PathNotFoundError):
+        image.create_file("ab\\c\\d\\x")
+    assert committed(image) == {
+        "ab": None,
+        "ab\\1": b"ab\\1",
+        "ab\\c": b"",
+        "abc": None,
+        "abc\\2": b"abc\\2",
+    }
+
+
 def test_longest_path_and_name(image: ImageWriter) -> None:
     path = ""
     while len(path) + 256 <= 32767 - 2:

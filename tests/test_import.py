@@ -83,8 +83,7 @@ def paths(root: Path, name: str = "child") -> set[str]:
 class RandomLayer:
     """A tar of entries as layers have them, in an order that means the same to the model and to an import.
 
-    Whiteouts come before and behind what they must not hide. Not behind what lies below them, though: a directory
-    that no entry describes then keeps the parent's metadata, while the model makes it anew.
+    Whiteouts come before and behind what they must not hide.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -112,8 +111,7 @@ class RandomLayer:
         path = self.path()
         kind = self.rng.randrange(10)
         if kind < 2:
-            if not any(old.startswith(path + "/") for old in self.added):
-                (self.tar.whiteout, self.tar.opaque)[kind](path)
+            (self.tar.whiteout, self.tar.opaque)[kind](path)
         elif self.free(path):
             self.add(kind, path)
             self.added.append(path)
@@ -269,6 +267,55 @@ def test_whiteouts_hide_the_parents_and_spare_the_layers_own_in_any_order(root: 
             "FILES\\A", "FILES\\A\\F1", "FILES\\B", "FILES\\B\\DEEP", "FILES\\B\\DEEP\\OWN",
             "FILES\\C", *(f"FILES\\C\\F{n}" for n in range(6)),
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("whiteout_is_first", [True, False])
+def test_directories_that_a_whiteout_hides_are_new_wherever_it_stands(root: Path, whiteout_is_first: bool) -> None:
+    below = TarBuilder()
+    for directory in ("d", "d/undescribed", "d/described", "d/described/undescribed"):
+        below.directory(directory, pax=windows_pax(0x12, sd=OWNED, creation=layers.TIME))
+        below.stream(directory, "old", b"old")
+    add(root, below, "one")
+    tar = TarBuilder()
+    if whiteout_is_first:
+        tar.whiteout("d")
+    tar.file("d/undescribed/x")
+    tar.directory("d/described", pax=windows_pax(0x11, sd=OWNED, creation=layers.TIME + 1))
+    tar.stream("d/described", "new:$DATA", b"new")
+    tar.file("d/described/undescribed/x")
+    if not whiteout_is_first:
+        tar.whiteout("d")
+    add(root, tar, "two", ("one", "base"))
+    image = image_of(root / "two")
+    for path in ("d", "d\\undescribed", "d\\described\\undescribed"):
+        new = image[path]
+        assert (new.attributes, new.sd, new.alternate_streams) == (0x10, layers.NULL_DACL, {}), path
+    described = image["d\\described"]
+    assert (described.attributes, described.sd, list(described.alternate_streams)) == (0x11, OWNED, ["new"])
+
+
+def test_opaque_directory_keeps_its_own_metadata(root: Path) -> None:
+    tar = TarBuilder()
+    tar.file("Files/c/own", b"own")
+    tar.opaque("Files/c")
+    add(root, tar)
+    old, new = image_of(root / "base")["Files\\c"], image_of(root / "child")["Files\\c"]
+    assert (new.attributes, new.sd, new.creation_time) == (old.attributes, old.sd, old.creation_time)
+
+
+@pytest.mark.parametrize("whiteout_is_first", [True, False])
+def test_hard_link_over_a_directory_replaces_the_tree(root: Path, whiteout_is_first: bool) -> None:
+    tar = TarBuilder()
+    tar.file("Files/own", b"own")
+    if whiteout_is_first:
+        tar.whiteout("Files/b")
+    tar.hardlink("Files/B", "Files/own")
+    if not whiteout_is_first:
+        tar.whiteout("Files/b")
+    add(root, tar)
+    image = image_of(root / "child")
+    assert {path for path in image if path.upper().startswith("FILES\\B")} == {"Files\\B"}
+    assert image["Files\\B"].file_id == image["Files\\own"].file_id
 
 
 def test_opaque_root_hides_everything_below(root: Path) -> None:
@@ -549,6 +596,16 @@ def test_parent_without_an_image_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         cimlayer.import_layer(io.BytesIO(base_tar()), tmp_path / "child", [tmp_path / "base"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_link_to_a_standard_file_may_be_deeper_than_the_interpreter_can_recurse(root: Path) -> None:
+    path = "/".join(["d"] * 2 * sys.getrecursionlimit())
+    tar = TarBuilder()
+    tar.file("Files/Windows/System32/config/SAM", bytes(8192))
+    tar.hardlink(path, "Files/Windows/System32/config/SAM")
+    add(root, tar)
+    image = image_of(root / "child")
+    assert image[path.replace("/", "\\")].data == bytes(8192)
 
 
 def test_parents_that_no_entry_describes_are_made(root: Path) -> None:

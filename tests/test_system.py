@@ -24,7 +24,7 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation, choose, load
 from cimlayer.layer import CimLayerWriter
 from support.images import NULL_DACL, add
-from support.libraries import ROOT, build_recording, c_compiler, install_libcimfs, needs_dlopen, read_record, wide
+from support.libraries import ROOT, Recorder, build_recording, c_compiler, install_libcimfs, needs_dlopen, wide
 
 pytestmark = needs_dlopen
 
@@ -58,8 +58,6 @@ NEWER = {
     "CimMergeMountVerifiedImage",
 }
 
-Recorder = Callable[[], list[dict[str, object]]]
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -79,15 +77,6 @@ def first_release(directory: Path) -> Implementation:
 @pytest.fixture(scope="module")
 def libcimfs(directory: Path) -> Path:
     return install_libcimfs(directory / "libcimfs")
-
-
-@pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """What was recorded since the fixture was made."""
-    record = tmp_path / "record.json"
-    record.touch()
-    monkeypatch.setenv("RECORDING_CIMFS", str(record))
-    return lambda: read_record(record)
 
 
 # ---- each call passes what cimfs.h says ----
@@ -483,7 +472,7 @@ def test_newer_calls_of_the_shared_library_are_not_implemented(libcimfs: Path, t
 
 
 @pytest.mark.parametrize(
-    "modules", [("test_image.py", "test_image_model.py"), ("test_corpus.py", "test_layer.py")]
+    "modules", [("test_image.py", "test_image_model.py"), ("test_corpus.py", "test_layer.py"), ("test_import.py",)]
 )
 def test_suite_passes_with_the_loaded_library(libcimfs: Path, modules: tuple[str, ...]) -> None:
     library = next((libcimfs / "lib").glob("libcimfs.*[!c]"))

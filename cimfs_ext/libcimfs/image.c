@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "guid.h"
+#include "metadata.h"
 #include "tree.h"
 
 enum state { OPEN, FAILED, COMMITTED };
@@ -67,22 +68,6 @@ static cimfs_hresult image_name(struct cimfs_image *image, const cimfs_wchar *te
     return CIMFS_OK;
 }
 
-static cimfs_hresult put_prefixed(struct cimfs_objects *objects, const void *data, uint32_t size, uint64_t *offset)
-{
-    uint8_t small[512];
-    uint8_t *buffer = size + sizeof(le16) <= sizeof small ? small : malloc(size + sizeof(le16));
-    le16 prefix = put16((uint16_t)size);
-    if (!buffer)
-        return CIMFS_E_OUT_OF_MEMORY;
-    memcpy(buffer, &prefix, sizeof prefix);
-    memcpy(buffer + sizeof prefix, data, size);
-    cimfs_hresult result =
-        cimfs_objects_put(objects, CIMFS_OBJECT_METADATA, buffer, size + sizeof prefix, offset);
-    if (buffer != small)
-        free(buffer);
-    return result;
-}
-
 static cimfs_hresult choose_set(struct cimfs_image *image, const struct cimfs_options *options, int extends,
                                 struct cimfs_guid *set)
 {
@@ -113,15 +98,12 @@ static cimfs_hresult choose_set(struct cimfs_image *image, const struct cimfs_op
 
 static cimfs_hresult root_record(struct cimfs_image *image, struct cimfs_record *root)
 {
-    uint64_t descriptor;
-    CIMFS_TRY(put_prefixed(&image->objects, CIMFS_NULL_DACL, sizeof CIMFS_NULL_DACL, &descriptor));
-    le64 time = put64((uint64_t)image->time);
-    *root = (struct cimfs_record){.creation_time = time,
-                                  .last_write_time = time,
-                                  .change_time = time,
-                                  .last_access_time = time,
-                                  .security_descriptor = put64(descriptor),
-                                  .parent = put32(1)};
+    struct cimfs_file_metadata metadata = {.creation_time = image->time,
+                                           .last_write_time = image->time,
+                                           .change_time = image->time,
+                                           .last_access_time = image->time};
+    CIMFS_TRY(cimfs_metadata_store(&image->objects, &metadata, root));
+    root->parent = put32(1);
     root->data.length_type_flags = put64((uint64_t)CIMFS_STREAM_LINKS << CIMFS_STREAM_TYPE_SHIFT);
     return CIMFS_OK;
 }
@@ -275,111 +257,6 @@ static cimfs_hresult parse(struct cimfs_image *image, const cimfs_wchar *text, i
     return CIMFS_OK;
 }
 
-static cimfs_hresult check_descriptor(const struct cimfs_file_metadata *metadata)
-{
-    enum { HEADER = 20, SELF_RELATIVE = 0x80 };
-    const uint8_t *data = metadata->security_descriptor;
-    uint32_t size = metadata->security_descriptor_size;
-    if (size == 0)
-        return CIMFS_OK;
-    return data && size >= HEADER && size <= UINT16_MAX && data[0] == 1 && (data[3] & SELF_RELATIVE)
-               ? CIMFS_OK
-               : CIMFS_E_INVALID_ARG;
-}
-
-static cimfs_hresult check_reparse(const struct cimfs_file_metadata *metadata)
-{
-    enum { HEADER = 8, GUID_HEADER = 24 };
-    const uint8_t *data = metadata->reparse_data;
-    uint32_t size = metadata->reparse_data_size;
-    if (size == 0)
-        return CIMFS_OK;
-    if (!data || size < HEADER || size > UINT16_MAX)
-        return CIMFS_E_INVALID_ARG;
-    uint32_t length = (uint32_t)data[4] | (uint32_t)data[5] << 8;
-    int microsoft = data[3] & 0x80;
-    return size == length + (microsoft ? HEADER : GUID_HEADER) ? CIMFS_OK : CIMFS_E_INVALID_ARG;
-}
-
-static cimfs_hresult check_ea(const struct cimfs_file_metadata *metadata)
-{
-    enum { HEADER = 8 };
-    const uint8_t *data = metadata->ea;
-    uint32_t size = metadata->ea_size;
-    if (size == 0)
-        return CIMFS_OK;
-    if (!data || size > UINT16_MAX)
-        return CIMFS_E_INVALID_ARG;
-    for (uint32_t at = 0;;) {
-        if (size - at < HEADER)
-            return CIMFS_E_INVALID_ARG;
-        uint32_t next = (uint32_t)data[at] | (uint32_t)data[at + 1] << 8 | (uint32_t)data[at + 2] << 16 |
-                        (uint32_t)data[at + 3] << 24;
-        uint32_t length = HEADER + 1 + data[at + 5] + ((uint32_t)data[at + 6] | (uint32_t)data[at + 7] << 8);
-        if (length > size - at || data[at + 5] == 0)
-            return CIMFS_E_INVALID_ARG;
-        if (next == 0)
-            return CIMFS_OK;
-        if (next < length || next > size - at || next % 4 != 0)
-            return CIMFS_E_INVALID_ARG;
-        at += next;
-    }
-}
-
-static cimfs_hresult check_metadata(struct cimfs_image *image, const struct cimfs_file_metadata *metadata)
-{
-    if (!metadata)
-        return fail(image, CIMFS_E_POINTER, "no metadata");
-    if (metadata->file_size < 0 || (uint64_t)metadata->file_size > CIMFS_OFFSET_MASK)
-        return fail(image, CIMFS_E_INVALID_ARG, "a file size that is negative or has more than 48 bits");
-    if (check_descriptor(metadata) < 0)
-        return fail(image, CIMFS_E_INVALID_ARG, "the security descriptor is malformed");
-    if (check_reparse(metadata) < 0)
-        return fail(image, CIMFS_E_INVALID_ARG, "the reparse data is malformed");
-    if (check_ea(metadata) < 0)
-        return fail(image, CIMFS_E_INVALID_ARG, "the EA buffer is malformed");
-    return CIMFS_OK;
-}
-
-static uint16_t flags_of(uint32_t attributes)
-{
-    uint32_t flags = attributes & (CIMFS_FLAG_READONLY | CIMFS_FLAG_HIDDEN | CIMFS_FLAG_SYSTEM);
-    if (attributes & CIMFS_ATTRIBUTE_ARCHIVE)
-        flags |= CIMFS_FLAG_ARCHIVE;
-    if (attributes & CIMFS_ATTRIBUTE_SPARSE)
-        flags |= CIMFS_FLAG_SPARSE;
-    return (uint16_t)flags;
-}
-
-/* A record with everything but the default stream and the parent. */
-static cimfs_hresult make_record(struct cimfs_image *image, const struct cimfs_file_metadata *metadata,
-                                 struct cimfs_record *record)
-{
-    struct cimfs_objects *objects = &image->objects;
-    const void *descriptor = metadata->security_descriptor_size ? metadata->security_descriptor : CIMFS_NULL_DACL;
-    uint32_t descriptor_size =
-        metadata->security_descriptor_size ? metadata->security_descriptor_size : sizeof CIMFS_NULL_DACL;
-    uint64_t offset;
-    *record = (struct cimfs_record){.flags = put16(flags_of(metadata->attributes)),
-                                    .ea_length = put16((uint16_t)metadata->ea_size),
-                                    .creation_time = put64((uint64_t)metadata->creation_time),
-                                    .last_write_time = put64((uint64_t)metadata->last_write_time),
-                                    .change_time = put64((uint64_t)metadata->change_time),
-                                    .last_access_time = put64((uint64_t)metadata->last_access_time)};
-    CIMFS_TRY(put_prefixed(objects, descriptor, descriptor_size, &offset));
-    record->security_descriptor = put64(offset);
-    if (metadata->reparse_data_size) {
-        memcpy(&record->reparse_tag, metadata->reparse_data, sizeof record->reparse_tag);
-        CIMFS_TRY(put_prefixed(objects, metadata->reparse_data, metadata->reparse_data_size, &offset));
-        record->reparse = put64(offset);
-    }
-    if (metadata->ea_size) {
-        CIMFS_TRY(cimfs_objects_put(objects, CIMFS_OBJECT_METADATA, metadata->ea, metadata->ea_size, &offset));
-        record->ea = put64(offset);
-    }
-    return CIMFS_OK;
-}
-
 static struct cimfs_raw_stream sparse_stream(uint64_t length)
 {
     return (struct cimfs_raw_stream){put64(0), put64(length ? length | CIMFS_STREAM_SPARSE : 0)};
@@ -407,7 +284,7 @@ static cimfs_hresult add_file(struct cimfs_image *image, const struct cimfs_path
     struct cimfs_record record, old;
     int is_directory = (metadata->attributes & CIMFS_ATTRIBUTE_DIRECTORY) != 0;
     CIMFS_TRY(cimfs_tree_directory(&image->tree, path->directory, &directory));
-    CIMFS_TRY(make_record(image, metadata, &record));
+    CIMFS_TRY(cimfs_metadata_store(&image->objects, metadata, &record));
     if (!is_directory) {
         record.data = sparse_stream((uint64_t)metadata->file_size);
         return cimfs_tree_add(&image->tree, directory, path->leaf, &record, id);
@@ -437,7 +314,11 @@ static cimfs_hresult CIMFS_CALL create_file(cimfs_image image, const cimfs_wchar
     *stream = NULL;
     CIMFS_TRY(check_idle(image));
     CIMFS_TRY(parse(image, text, 0, &path));
-    CIMFS_TRY(check_metadata(image, metadata));
+    if (!metadata)
+        return fail(image, CIMFS_E_POINTER, "no metadata");
+    const char *problem = cimfs_metadata_problem(metadata);
+    if (problem)
+        return fail(image, CIMFS_E_INVALID_ARG, problem);
     cimfs_hresult result = settle(image, add_file(image, &path, metadata, &id));
     if (result == CIMFS_E_PATH_NOT_FOUND)
         return fail(image, result, "the parent directory is not there");

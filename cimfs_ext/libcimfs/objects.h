@@ -8,19 +8,9 @@
 #ifndef CIMFS_OBJECTS_H
 #define CIMFS_OBJECTS_H
 
-#include "contentid.h"
-#include "reader.h"
+#include "objectid.h"
 #include "region.h"
-
-/* An object ID file of a parent, mapped. Ours are sorted by digest; others are only ever indexed. */
-struct cimfs_id_table {
-    const uint8_t *map;
-    uint64_t map_size;
-    const struct cimfs_object_id *entries;
-    uint32_t count;
-    uint32_t region; /* index in the image's list of regions */
-    int sorted;
-};
+#include "slots.h"
 
 /* An object that this image stored. */
 struct cimfs_object {
@@ -41,15 +31,8 @@ struct cimfs_objects {
 
     struct cimfs_object *own;
     uint32_t own_count, own_capacity;
-    uint32_t *slots; /* open addressing: 1 + index into own */
-    uint32_t slot_bits; /* there are 2 to this power; 0: none */
-
-    struct cimfs_id_table *tables;
-    uint32_t table_count;
-    uint64_t entry_count; /* in all tables */
-    uint64_t search_cost; /* spent on searching tables one by one */
-    uint64_t *index;      /* once searching has cost as much as this: table << 32 | entry, plus 1 */
-    uint32_t index_bits;
+    struct cimfs_slots slots; /* 1 + index into own */
+    struct cimfs_parent_ids parent_ids;
     uint64_t spread[2]; /* random and odd, for both halves of a hash: nobody can choose what collides in a table */
     uint8_t *scratch;
 };

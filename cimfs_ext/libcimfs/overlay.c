@@ -18,9 +18,9 @@ void cimfs_overlay_close(struct cimfs_overlay *overlay)
     for (uint32_t i = 0; i < overlay->chunk_count; i++)
         free(overlay->chunks[i]);
     free(overlay->chunks);
-    free(overlay->slots);
+    free(overlay->slots.at);
     free(overlay->owners);
-    free(overlay->owner_slots);
+    free(overlay->owner_slots.at);
     free(overlay->streams);
     *overlay = (struct cimfs_overlay){0};
 }
@@ -67,16 +67,16 @@ static cimfs_hresult allocate_name(struct cimfs_overlay *overlay, uint32_t lengt
 static uint64_t owner_slot(const struct cimfs_overlay *overlay, uint32_t id, uint32_t kind)
 {
     uint64_t key = ((uint64_t)id << 1 | kind) * (overlay->seed | 1);
-    return key >> (64 - overlay->owner_slot_bits);
+    return key >> (64 - overlay->owner_slots.bits);
 }
 
 struct cimfs_owner *cimfs_overlay_owner(const struct cimfs_overlay *overlay, uint32_t id, enum cimfs_owner_kind kind)
 {
-    if (overlay->owner_slot_bits == 0)
+    const struct cimfs_slots *slots = &overlay->owner_slots;
+    if (slots->bits == 0)
         return NULL;
-    uint64_t mask = ((uint64_t)1 << overlay->owner_slot_bits) - 1;
-    for (uint64_t slot = owner_slot(overlay, id, kind); overlay->owner_slots[slot]; slot = (slot + 1) & mask) {
-        struct cimfs_owner *owner = &overlay->owners[overlay->owner_slots[slot] - 1];
+    for (uint64_t slot = owner_slot(overlay, id, kind); slots->at[slot]; slot = cimfs_slots_next(slots, slot)) {
+        struct cimfs_owner *owner = &overlay->owners[slots->at[slot] - 1];
         if (owner->id == id && owner->kind == kind)
             return owner;
     }
@@ -85,31 +85,24 @@ struct cimfs_owner *cimfs_overlay_owner(const struct cimfs_overlay *overlay, uin
 
 static void insert_owner(struct cimfs_overlay *overlay, uint32_t index)
 {
-    const struct cimfs_owner *owner = &overlay->owners[index];
-    uint64_t mask = ((uint64_t)1 << overlay->owner_slot_bits) - 1;
-    uint64_t slot = owner_slot(overlay, owner->id, owner->kind);
-    while (overlay->owner_slots[slot])
-        slot = (slot + 1) & mask;
-    overlay->owner_slots[slot] = index + 1;
+    const struct cimfs_slots *slots = &overlay->owner_slots;
+    uint64_t slot = owner_slot(overlay, overlay->owners[index].id, overlay->owners[index].kind);
+    while (slots->at[slot])
+        slot = cimfs_slots_next(slots, slot);
+    slots->at[slot] = index + 1;
 }
 
 static cimfs_hresult grow_owners(struct cimfs_overlay *overlay)
 {
-    uint32_t bits = overlay->owner_slot_bits ? overlay->owner_slot_bits + 1 : 6;
-    uint32_t capacity = bits < 32 ? (1u << bits) / 4 * 3 : 0;
-    struct cimfs_owner *owners = capacity ? realloc(overlay->owners, capacity * sizeof *owners) : NULL;
+    CIMFS_TRY(cimfs_slots_grow(&overlay->owner_slots, 6));
+    for (uint32_t i = 0; i < overlay->owner_count; i++)
+        insert_owner(overlay, i);
+    uint32_t capacity = (1u << overlay->owner_slots.bits) / 4 * 3;
+    struct cimfs_owner *owners = realloc(overlay->owners, capacity * sizeof *owners);
     if (!owners)
         return CIMFS_E_OUT_OF_MEMORY;
     overlay->owners = owners;
-    uint32_t *slots = calloc((size_t)1 << bits, sizeof *slots);
-    if (!slots)
-        return CIMFS_E_OUT_OF_MEMORY;
-    free(overlay->owner_slots);
-    overlay->owner_slots = slots;
-    overlay->owner_slot_bits = bits;
     overlay->owner_capacity = capacity;
-    for (uint32_t i = 0; i < overlay->owner_count; i++)
-        insert_owner(overlay, i);
     return CIMFS_OK;
 }
 
@@ -132,18 +125,18 @@ cimfs_hresult cimfs_overlay_change(struct cimfs_overlay *overlay, uint32_t id, e
 static uint64_t name_slot(const struct cimfs_overlay *overlay, uint32_t owner, struct cimfs_name name)
 {
     uint64_t seed = overlay->seed ^ (uint64_t)owner * 0x9E3779B97F4A7C15u;
-    return cimfs_name_hash(overlay->upcase, name, seed) >> (32 - overlay->slot_bits);
+    return cimfs_name_hash(overlay->upcase, name, seed) >> (32 - overlay->slots.bits);
 }
 
 struct cimfs_overlay_name *cimfs_overlay_find(const struct cimfs_overlay *overlay, const struct cimfs_owner *owner,
                                               struct cimfs_name name)
 {
-    if (overlay->slot_bits == 0)
+    const struct cimfs_slots *slots = &overlay->slots;
+    if (slots->bits == 0)
         return NULL;
     uint32_t index = (uint32_t)(owner - overlay->owners);
-    uint64_t mask = ((uint64_t)1 << overlay->slot_bits) - 1;
-    for (uint64_t slot = name_slot(overlay, index, name); overlay->slots[slot]; slot = (slot + 1) & mask) {
-        struct cimfs_overlay_name *entry = name_at(overlay, overlay->slots[slot]);
+    for (uint64_t slot = name_slot(overlay, index, name); slots->at[slot]; slot = cimfs_slots_next(slots, slot)) {
+        struct cimfs_overlay_name *entry = name_at(overlay, slots->at[slot]);
         struct cimfs_name other = {entry->units, entry->length};
         if (entry->owner == index && entry->length == name.length &&
             cimfs_name_compare(overlay->upcase, name, other) == 0)
@@ -156,22 +149,16 @@ static void insert_name(struct cimfs_overlay *overlay, uint32_t reference)
 {
     const struct cimfs_overlay_name *entry = name_at(overlay, reference);
     struct cimfs_name name = {entry->units, entry->length};
-    uint64_t mask = ((uint64_t)1 << overlay->slot_bits) - 1;
+    const struct cimfs_slots *slots = &overlay->slots;
     uint64_t slot = name_slot(overlay, entry->owner, name);
-    while (overlay->slots[slot])
-        slot = (slot + 1) & mask;
-    overlay->slots[slot] = reference;
+    while (slots->at[slot])
+        slot = cimfs_slots_next(slots, slot);
+    slots->at[slot] = reference;
 }
 
 static cimfs_hresult grow_names(struct cimfs_overlay *overlay)
 {
-    uint32_t bits = overlay->slot_bits ? overlay->slot_bits + 1 : 8;
-    uint32_t *slots = bits < 32 ? calloc((size_t)1 << bits, sizeof *slots) : NULL;
-    if (!slots)
-        return CIMFS_E_OUT_OF_MEMORY;
-    free(overlay->slots);
-    overlay->slots = slots;
-    overlay->slot_bits = bits;
+    CIMFS_TRY(cimfs_slots_grow(&overlay->slots, 8));
     for (uint32_t i = 0; i < overlay->owner_count; i++)
         for (uint32_t name = overlay->owners[i].first; name; name = name_at(overlay, name)->next)
             insert_name(overlay, name);
@@ -188,7 +175,7 @@ cimfs_hresult cimfs_overlay_set(struct cimfs_overlay *overlay, struct cimfs_owne
         entry->value = value;
         return CIMFS_OK;
     }
-    if (overlay->slot_bits == 0 || overlay->name_count >= ((uint64_t)3 << overlay->slot_bits) / 4)
+    if (!cimfs_slots_suffice(&overlay->slots, overlay->name_count))
         CIMFS_TRY(grow_names(overlay));
     uint32_t reference;
     CIMFS_TRY(allocate_name(overlay, name.length, &reference));

@@ -35,13 +35,12 @@ struct cimfs_overlay {
     uint32_t **chunks; /* the arena, in words; a reference is chunk and word */
     uint32_t chunk_count, chunk_capacity, chunk_used;
 
-    uint32_t *slots; /* names: arena references */
-    uint32_t slot_bits, name_count;
+    struct cimfs_slots slots; /* names: arena references */
+    uint32_t name_count;
 
     struct cimfs_owner *owners;
     uint32_t owner_count, owner_capacity;
-    uint32_t *owner_slots; /* 1 + index */
-    uint32_t owner_slot_bits;
+    struct cimfs_slots owner_slots; /* 1 + index */
 
     struct cimfs_raw_stream *streams;
     uint32_t stream_count, stream_capacity;

@@ -54,6 +54,8 @@ cimfs_hresult cimfs_reader_open(const struct cimfs_io *io, const char *directory
                                 struct cimfs_error *error, struct cimfs_reader **reader);
 void cimfs_reader_close(struct cimfs_reader *reader);
 
+/* The .cim file's name, for messages. */
+const char *cimfs_reader_name(const struct cimfs_reader *reader);
 /* What the image consists of. Sets stand in the order of the region list, the image's own last. */
 const struct cimfs_set *cimfs_reader_sets(const struct cimfs_reader *reader, uint32_t *count);
 uint32_t cimfs_reader_region_count(const struct cimfs_reader *reader);

@@ -121,10 +121,13 @@ cimfs_hresult cimfs_tree_directory(struct cimfs_tree *tree, struct cimfs_name pa
     *id = tree->root;
     if (path.length == 0)
         return CIMFS_OK;
-    if (tree->cached_id && tree->cached_length == path.length &&
-        memcmp(tree->cached_path, path.units, path.length * sizeof *path.units) == 0) {
+    uint32_t cached = tree->cached_length;
+    if (tree->cached_id && cached <= path.length && (cached == path.length || path.units[cached] == '\\') &&
+        memcmp(tree->cached_path, path.units, cached * sizeof *path.units) == 0) {
         *id = tree->cached_id;
-        return CIMFS_OK;
+        if (cached == path.length)
+            return CIMFS_OK;
+        path = (struct cimfs_name){path.units + cached + 1, path.length - cached - 1};
     }
     while (cimfs_path_next(&path, &component)) {
         struct cimfs_record record;

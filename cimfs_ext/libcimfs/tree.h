@@ -16,7 +16,7 @@ struct cimfs_tree {
     const uint16_t *upcase;
     uint16_t *own_upcase;
     uint32_t root;
-    /* The directory that was resolved last: files come directory by directory. */
+    /* The directory that was resolved last: files come directory by directory, and a new path level by level. */
     uint16_t *cached_path;
     uint32_t cached_length, cached_capacity;
     uint32_t cached_id; /* 0: nothing cached */

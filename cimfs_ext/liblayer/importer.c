@@ -475,7 +475,7 @@ static enum layer_import_event start_stream(struct layer_importer *importer)
     if (result < 0)
         return failed(importer, result);
     importer->state = TO_IMAGE;
-    return LAYER_IMPORT_NEED_INPUT;
+    return remember_added(importer);
 }
 
 /* The entry's descriptor is known: make the file. */

@@ -14,7 +14,7 @@ from cimlayer import processing
 from cimlayer.block import BlockImage, BlockKind, create_block_image, seal_image
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
-from cimlayer.fileinfo import FileBasicInfo
+from cimlayer.fileinfo import Attachments, FileBasicInfo
 from cimlayer.layer import CimLayerWriter
 from cimlayer.standard import UTILITY_VM, is_standard_file
 
@@ -69,20 +69,10 @@ class BlockCimLayerWriter(CimLayerWriter):
         self._made_file = not os.path.lexists(self._block_image.native_path)
         return create_block_image(self._block_image, verified=self._verified, implementation=self._implementation)
 
-    def add(
-        self,
-        name: str,
-        file_info: FileBasicInfo,
-        file_size: int,
-        security_descriptor: bytes = b"",
-        extended_attributes: bytes = b"",
-        reparse_data: bytes = b"",
-    ) -> None:
-        """Add a file or directory, as :meth:`CimLayerWriter.add` does."""
-        name = name.removeprefix("\\")
+    def _add(self, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
         if self._parents and upcase_key(name.partition("\\")[0]) == upcase_key(UTILITY_VM):
             raise FormatError("a utility VM in a block image that is not a base layer's", name)
-        super().add(name, file_info, file_size, security_descriptor, extended_attributes, reparse_data)
+        super()._add(name, info, size, attachments)
         self._added.add(upcase_key(name))
 
     def add_link(self, name: str, target: str) -> None:

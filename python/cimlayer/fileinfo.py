@@ -36,6 +36,18 @@ class FileBasicInfo:
         return bool(self.file_attributes & FILE_ATTRIBUTE_DIRECTORY)
 
 
+@dataclass(slots=True, frozen=True)
+class Attachments:
+    """What a file may have besides (empty: it has none): a self-relative descriptor, an EA and a reparse buffer."""
+
+    security_descriptor: bytes = b""
+    extended_attributes: bytes = b""
+    reparse_data: bytes = b""
+
+
+NO_ATTACHMENTS = Attachments()
+
+
 def filetime_from_unix(seconds: float) -> int:
     """A FILETIME from seconds since 1970."""
     return _UNIX_EPOCH + int(seconds * _TICKS)

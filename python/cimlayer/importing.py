@@ -17,10 +17,11 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.digests import Digest
 from cimlayer.errors import LimitError, PathNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.fileinfo import FileBasicInfo
+from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, Attachments, FileBasicInfo
 from cimlayer.layer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.paths import get_cim_path_from_layer
+from cimlayer.pending import create_item
 from cimlayer.sddl import descriptor_from_sddl
 from cimlayer.standard import STANDARD_FILES
 from cimlayer.streaming import Piece, tar_pieces
@@ -163,7 +164,7 @@ class _TarPolicy:
     ) -> None:
         creation, last_write, change, last_access = times
         info = FileBasicInfo(creation, last_access, last_write, change, attributes)
-        self._file, _ = self._writer.standard.add(path, info, security_descriptor, extended_attributes)
+        self._file, _ = self._writer.standard.add(path, info, Attachments(security_descriptor, extended_attributes))
 
     def standard_data(self, data: memoryview) -> None:
         assert self._file is not None
@@ -183,6 +184,7 @@ class _TarPolicy:
         if not self._writer.parents:
             return
         if self.importer.was_added(path):
+            self._renew(path)
             self._hide_below(path)
         else:
             self._remove(path)
@@ -191,9 +193,24 @@ class _TarPolicy:
         if self._writer.parents:
             self._hide_below(directory)
 
+    def _renew(self, path: str) -> None:
+        """A directory of the parents is hidden in which this layer has something: make it the layer's own."""
+        try:
+            entry = self._parents_image.stat(path)
+        except PathNotFoundError:
+            return
+        if not entry.is_directory:
+            return  # it was replaced, or will be
+        image, info = self._writer.image, FileBasicInfo.at(self._writer.time, FILE_ATTRIBUTE_DIRECTORY)
+        if not self.importer.was_described(path):
+            create_item(image, path, info, 0, parents_time=self._writer.time)
+            image.close_stream()
+        for stream in self._parents_image.streams(entry):
+            name = f"{path}:{stream.name}"
+            if not self.importer.was_added(name) and not self.importer.was_added(f"{name}:$DATA"):
+                self._remove(name)
+
     def _hide_below(self, directory: str) -> None:
-        if self._parent is None:
-            self._parent = ImageReader(get_cim_path_from_layer(self._writer.parents[0]))
         pending = [directory]
         while pending:
             path = pending.pop()
@@ -204,14 +221,20 @@ class _TarPolicy:
             for name in self._names_in_parent(path):
                 child = f"{path}\\{name}" if path else name
                 if self.importer.was_added(child):
+                    self._renew(child)
                     pending.append(child)
                 else:
                     self._remove(child)
 
+    @property
+    def _parents_image(self) -> ImageReader:
+        if self._parent is None:
+            self._parent = ImageReader(get_cim_path_from_layer(self._writer.parents[0]))
+        return self._parent
+
     def _names_in_parent(self, directory: str) -> list[str]:
-        assert self._parent is not None
         try:
-            return [entry.name for entry in self._parent.listdir(directory)]
+            return [entry.name for entry in self._parents_image.listdir(directory)]
         except (PathNotFoundError, NotADirectoryError):
             return []
 

@@ -7,14 +7,12 @@ import errno
 import itertools
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
-from cimfs_ext.backupstream import BackupStreamParser
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation, choose
 from cimfs_ext.names import upcase_key
@@ -23,8 +21,9 @@ from cimlayer import processing
 from cimlayer.cleaning import remove_leftovers
 from cimlayer.errors import FormatError, ImageBusyError, ImageError, ImageExistsError, PathNotFoundError
 from cimlayer.events import CancellationToken
-from cimlayer.fileinfo import FileBasicInfo, creation_time
+from cimlayer.fileinfo import Attachments, FileBasicInfo, creation_time
 from cimlayer.layerdir import LayerDirectory
+from cimlayer.layeritems import ImageFileItem, Item, StandardFileItem, StreamItem
 from cimlayer.locking import locked, name_holder
 from cimlayer.paths import (
     get_cim_dir_from_layer,
@@ -33,12 +32,9 @@ from cimlayer.paths import (
     is_cim_layer,
     native_path,
 )
-from cimlayer.pending import create_item
 from cimlayer.standard import UTILITY_VM, StandardFiles, is_standard_file
 
 _LOCK_RETRY = 0.05  # seconds
-_ZEROS = bytes(1 << 16)
-_EA, _SECURITY, _REPARSE = 2, 3, 8  # stream IDs of a backup stream
 
 
 class CimLayerWriter:
@@ -83,7 +79,7 @@ class CimLayerWriter:
         self._parents = [Path(native_path(parent)) for parent in parent_layer_paths]
         self._time = creation_time(reproducible)
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
-        self._item: _Item | None = None
+        self._item: Item | None = None
         self._has_utility_vm = False
         self.standard = StandardFiles(LayerDirectory(self._path))
         self._made_directories: list[Path] = []
@@ -161,16 +157,18 @@ class CimLayerWriter:
         ``file_size`` is in bytes. An empty descriptor becomes the one whose DACL is null; metadata that is not given
         here may come in the backup stream.
         """
+        attachments = Attachments(security_descriptor, extended_attributes, reparse_data)
         self._finish_item()
-        name = name.removeprefix("\\")
-        if file_info.is_directory and upcase_key(name) == upcase_key(UTILITY_VM):
+        self._add(name.removeprefix("\\"), file_info, file_size, attachments)
+
+    def _add(self, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
+        if info.is_directory and upcase_key(name) == upcase_key(UTILITY_VM):
             self._has_utility_vm = True
         self._refuse_link_replacement(name)
-        metadata = (security_descriptor, extended_attributes, reparse_data)
-        if is_standard_file(name) and not file_info.is_directory:
-            self._item = _StandardFileItem(self.standard, name, file_info, file_size, metadata)
+        if is_standard_file(name) and not info.is_directory:
+            self._item = StandardFileItem(self.standard, name, info, size, attachments)
         else:
-            self._item = _ImageFileItem(self.image, name, file_info, file_size, metadata)
+            self._item = ImageFileItem(self.image, name, info, size, attachments)
 
     def add_alternate_stream(self, name: str, size: int) -> None:
         """Add the stream ``path:stream`` of a file or directory that is in the image; its data follows as for add."""
@@ -178,7 +176,7 @@ class CimLayerWriter:
         name = name.removeprefix("\\")
         if is_standard_file(name.partition(":")[0]):
             raise FormatError("a stream on a file that is processed outside the image", name)
-        self._item = _StreamItem(self.image, name, size)
+        self._item = StreamItem(self.image, name, size)
 
     def add_link(self, name: str, target: str) -> None:
         """Add a hard link; the target may be a parent layer's file."""
@@ -305,218 +303,11 @@ class CimLayerWriter:
             self.abandon()
 
 
-class _Item(Protocol):
-    """What the bytes of ``write`` belong to."""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def discard(self) -> None: ...
-
-
 class _ImageOptions(TypedDict):
     implementation: Implementation
     sync: bool
     time: int
     seed: bytes | None
-
-
-_Metadata = tuple[bytes, bytes, bytes]  # descriptor, EAs, reparse data
-
-
-class _Attachments:
-    """Metadata that may be given with ``add``, or come in the backup stream, or both if it is the same."""
-
-    def __init__(self, name: str, metadata: _Metadata) -> None:
-        self._name = name
-        self._values = dict(zip((_SECURITY, _EA, _REPARSE), metadata, strict=True))
-
-    def take(self, stream: int, data: bytes) -> None:
-        if self._values[stream] not in (b"", data):
-            kind = {_SECURITY: "security descriptor", _EA: "EA buffer", _REPARSE: "reparse data"}[stream]
-            raise FormatError(f"the backup stream has another {kind} than the one that was given", self._name)
-        self._values[stream] = data
-
-    def has(self, stream: int) -> bool:
-        return bool(self._values[stream])
-
-    @property
-    def values(self) -> _Metadata:
-        return self._values[_SECURITY], self._values[_EA], self._values[_REPARSE]
-
-
-class _ImageFileItem:
-    """A file that goes to the image; it is made there when its data begins, since metadata may come first."""
-
-    def __init__(
-        self, image: ImageWriter, name: str, info: FileBasicInfo, size: int, metadata: _Metadata
-    ) -> None:
-        self._image, self._name, self._info, self._size = image, name, info, size
-        self._attachments = _Attachments(name, metadata)
-        self._parser = BackupStreamParser(size, name)
-        self._target: _OpenStream | _GatheredStream = _OpenStream(image)
-        self._created = False
-        self._written = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._written = True
-        for event in self._parser.feed(data):
-            if event[0] == "attachment":
-                self._take_attachment(event[1], event[2])
-                continue
-            self._create()
-            if event[0] == "stream":
-                self._begin_stream(f"{self._name}:{event[1]}", event[2])
-            elif event[0] == "data":
-                self._target.write(event[1])
-            else:
-                self._target.skip(event[1])
-
-    def _begin_stream(self, name: str, size: int | None) -> None:
-        self._target.finish()
-        if size is None:
-            self._target = _GatheredStream(self._image, name)
-        else:
-            self._image.create_alternate_stream(name, size)
-            self._target = _OpenStream(self._image)
-
-    def _take_attachment(self, stream: int, data: bytes) -> None:
-        if self._created and not self._attachments.has(stream):
-            raise FormatError("metadata behind the data in a backup stream", self._name)
-        self._attachments.take(stream, data)
-
-    def _create(self) -> None:
-        if not self._created:
-            create_item(self._image, self._name, self._info, self._size, *self._attachments.values)
-            self._created = True
-
-    def finish(self) -> None:
-        if self._written or self._size:
-            self._parser.finish()
-        self._create()
-        self._target.finish()
-        self._image.close_stream()
-
-    def discard(self) -> None:
-        self._target.discard()
-
-
-class _OpenStream:
-    """The stream of the image that is open. Zeros wait for data behind them: without any they need not be written."""
-
-    def __init__(self, image: ImageWriter) -> None:
-        self._image = image
-        self._zeros = 0
-
-    def skip(self, count: int) -> None:
-        self._zeros += count
-
-    def write(self, data: bytes | memoryview) -> None:
-        while self._zeros > 0:
-            piece = min(self._zeros, len(_ZEROS))
-            self._image.write(memoryview(_ZEROS)[:piece])
-            self._zeros -= piece
-        self._image.write(data)
-
-    def finish(self) -> None:
-        """The image closes it when the next one is opened."""
-
-    def discard(self) -> None:
-        """The image is abandoned as a whole."""
-
-
-class _GatheredStream:
-    """A sparse alternate stream: its size is known at its end, and an image asks for it at the beginning."""
-
-    def __init__(self, image: ImageWriter, name: str) -> None:
-        self._image, self._name = image, name
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by finish or discard
-
-    def write(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-
-    def skip(self, count: int) -> None:
-        self._file.seek(count, os.SEEK_CUR)
-
-    def finish(self) -> None:
-        with self._file:
-            size = self._file.tell()
-            self._file.truncate(size)
-            self._file.seek(0)
-            self._image.create_alternate_stream(self._name, size)
-            while piece := self._file.read(1 << 20):
-                self._image.write(piece)
-
-    def discard(self) -> None:
-        self._file.close()
-
-
-class _StreamItem:
-    """An alternate stream; its data comes as a data stream or as the stream itself."""
-
-    def __init__(self, image: ImageWriter, name: str, size: int) -> None:
-        self._image, self._name, self._size = image, name, size
-        self._parser = BackupStreamParser(size, name)
-        self._content = _OpenStream(image)
-        self._written = False
-        image.create_alternate_stream(name, size)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._written = True
-        for event in self._parser.feed(data):
-            if event[0] == "data":
-                self._content.write(event[1])
-            elif event[0] == "zeros":
-                self._content.skip(event[1])
-            else:
-                raise FormatError("an alternate stream takes nothing but its data", self._name)
-
-    def finish(self) -> None:
-        if self._written or self._size:
-            self._parser.finish()
-        self._image.close_stream()
-
-    def discard(self) -> None:
-        """The image is abandoned as a whole."""
-
-
-class _StandardFileItem:
-    """A standard file: its data goes to the layer directory."""
-
-    def __init__(
-        self, standard: StandardFiles, name: str, info: FileBasicInfo, size: int, metadata: _Metadata
-    ) -> None:
-        self._name, self._size = name, size
-        self._parser = BackupStreamParser(size, name)
-        self._attachments = _Attachments(name, metadata)
-        self._file, self._operation = standard.add(name, info, *metadata)
-        self._written = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._written = True
-        for event in self._parser.feed(data):
-            if event[0] == "attachment":
-                self._attachments.take(event[1], event[2])
-            elif event[0] == "data":
-                self._file.write(event[1])
-            elif event[0] == "zeros":
-                self._file.seek(event[1], os.SEEK_CUR)
-            else:
-                raise FormatError("a stream on a file that is processed outside the image", self._name)
-
-    def finish(self) -> None:
-        with self._file:
-            if self._written or self._size:
-                self._parser.finish()
-            self._file.truncate(self._size)
-        operation = self._operation
-        operation.security_descriptor, operation.extended_attributes, operation.reparse_data = (
-            self._attachments.values
-        )
-
-    def discard(self) -> None:
-        self._file.close()
 
 
 def _make_directories(path: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cimfs_ext.image import ImageWriter
 from cimlayer.errors import PathNotFoundError
-from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FileBasicInfo
+from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, NO_ATTACHMENTS, Attachments, FileBasicInfo
 
 _PIECE = 1 << 20
 
@@ -22,28 +22,18 @@ class PendingOperation(Protocol):
 
 @dataclass(slots=True)
 class PendingFile:
-    """Add a file whose content lies outside the image; ``info`` and the buffers are the metadata that it gets."""
+    """Add a file whose content lies outside the image."""
 
     path: str
     source: Path
     info: FileBasicInfo
-    security_descriptor: bytes = b""
-    extended_attributes: bytes = b""
-    reparse_data: bytes = b""
+    attachments: Attachments = NO_ATTACHMENTS
 
     def apply(self, image: ImageWriter, time: int) -> None:
         """Copy the file into the image as it is now."""
         with self.source.open("rb") as source:
-            create_item(
-                image,
-                self.path,
-                self.info,
-                self.source.stat().st_size,
-                self.security_descriptor,
-                self.extended_attributes,
-                self.reparse_data,
-                parents_time=time,
-            )
+            size = self.source.stat().st_size
+            create_item(image, self.path, self.info, size, self.attachments, parents_time=time)
             while piece := source.read(_PIECE):
                 image.write(piece)
         image.close_stream()
@@ -73,7 +63,7 @@ class PendingLink:
         try:
             image.create_hard_link(self.path, self.target)
         except PathNotFoundError:
-            if not _make_parent(image, self.path, time):
+            if not _make_parents(image, self.path, time):
                 raise
             image.create_hard_link(self.path, self.target)
 
@@ -83,16 +73,14 @@ def create_item(
     path: str,
     info: FileBasicInfo,
     size: int,
-    security_descriptor: bytes = b"",
-    extended_attributes: bytes = b"",
-    reparse_data: bytes = b"",
+    attachments: Attachments = NO_ATTACHMENTS,
     *,
     parents_time: int | None = None,
 ) -> None:
     """``ImageWriter.create_file`` with its arguments as a layer has them.
 
-    With ``parents_time``, a FILETIME, a missing directory above is made. It is tried only because
-    the item could not be made for want of it, so no directory that exists is touched.
+    With ``parents_time``, a FILETIME, missing directories above are made. Each is tried only because something below
+    could not be made for want of it, so no directory that exists is touched.
     """
     try:
         image.create_file(
@@ -103,18 +91,28 @@ def create_item(
             last_write_time=info.last_write_time,
             change_time=info.change_time,
             last_access_time=info.last_access_time,
-            security_descriptor=security_descriptor,
-            reparse_data=reparse_data,
-            extended_attributes=extended_attributes,
+            security_descriptor=attachments.security_descriptor,
+            extended_attributes=attachments.extended_attributes,
+            reparse_data=attachments.reparse_data,
         )
     except PathNotFoundError:
-        if parents_time is None or not _make_parent(image, path, parents_time):
+        if parents_time is None or not _make_parents(image, path, parents_time):
             raise
-        create_item(image, path, info, size, security_descriptor, extended_attributes, reparse_data)
+        create_item(image, path, info, size, attachments)
 
 
-def _make_parent(image: ImageWriter, path: str, time: int) -> bool:
-    parent = path.rpartition("\\")[0]
-    if parent:
-        create_item(image, parent, FileBasicInfo.at(time, FILE_ATTRIBUTE_DIRECTORY), 0, parents_time=time)
-    return bool(parent)
+def _make_parents(image: ImageWriter, path: str, time: int) -> bool:
+    """Make the missing directories above a path, however many; false if there is none above it to be missing."""
+    info = FileBasicInfo.at(time, FILE_ATTRIBUTE_DIRECTORY)
+    missing: list[int] = []  # where they end in the path
+    end = path.rfind("\\")
+    while end > 0:
+        try:
+            create_item(image, path[:end], info, 0)
+            break
+        except PathNotFoundError:
+            missing.append(end)
+            end = path.rfind("\\", 0, end)
+    for end in reversed(missing):
+        create_item(image, path[:end], info, 0)
+    return "\\" in path

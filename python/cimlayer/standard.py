@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from cimfs_ext.names import upcase_key
-from cimlayer.fileinfo import FileBasicInfo
+from cimlayer.fileinfo import Attachments, FileBasicInfo
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.pending import PendingFile, PendingLink, PendingOperation
 
@@ -82,14 +82,7 @@ class StandardFiles:
         self.pending: list[PendingOperation] = []
         self._paths: set[bytes] = set()
 
-    def add(
-        self,
-        path: str,
-        info: FileBasicInfo,
-        security_descriptor: bytes = b"",
-        extended_attributes: bytes = b"",
-        reparse_data: bytes = b"",
-    ) -> tuple[BinaryIO, PendingFile]:
+    def add(self, path: str, info: FileBasicInfo, attachments: Attachments) -> tuple[BinaryIO, PendingFile]:
         """Begin a standard file: where its content goes, and the operation that will bring it into the image."""
         file = self.directory.create(path)
         try:
@@ -99,7 +92,7 @@ class StandardFiles:
         except BaseException:
             file.close()
             raise
-        operation = PendingFile(path, found, info, security_descriptor, extended_attributes, reparse_data)
+        operation = PendingFile(path, found, info, attachments)
         self.pending.append(operation)
         self._paths.add(upcase_key(path))
         return file, operation

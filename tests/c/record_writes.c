@@ -7,24 +7,19 @@
 #include <string.h>
 #include <uchar.h>
 
+#include "libcimfs/error.h"
 #include "libcimfs/io.h"
 
 static FILE *journal;
 static const struct cimfs_api *api;
 
 #define W(text) ((const cimfs_wchar *)u##text)
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        cimfs_hresult try_ = (call);                                                                                   \
-        if (try_ < 0)                                                                                                  \
-            return try_;                                                                                               \
-    } while (0)
 
 /* ---- the operating system's operations, recorded ---- */
 
 static cimfs_hresult record_open(cimfs_file directory, const char *name, enum cimfs_open_mode mode, cimfs_file *file)
 {
-    TRY(cimfs_system_io.open(directory, name, mode, file));
+    CIMFS_TRY(cimfs_system_io.open(directory, name, mode, file));
     if (mode != CIMFS_OPEN_READ)
         fprintf(journal, "%s %d %s\n", mode == CIMFS_OPEN_CREATE ? "create" : "open", (int)*file, name);
     return CIMFS_OK;
@@ -32,7 +27,7 @@ static cimfs_hresult record_open(cimfs_file directory, const char *name, enum ci
 
 static cimfs_hresult record_write(cimfs_file file, const void *data, size_t size, uint64_t offset)
 {
-    TRY(cimfs_system_io.write(file, data, size, offset));
+    CIMFS_TRY(cimfs_system_io.write(file, data, size, offset));
     fprintf(journal, "write %d %llu ", (int)file, (unsigned long long)offset);
     for (size_t i = 0; i < size; i++)
         fprintf(journal, "%02x", ((const uint8_t *)data)[i]);
@@ -42,35 +37,35 @@ static cimfs_hresult record_write(cimfs_file file, const void *data, size_t size
 
 static cimfs_hresult record_truncate(cimfs_file file, uint64_t size)
 {
-    TRY(cimfs_system_io.truncate(file, size));
+    CIMFS_TRY(cimfs_system_io.truncate(file, size));
     fprintf(journal, "truncate %d %llu\n", (int)file, (unsigned long long)size);
     return CIMFS_OK;
 }
 
 static cimfs_hresult record_sync(cimfs_file file)
 {
-    TRY(cimfs_system_io.sync(file));
+    CIMFS_TRY(cimfs_system_io.sync(file));
     fprintf(journal, "sync %d\n", (int)file);
     return CIMFS_OK;
 }
 
 static cimfs_hresult record_sync_directory(cimfs_file directory)
 {
-    TRY(cimfs_system_io.sync_directory(directory));
+    CIMFS_TRY(cimfs_system_io.sync_directory(directory));
     fprintf(journal, "sync_directory\n");
     return CIMFS_OK;
 }
 
 static cimfs_hresult record_rename(cimfs_file directory, const char *from, const char *to)
 {
-    TRY(cimfs_system_io.rename(directory, from, to));
+    CIMFS_TRY(cimfs_system_io.rename(directory, from, to));
     fprintf(journal, "rename %s %s\n", from, to);
     return CIMFS_OK;
 }
 
 static cimfs_hresult record_remove(cimfs_file directory, const char *name)
 {
-    TRY(cimfs_system_io.remove(directory, name));
+    CIMFS_TRY(cimfs_system_io.remove(directory, name));
     fprintf(journal, "remove %s\n", name);
     return CIMFS_OK;
 }
@@ -81,10 +76,10 @@ static cimfs_hresult add(cimfs_image image, const cimfs_wchar *path, const char 
 {
     cimfs_stream stream;
     const struct cimfs_file_metadata metadata = {.file_size = (int64_t)size};
-    TRY(api->create_file(image, path, &metadata, &stream));
+    CIMFS_TRY(api->create_file(image, path, &metadata, &stream));
     size_t half = size / 2; /* in two pieces: what turns out to be there already is taken back */
-    TRY(api->write_stream(stream, data, (uint32_t)half));
-    TRY(api->write_stream(stream, data + half, (uint32_t)(size - half)));
+    CIMFS_TRY(api->write_stream(stream, data, (uint32_t)half));
+    CIMFS_TRY(api->write_stream(stream, data + half, (uint32_t)(size - half)));
     return api->close_stream(stream);
 }
 
@@ -95,14 +90,14 @@ static cimfs_hresult fill(cimfs_image image, char mark)
     const struct cimfs_file_metadata directory = {.attributes = CIMFS_ATTRIBUTE_DIRECTORY};
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = (char)(mark + (char)(i / 4096));
-    TRY(api->create_file(image, W("d"), &directory, &stream));
-    TRY(api->close_stream(stream));
-    TRY(add(image, W("d\\large"), text, sizeof text));
-    TRY(add(image, W("d\\equal"), text, sizeof text));
-    TRY(add(image, W("d\\small"), text, 100));
-    TRY(api->create_alternate_stream(image, W("d\\small:s"), 50, &stream));
-    TRY(api->write_stream(stream, text, 50));
-    TRY(api->close_stream(stream));
+    CIMFS_TRY(api->create_file(image, W("d"), &directory, &stream));
+    CIMFS_TRY(api->close_stream(stream));
+    CIMFS_TRY(add(image, W("d\\large"), text, sizeof text));
+    CIMFS_TRY(add(image, W("d\\equal"), text, sizeof text));
+    CIMFS_TRY(add(image, W("d\\small"), text, 100));
+    CIMFS_TRY(api->create_alternate_stream(image, W("d\\small:s"), 50, &stream));
+    CIMFS_TRY(api->write_stream(stream, text, 50));
+    CIMFS_TRY(api->close_stream(stream));
     return api->create_hard_link(image, W("link"), W("d\\small"));
 }
 
@@ -110,7 +105,7 @@ static cimfs_hresult change(const cimfs_wchar *directory, const char *kind, cons
 {
     cimfs_image image;
     int creates = strcmp(kind, "create") == 0, forks = strcmp(kind, "fork") == 0;
-    TRY(api->create_image_with(directory, creates ? NULL : forks ? W("base.cim") : W("fork.cim"),
+    CIMFS_TRY(api->create_image_with(directory, creates ? NULL : forks ? W("base.cim") : W("fork.cim"),
                                creates ? W("base.cim") : forks ? W("fork.cim") : NULL, options, &image));
     cimfs_hresult result = fill(image, creates ? 'a' : forks ? 'h' : 'o');
     if (result == CIMFS_OK)

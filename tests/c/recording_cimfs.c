@@ -1,8 +1,8 @@
 /*
  * A library with the exports of cimfs.dll that does nothing but write down what it gets.
  *
- * Each call appends a line of JSON to the file that RECORDING_CIMFS names. Structures are declared here a second
- * time, as the Windows SDK declares them, so that a mistake in cimfs.h shows. RECORDING_CIMFS_FAIL is
+ * Each call appends a line of JSON to the file that RECORDING_CIMFS names. Structures are declared a second time,
+ * as the Windows SDK declares them, so that a mistake in cimfs.h shows. RECORDING_CIMFS_FAIL is
  * "Function=hresult": that call fails, after it was recorded. With FIRST_RELEASE defined only the functions of the
  * first release are there, and CimCloseStream returns nothing, as in its header.
  */
@@ -41,20 +41,7 @@ typedef struct {
 } GUID;
 #endif
 
-typedef struct {
-    UINT32 Attributes;
-    INT64 FileSize;
-    LARGE_INTEGER CreationTime;
-    LARGE_INTEGER LastWriteTime;
-    LARGE_INTEGER ChangeTime;
-    LARGE_INTEGER LastAccessTime;
-    const void *SecurityDescriptorBuffer;
-    UINT32 SecurityDescriptorSize;
-    const void *ReparseDataBuffer;
-    UINT32 ReparseDataSize;
-    const void *EaBuffer;
-    UINT32 EaBufferSize;
-} CIMFS_FILE_METADATA;
+#include "sdk_metadata.h"
 
 typedef struct {
     const wide *ImageDir;

@@ -21,13 +21,6 @@ static int failures;
         }                                                                                                              \
     } while (0)
 
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        cimfs_hresult try_ = (call);                                                                                   \
-        if (try_ < 0)                                                                                                  \
-            return try_;                                                                                               \
-    } while (0)
-
 static const cimfs_wchar *wide(const char16_t *text)
 {
     return (const cimfs_wchar *)text;
@@ -61,7 +54,7 @@ static cimfs_hresult add(cimfs_image image, const cimfs_wchar *path, const uint8
 {
     cimfs_stream stream;
     struct cimfs_file_metadata metadata = {.file_size = (int64_t)size, .creation_time = 7};
-    TRY(api->create_file(image, path, &metadata, &stream));
+    CIMFS_TRY(api->create_file(image, path, &metadata, &stream));
     return write_pieces(stream, data, size, piece);
 }
 
@@ -75,7 +68,7 @@ static cimfs_hresult add_directory(cimfs_image image, const cimfs_wchar *path)
                                            .reparse_data_size = sizeof reparse,
                                            .ea = ea,
                                            .ea_size = sizeof ea};
-    TRY(api->create_file(image, path, &metadata, &stream));
+    CIMFS_TRY(api->create_file(image, path, &metadata, &stream));
     return api->close_stream(stream);
 }
 
@@ -84,38 +77,38 @@ static cimfs_hresult add_directory(cimfs_image image, const cimfs_wchar *path)
 static cimfs_hresult fill_new(cimfs_image image)
 {
     cimfs_stream stream;
-    TRY(add_directory(image, W("d")));
-    TRY(add(image, W("d\\small"), noise, 100, 100));
-    TRY(add(image, W("d\\large"), noise, LARGE, 300001));
-    TRY(add(image, W("d\\again"), noise, LARGE, 70001));
-    TRY(add(image, W("d\\empty"), noise, 0, 1));
-    TRY(add(image, W("x"), noise + 5, 5000, 777));
-    TRY(api->create_alternate_stream(image, W("x:s"), 10, &stream));
-    TRY(write_pieces(stream, noise, 5, 5));
-    TRY(api->create_hard_link(image, W("d\\link"), W("x")));
-    TRY(add(image, W("gone"), noise, 10, 10));
-    TRY(api->delete_path(image, W("gone")));
+    CIMFS_TRY(add_directory(image, W("d")));
+    CIMFS_TRY(add(image, W("d\\small"), noise, 100, 100));
+    CIMFS_TRY(add(image, W("d\\large"), noise, LARGE, 300001));
+    CIMFS_TRY(add(image, W("d\\again"), noise, LARGE, 70001));
+    CIMFS_TRY(add(image, W("d\\empty"), noise, 0, 1));
+    CIMFS_TRY(add(image, W("x"), noise + 5, 5000, 777));
+    CIMFS_TRY(api->create_alternate_stream(image, W("x:s"), 10, &stream));
+    CIMFS_TRY(write_pieces(stream, noise, 5, 5));
+    CIMFS_TRY(api->create_hard_link(image, W("d\\link"), W("x")));
+    CIMFS_TRY(add(image, W("gone"), noise, 10, 10));
+    CIMFS_TRY(api->delete_path(image, W("gone")));
     return api->commit_image(image);
 }
 
 static cimfs_hresult change(cimfs_image image)
 {
     cimfs_stream stream;
-    TRY(add(image, W("d\\large2"), noise, LARGE, 300001));
-    TRY(add(image, W("d\\other"), noise + 9, LARGE, LARGE));
-    TRY(add(image, W("d\\small"), noise + 1, 100, 10));
-    TRY(api->create_alternate_stream(image, W("d\\link:s:$DATA"), 3000, &stream));
-    TRY(write_pieces(stream, noise + 77, 3000, 1000));
-    TRY(api->create_alternate_stream(image, W("d:t"), 30, &stream));
-    TRY(write_pieces(stream, noise + 77, 30, 30));
-    TRY(api->delete_path(image, W("d\\empty")));
-    TRY(add_directory(image, W("e")));
+    CIMFS_TRY(add(image, W("d\\large2"), noise, LARGE, 300001));
+    CIMFS_TRY(add(image, W("d\\other"), noise + 9, LARGE, LARGE));
+    CIMFS_TRY(add(image, W("d\\small"), noise + 1, 100, 10));
+    CIMFS_TRY(api->create_alternate_stream(image, W("d\\link:s:$DATA"), 3000, &stream));
+    CIMFS_TRY(write_pieces(stream, noise + 77, 3000, 1000));
+    CIMFS_TRY(api->create_alternate_stream(image, W("d:t"), 30, &stream));
+    CIMFS_TRY(write_pieces(stream, noise + 77, 30, 30));
+    CIMFS_TRY(api->delete_path(image, W("d\\empty")));
+    CIMFS_TRY(add_directory(image, W("e")));
     return api->commit_image(image);
 }
 
 static cimfs_hresult change_little(cimfs_image image)
 {
-    TRY(add(image, W("y"), noise + 3, 6000, 6000));
+    CIMFS_TRY(add(image, W("y"), noise + 3, 6000, 6000));
     return api->commit_image(image);
 }
 
@@ -183,7 +176,7 @@ static cimfs_hresult read_all(const char *name, const char16_t *path, uint8_t *t
     while (path[length])
         length++;
     *size = 0;
-    TRY(cimfs_reader_open(&memory_io, "/memory", name, &last_error, &reader));
+    CIMFS_TRY(cimfs_reader_open(&memory_io, "/memory", name, &last_error, &reader));
     struct cimfs_name units = {(const uint16_t *)path, length};
     cimfs_hresult result = cimfs_reader_lookup(reader, units, &last_error, &id);
     if (result == CIMFS_OK)

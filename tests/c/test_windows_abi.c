@@ -13,22 +13,8 @@
 
 #include <windows.h>
 
+#include "sdk_metadata.h"
 #include "system.h"
-
-typedef struct {
-    UINT32 Attributes;
-    INT64 FileSize;
-    LARGE_INTEGER CreationTime;
-    LARGE_INTEGER LastWriteTime;
-    LARGE_INTEGER ChangeTime;
-    LARGE_INTEGER LastAccessTime;
-    const void *SecurityDescriptorBuffer;
-    UINT32 SecurityDescriptorSize;
-    const void *ReparseDataBuffer;
-    UINT32 ReparseDataSize;
-    const void *EaBuffer;
-    UINT32 EaBufferSize;
-} CIMFS_FILE_METADATA;
 
 #define SAME(field, Field)                                                                                            \
     _Static_assert(offsetof(struct cimfs_file_metadata, field) == offsetof(CIMFS_FILE_METADATA, Field), #Field)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 RECORDING = ROOT / "tests/c/recording_cimfs.c"
 BUILD_SCRIPT = ROOT / "cimfs_ext/libcimfs/build.py"
 MINGW = "x86_64-w64-mingw32-gcc"
+
+Recorder = Callable[[], list[dict[str, object]]]
 
 needs_dlopen = pytest.mark.skipif(sys.platform == "win32", reason="on Windows only the system's library is loaded")
 

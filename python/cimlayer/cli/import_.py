@@ -6,7 +6,7 @@ import click
 
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount
-from cimlayer.cli.working import progress_shown, stoppable
+from cimlayer.cli.working import import_options, progress_shown, stoppable
 from cimlayer.events import Event, LayerDone
 from cimlayer.importing import import_layer
 from cimlayer.limits import Limits
@@ -17,12 +17,8 @@ from cimlayer.paths import get_cim_path_from_layer
 @click.argument("tar", metavar="TAR")
 @click.argument("layer", metavar="LAYER")
 @click.option("parents", "--parent", metavar="DIR", multiple=True, help="A parent layer; the immediate one first.")
-@click.option("--no-sync", is_flag=True, help="Do not wait until the layer is on the disk.")
-@click.option("--reproducible", is_flag=True, help="The same layer gives the same bytes, as of SOURCE_DATE_EPOCH.")
-@click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; as many as CPUs if not given.")
+@import_options
 @limit_option
-@click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
-@click.option("as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last.")
 def command(
     tar: str,
     layer: str,

@@ -8,7 +8,7 @@ import click
 
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
-from cimlayer.cli.working import progress_shown, stoppable
+from cimlayer.cli.working import import_options, progress_shown, stoppable
 from cimlayer.images import ImportedImage, import_image
 from cimlayer.limits import Limits
 
@@ -17,12 +17,8 @@ from cimlayer.limits import Limits
 @click.argument("source", metavar="SOURCE")
 @click.argument("directory", metavar="DIR")
 @click.option("--platform", metavar="OS/ARCH/VERSION", help="Which image, such as windows/amd64/10.0.20348.")
-@click.option("--no-sync", is_flag=True, help="Do not wait until the layers are on the disk.")
-@click.option("--reproducible", is_flag=True, help="The same image gives the same bytes, as of SOURCE_DATE_EPOCH.")
-@click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; as many as CPUs if not given.")
+@import_options
 @limit_option
-@click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
-@click.option("as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last.")
 def command(
     source: str,
     directory: str,

@@ -7,8 +7,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import click
 
@@ -30,6 +30,27 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is not on Windows
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_RECORDS = 0.2
 _SHOWN_DIGITS = 12
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_IMPORT_OPTIONS = (
+    click.option("--no-sync", is_flag=True, help="Do not wait until the result is on the disk."),
+    click.option(
+        "--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH."
+    ),
+    click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; as many as CPUs if not given."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress, only the result."),
+    click.option(
+        "as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last."
+    ),
+)
+
+
+def import_options(command: _Command) -> _Command:
+    """What all commands that import take."""
+    for option in reversed(_IMPORT_OPTIONS):
+        command = option(command)
+    return command
 
 
 @contextlib.contextmanager
