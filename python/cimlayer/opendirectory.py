@@ -16,6 +16,7 @@ from cimfs_ext.names import upcase_key
 
 _HAS_DIR_FD = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, os.stat} <= os.supports_dir_fd
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
@@ -78,8 +79,15 @@ class OpenDirectory:
         return os.fdopen(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb")
 
     def open(self, name: str) -> BinaryIO:
-        """A file, opened for reading."""
-        return os.fdopen(os.open(self._at(name), os.O_RDONLY | _NO_LINK, dir_fd=self._fd), "rb")
+        """A regular file, opened for reading; a pipe in its place is not waited for."""
+        descriptor = os.open(self._at(name), os.O_RDONLY | _NO_LINK | _NO_WAIT, dir_fd=self._fd)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file inside a layer directory", str(self.path / name))
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def remove(self, name: str) -> None:
         """Remove a file, or a directory that is empty."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from cimfs_ext.image import ImageWriter
 from cimlayer.errors import PathNotFoundError
 from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FileBasicInfo
+from cimlayer.layerdir import LayerDirectory
 
 _PIECE = 1 << 20
 
@@ -22,10 +23,10 @@ class PendingOperation(Protocol):
 
 @dataclass(slots=True)
 class PendingFile:
-    """Add a file whose content lies outside the image; ``info`` and the buffers are the metadata that it gets."""
+    """Add a file that lies at the same path of the layer directory; ``info`` and the buffers are its metadata."""
 
     path: str
-    source: Path
+    directory: LayerDirectory
     info: FileBasicInfo
     security_descriptor: bytes = b""
     extended_attributes: bytes = b""
@@ -33,12 +34,12 @@ class PendingFile:
 
     def apply(self, image: ImageWriter, time: int) -> None:
         """Copy the file into the image as it is now."""
-        with self.source.open("rb") as source:
+        with self.directory.open(self.path) as source:
             create_item(
                 image,
                 self.path,
                 self.info,
-                self.source.stat().st_size,
+                os.fstat(source.fileno()).st_size,
                 self.security_descriptor,
                 self.extended_attributes,
                 self.reparse_data,

@@ -6,10 +6,11 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from fuzz.targets import HERE, Target
+from fuzz.targets import Target
 
 TIMEOUT = 300  # seconds for one input: by the clock, and the machine may be busy
 
@@ -70,7 +71,7 @@ def _start(
     return subprocess.run(
         [*target.command(directory), *arguments],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(HERE.parent), "TMPDIR": str(directory)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TMPDIR": str(directory)},
         preexec_fn=limit,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
