@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import struct
-from uuid import UUID
 
 from cimfs_ext.regf import Hive
-from cimlayer.bcd import BOOT_VOLUME, BcdStore, CimfsDevice, Element, GptPartition, describe, patch_for_cim
+from cimlayer.bcd import BOOT_VOLUME, BcdStore, describe, patch_for_cim
 from cimlayer.bcd.store import BOOT_MANAGER, REG_BINARY
 from cimlayer.disks import DiskIdentity
 from cimlayer.errors import FormatError
+from support.utilityvms import LOADER, small_store
 
-LOADER = UUID("00000001-0002-0003-0405-060708090a0b")
 OBJECTS = (BOOT_MANAGER, LOADER)
 DISK = DiskIdentity(LOADER, BOOT_VOLUME)
 RECORD = struct.Struct("<BIH")
 BASE_BLOCK, CHECKSUM_AT = 512, 508
-
-
-def small_store() -> BcdStore:
-    """A boot manager and the loader that is its default."""
-    hive = Hive.empty(0)
-    hive.create_key("Objects", 0)
-    store = BcdStore(hive)
-    store.create_object(BOOT_MANAGER, 0x10100002, "manager")
-    store.create_object(LOADER, 0x10200003, "loader")
-    store.set(BOOT_MANAGER, Element.DEFAULT_OBJECT, LOADER)
-    store.set(LOADER, Element.DEVICE, CimfsDevice(BOOT_VOLUME))
-    store.set(LOADER, Element.OS_DEVICE, GptPartition(LOADER, BOOT_VOLUME))
-    return store
 
 
 def seeds() -> dict[str, bytes]:

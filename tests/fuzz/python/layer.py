@@ -10,15 +10,14 @@ from pathlib import Path
 import cimlayer
 from cimfs_ext.regf import Hive
 from cimlayer.errors import FormatError, ImageError
-from cimlayer.standard import HIVES, UTILITY_VM_BCD, UTILITY_VM_SOFTWARE, UTILITY_VM_SYSTEM
-from fuzz.python.bcd import small_store
+from cimlayer.standard import HIVES
 from fuzz.python.scratch import PARENT, destroy, layers, leaving_nothing, names_below, same_trees, use, with_checksums
 from fuzz.seeds import linux_layer, windows_layer
 from support.image_layers import base_tar
 from support.tars import TarBuilder
+from support.utilityvms import add_utility_vm
 
 BASE, HIVES_FIRST, UTILITY_VM_FIRST, GZIP, AS_IT_STANDS = 7, 8, 16, 32, 64
-REG_SZ = 1
 
 
 def seeds() -> dict[str, bytes]:
@@ -51,18 +50,7 @@ def _first(base: bool, hives: bool, utility_vm: bool) -> bytes:
         for hive in HIVES[:2]:
             tar.file(hive.delta_path.replace("\\", "/"), Hive.empty(0).to_bytes())
     if utility_vm:
-        software, system = Hive.empty(0), Hive.empty(0)
-        build = "26100\0".encode("utf-16-le")
-        software.set_value(r"Microsoft\Windows NT\CurrentVersion", "CurrentBuild", REG_SZ, build, 0)
-        system.set_value("Select", "Current", 4, b"\1\0\0\0", 0)
-        system.set_value("ControlSet001", "x", 4, b"\1\0\0\0", 0)
-        tar.directory("UtilityVM")
-        for path, data in (
-            (UTILITY_VM_SOFTWARE, software.to_bytes()),
-            (UTILITY_VM_SYSTEM, system.to_bytes()),
-            (UTILITY_VM_BCD, small_store().to_bytes()),
-        ):
-            tar.file(path.replace("\\", "/"), data)
+        add_utility_vm(tar)
     return tar.finish(end=b"")
 
 
