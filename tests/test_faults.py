@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -16,6 +17,7 @@ from cimfs_ext.backupstream import BackupStreamWriter
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from cimlayer import CimLayerWriter, FileBasicInfo
+from cimlayer.errors import ImageFullError
 from cimlayer.exporting import export_layer
 from cimlayer.extracting import extract
 from cimlayer.images import import_image
@@ -25,6 +27,7 @@ from support.faults import Faults, at_every_place, failing
 from support.tars import TarBuilder
 from support.utilityvms import add_utility_vm
 
+resource = pytest.importorskip("resource", reason="needs POSIX")
 MEMORY = Path("/dev/shm")
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
@@ -158,3 +161,18 @@ def test_a_failing_file_operation_of_an_extraction_is_one_error(root: Path) -> N
         for made in ("layer", "layer.metadata"):
             shutil.rmtree(root / made, ignore_errors=True)
     assert refused > 10
+
+
+@pytest.mark.parametrize("size", [1 << 17, 1 << 22], ids=["while it is written", "before it is written"])
+def test_no_room_for_a_file_of_the_image_is_said_as_such(root: Path, size: int) -> None:
+    before = state(root)
+    tar = child_tar(**{f"{number}": os.urandom(size) for number in range(3)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))  # EFBIG: as ENOSPC to the library
+    try:
+        with pytest.raises(ImageFullError, match="the disk is full") as caught:
+            cimlayer.import_layer(io.BytesIO(tar), root / "layer", [root / "base"], jobs=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.ENOSPC
+    assert state(root) == before
