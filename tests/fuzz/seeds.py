@@ -21,7 +21,8 @@ DESCRIPTOR = bytes([1, 0, 4, 0x80]) + bytes(16)
 # ---- layer tars ----
 
 
-def windows_layer() -> bytes:
+def windows_layer(delta: bytes = b"regf") -> bytes:
+    """A layer with all kinds of entries; what is in its delta hive is of no interest to the importer."""
     tar = TarBuilder()
     tar.directory("Files", pax=windows_pax(0x10, sd=DESCRIPTOR, creation=132 * 10**15))
     tar.file("Files/a.txt", b"content", pax=windows_pax(0x20, sddl="O:BAG:SY", eas={"A": b"1", "B": b"22"}))
@@ -29,7 +30,7 @@ def windows_layer() -> bytes:
     tar.symlink("Files/link", "../Files/a.txt", pax=windows_pax(0x420))
     tar.symlink("Files/mount", "C:/x", pax=windows_pax(0x410, mountpoint=True))
     tar.hardlink("Files/b.txt", "Files/a.txt")
-    tar.file("Hives/System_Delta", b"regf")
+    tar.file("Hives/System_Delta", delta)
     tar.hardlink("Files/c", "Hives/System_Delta")
     tar.whiteout("Files/old")
     tar.opaque("Files")
@@ -37,6 +38,7 @@ def windows_layer() -> bytes:
 
 
 def linux_layer() -> bytes:
+    """Tars of other dialects and makers."""
     tar = TarBuilder()
     tar.file("deep/down/file", b"x" * 600, mtime=1_700_000_000)
     tar.gnu_long_name("long/" + "n" * 120)

@@ -24,20 +24,20 @@ UPCASE_SIZE = 131072
 
 def seeds() -> dict[str, bytes]:
     """Patches: what is done, to which file, where, and the size of the bytes that follow."""
-    places = [(file, place) for file in range(6) for place in (8, 90)]
+    places = [(file, place) for file in range(14) for place in (8, 90, 4200)]
     written = {f"write-{file}-{place}": PATCH.pack(WRITE, file, place, 4) + b"\xff\1\0\0" for file, place in places}
     return written | {
         "nothing": b"",
-        "cut": PATCH.pack(CUT, 1, 4000, 0),
-        "removed": PATCH.pack(REMOVE, 3, 0, 0),
-        "link": PATCH.pack(LINK, 2, 0, 0),
+        "cut": PATCH.pack(CUT, 2, 4000, 0),
+        "removed": PATCH.pack(REMOVE, 2, 0, 0),
+        "link": PATCH.pack(LINK, 3, 0, 0),
         "twice": (PATCH.pack(WRITE, 0, 20, 1) + b"\5") * 2,
     }
 
 
 @cache
 def _good() -> dict[str, bytes]:
-    """The files of a directory of two images, the ones with tables first."""
+    """The files of a directory of two images; those first that readers need."""
     root = layers()
     tar = TarBuilder()
     tar.file("Files/new", b"new", pax=windows_pax(0x20, eas={"A": b"1"}, sddl="O:BAG:SY"))
@@ -46,7 +46,11 @@ def _good() -> dict[str, bytes]:
     tar.whiteout("Files/b.txt")
     import_tar(root, CHILD, tar, [PARENT])
     directory = get_cim_dir_from_layer(root / CHILD)
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+    return {
+        path.name: path.read_bytes()
+        for pattern in ("*.cim", "region_*", "objectid_*")
+        for path in sorted(directory.glob(pattern))
+    }
 
 
 @cache
@@ -71,7 +75,7 @@ def run(data: bytes) -> None:
     try:
         for name, content in good.items():
             (images / name).write_bytes(content)
-        _patch(images, sorted(good), data)
+        _patch(images, list(good), data)
         for layer, parent in ((CHILD, PARENT), (PARENT, None)):
             try:
                 use(root / layer, None if parent is None else root / parent, sound=False)

@@ -31,7 +31,8 @@ def seeds() -> dict[str, bytes]:
     changes.hardlink("Files/link", "Files/b.txt")
     changes.file("Hives/SYSTEM_DELTA", Hive.empty(0).to_bytes())
     return {
-        "child": b"\0" + windows_layer(),
+        "child": b"\0" + windows_layer(Hive.empty(0).to_bytes()),
+        "damaged-hive": b"\0" + windows_layer(),
         "changes": b"\0" + changes.finish(),
         "deltas": bytes([HIVES_FIRST]) + linux_layer(),
         "base": bytes([BASE | HIVES_FIRST]) + windows_layer(),
