@@ -104,7 +104,7 @@ NATIVE = (
         "tar", 5_000, 24_576,
         sources=(LIBCIMFS, *_liblayer("base64", "ea", "importer", "pathset", "reparse", "tar")),
     ),
-    NativeTarget("backupstream", 100_000, 1_024, sources=_liblayer("backupstream")),
+    NativeTarget("backupstream", 50_000, 1_024, sources=_liblayer("backupstream")),
     NativeTarget("ea", 20_000, 4_096, sources=_liblayer("base64", "ea")),
     NativeTarget("reparse", 20_000, 16_100, sources=_liblayer("reparse")),
     NativeTarget("hive", 20_000, 65_536, sources=("cimfs_ext/hive/*.c", "cimfs_ext/libcimfs/upcase.c")),
@@ -112,10 +112,10 @@ NATIVE = (
 PYTHON = (
     PythonTarget("sddl", 20_000, 4_096),
     PythonTarget("metadata", 20_000, 1_024),
-    PythonTarget("bcd", 2_000, 16_384),
-    PythonTarget("layer", 300, 24_576, 2048),
-    PythonTarget("directory", 300, 256, 2048),
-    PythonTarget("archive", 300, 8_192, 2048),
+    PythonTarget("bcd", 1_000, 16_384),
+    PythonTarget("layer", 150, 24_576, 2048),
+    PythonTarget("directory", 150, 256, 2048),
+    PythonTarget("archive", 150, 8_192, 2048),
 )
 TARGETS = {target.name: target for target in (*NATIVE, *PYTHON)}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -87,12 +89,29 @@ def use(layer: Path, parent: Path | None, *, sound: bool) -> bytes | None:
             with ImageReader(get_cim_path_from_layer(parent)) as older:
                 for _ in diff_images(older, image):
                     pass
-    tar = io.BytesIO()
+    tar = _SmallDisk()
     try:
         export_layer(layer, [] if parent is None else [parent], tar)
     except FormatError:
         return None
+    except OSError as error:
+        if sound or error is not tar.error:
+            raise
+        return None
     return tar.getvalue()
+
+
+class _SmallDisk(io.BytesIO):
+    """Holds no more than so much: a damaged image may have a sparse file of any size."""
+
+    ROOM = 1 << 26
+    error: OSError | None = None
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        if self.tell() > self.ROOM:
+            self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise self.error
+        return super().write(data)
 
 
 def same_trees(one: Path, other: Path) -> bool:
