@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cimlayer import import_layer
+from cimlayer import CimLayerWriter, import_layer
+from cimlayer.fileinfo import FileBasicInfo
 from cimlayer.layerdir import LayerDirectory
+from cimlayer.standard import UTILITY_VM_BOOT_MANAGER
 from support.images import names_in
 
 ROOT = Path(__file__).parents[1]
@@ -147,6 +149,38 @@ def test_a_whole_import_beside_such_a_race_stays_inside(tmp_path: Path, outside:
                 break
     assert names_in(outside) == names
     assert state(outside) == before
+
+
+def plant_link(place: Path, outside: Path) -> None:
+    place.unlink()
+    place.symlink_to(outside / "file")
+
+
+def plant_link_above(place: Path, outside: Path) -> None:
+    shutil.rmtree(place.parent)
+    (outside / place.name).write_bytes(b"not yours")
+    place.parent.symlink_to(outside)
+
+
+def plant_pipe(place: Path, outside: Path) -> None:
+    place.unlink()
+    os.mkfifo(place)
+
+
+@pytest.mark.parametrize("plant", [plant_link, plant_link_above, plant_pipe])
+def test_what_is_planted_in_the_place_of_a_standard_file_is_not_read(
+    tmp_path: Path, outside: Path, plant: Callable[[Path, Path], None]
+) -> None:
+    import_layer(BASE_TAR, tmp_path / "base", sync=False)
+    before, images = state(outside), names_in(tmp_path / "cim-layers")
+    writer = CimLayerWriter(tmp_path / "layer", [tmp_path / "base"], sync=False)
+    writer.add(UTILITY_VM_BOOT_MANAGER, FileBasicInfo.at(0), 0)
+    writer.remove("nothing")  # the file is complete, and waits
+    plant(tmp_path.joinpath("layer", *UTILITY_VM_BOOT_MANAGER.split("\\")), outside)
+    with pytest.raises(OSError, match="inside a layer directory"):
+        writer.close()
+    assert names_in(tmp_path / "cim-layers") == images
+    assert {name: data for name, data in state(outside).items() if name in before} == before
 
 
 def test_names_that_differ_in_case_are_one(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ static cimfs_hresult fail(struct cimfs_image *image, cimfs_hresult code, const c
     return cimfs_fail(image->error, code, image->name, CIMFS_NO_OFFSET, reason);
 }
 
+/* The same for what is written: a disk without room is what people can do something about. */
+static cimfs_hresult fail_to_store(struct cimfs_image *image, cimfs_hresult code, const char *reason)
+{
+    return fail(image, code, code == CIMFS_E_DISK_FULL ? "the disk is full" : reason);
+}
+
 static void forget_error(struct cimfs_image *image)
 {
     if (image->error)
@@ -372,7 +378,7 @@ static cimfs_hresult CIMFS_CALL write_stream(cimfs_stream stream, const void *bu
     cimfs_hresult result = cimfs_object_write(&stream->writer, buffer, fits);
     if (result < 0) {
         image->state = FAILED;
-        return fail(image, result, "the data cannot be stored");
+        return fail_to_store(image, result, "the data cannot be stored");
     }
     return fits < size ? fail(image, CIMFS_E_HANDLE_EOF, "more data than the stream's size") : CIMFS_OK;
 }
@@ -406,7 +412,7 @@ static cimfs_hresult CIMFS_CALL close_stream(cimfs_stream stream)
     cimfs_hresult result = finish_stream(stream);
     if (result < 0) {
         image->state = FAILED;
-        return fail(image, result, "the stream cannot be stored");
+        return fail_to_store(image, result, "the stream cannot be stored");
     }
     return CIMFS_OK;
 }
@@ -518,7 +524,7 @@ static cimfs_hresult CIMFS_CALL commit_image(cimfs_image image)
     CIMFS_TRY(check_idle(image));
     image->state = FAILED; /* until it succeeds */
     cimfs_hresult result = commit(image);
-    return result < 0 ? fail(image, result, "the image cannot be committed") : CIMFS_OK;
+    return result < 0 ? fail_to_store(image, result, "the image cannot be committed") : CIMFS_OK;
 }
 
 static const struct cimfs_api PORTABLE = {

@@ -35,9 +35,14 @@ class LayerDirectory:
             return None if found is None else parent.path / found
         return None
 
+    def open(self, relative: str) -> BinaryIO:
+        """A file, opened for reading; FileNotFoundError names the path that was looked for."""
+        with self._parent_of(relative) as (parent, name):
+            return parent.open(name)
+
     def read(self, relative: str) -> bytes:
-        """All bytes of a file; FileNotFoundError names the path that was looked for."""
-        with self._parent_of(relative) as (parent, name), parent.open(name) as file:
+        """All bytes of a file, found as by :meth:`open`."""
+        with self.open(relative) as file:
             return file.read()
 
     def make_directory(self, relative: str = "") -> Path:

@@ -10,12 +10,13 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from cimfs_ext.names import upcase_key
 
 _HAS_DIR_FD = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, os.stat} <= os.supports_dir_fd
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
@@ -75,11 +76,18 @@ class OpenDirectory:
     def create(self, name: str) -> BinaryIO:
         """A file that was not there, opened for writing."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
-        return os.fdopen(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb")
+        return _file(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb")
 
     def open(self, name: str) -> BinaryIO:
-        """A file, opened for reading."""
-        return os.fdopen(os.open(self._at(name), os.O_RDONLY | _NO_LINK, dir_fd=self._fd), "rb")
+        """A regular file, opened for reading; a pipe in its place is not waited for."""
+        descriptor = os.open(self._at(name), os.O_RDONLY | _NO_LINK | _NO_WAIT, dir_fd=self._fd)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file inside a layer directory", str(self.path / name))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return _file(descriptor, "rb")
 
     def remove(self, name: str) -> None:
         """Remove a file, or a directory that is empty."""
@@ -109,3 +117,12 @@ class OpenDirectory:
 
     def _at(self, name: str) -> str | Path:
         return self.path / name if self._fd is None else name
+
+
+def _file(descriptor: int, mode: str) -> BinaryIO:
+    """The file of a descriptor, which is closed if there can be none."""
+    try:
+        return cast("BinaryIO", os.fdopen(descriptor, mode))
+    except BaseException:
+        os.close(descriptor)
+        raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from cimfs_ext.image import ImageWriter
 from cimlayer.errors import PathNotFoundError
 from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, NO_ATTACHMENTS, Attachments, FileBasicInfo
+from cimlayer.layerdir import LayerDirectory
 
 _PIECE = 1 << 20
 
@@ -22,17 +23,17 @@ class PendingOperation(Protocol):
 
 @dataclass(slots=True)
 class PendingFile:
-    """Add a file whose content lies outside the image."""
+    """Add a file that lies at the same path of the layer directory."""
 
     path: str
-    source: Path
+    directory: LayerDirectory
     info: FileBasicInfo
     attachments: Attachments = NO_ATTACHMENTS
 
     def apply(self, image: ImageWriter, time: int) -> None:
         """Copy the file into the image as it is now."""
-        with self.source.open("rb") as source:
-            size = self.source.stat().st_size
+        with self.directory.open(self.path) as source:
+            size = os.fstat(source.fileno()).st_size
             create_item(image, self.path, self.info, size, self.attachments, parents_time=time)
             while piece := source.read(_PIECE):
                 image.write(piece)

@@ -6,7 +6,7 @@ writer syncs the whole directory before it commits, if it syncs at all.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +109,7 @@ def process_base_layer(layer: LayerContext) -> None:
         files.link(hive.path, hive.base_path)
         pending.append(PendingLink(hive.base_path, hive.path))
     files.write("layout", LAYOUT)
-    pending.append(_pending_file(layer, "layout"))
+    pending.append(PendingFile("layout", files, FileBasicInfo.at(layer.time)))
 
 
 def process_child_layer(layer: LayerContext) -> None:
@@ -120,14 +120,8 @@ def process_child_layer(layer: LayerContext) -> None:
         merged = Hive.open(_find_base_hive(layer, hive), name=f"parent of layer {layer.name}: {hive.base_path}")
         merged.merge(Hive.open(layer.directory.read(hive.delta_path), name=layer.label(hive.delta_path)))
         layer.directory.write(hive.base_path, merged.to_bytes())
-        layer.standard.pending.append(_pending_file(layer, hive.base_path))
-
-
-def _pending_file(layer: LayerContext, path: str) -> PendingFile:
-    found = layer.directory.find(path)
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, "a new file has vanished from the layer directory", path)
-    return PendingFile(path, found, FileBasicInfo.at(layer.time))
+        pending = PendingFile(hive.base_path, layer.directory, FileBasicInfo.at(layer.time))
+        layer.standard.pending.append(pending)
 
 
 def _find_base_hive(layer: LayerContext, hive: HiveNames) -> bytes:
@@ -137,9 +131,8 @@ def _find_base_hive(layer: LayerContext, hive: HiveNames) -> bytes:
     is asked; an image holds what its ancestors put into theirs.
     """
     for parent in layer.parents:
-        found = LayerDirectory(parent).find(hive.base_path)
-        if found is not None:
-            return found.read_bytes()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return LayerDirectory(parent).read(hive.base_path)
     missing = FormatError(
         f"no ancestor has {hive.base_path}, onto which {hive.delta_path} could be merged", f"layer {layer.name}"
     )

@@ -5,7 +5,6 @@ Source: layer.md, "The writer".
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -85,14 +84,7 @@ class StandardFiles:
     def add(self, path: str, info: FileBasicInfo, attachments: Attachments) -> tuple[BinaryIO, PendingFile]:
         """Begin a standard file: where its content goes, and the operation that will bring it into the image."""
         file = self.directory.create(path)
-        try:
-            found = self.directory.find(path)
-            if found is None:
-                raise FileNotFoundError(errno.ENOENT, "a new file has vanished from the layer directory", path)
-        except BaseException:
-            file.close()
-            raise
-        operation = PendingFile(path, found, info, attachments)
+        operation = PendingFile(path, self.directory, info, attachments)
         self.pending.append(operation)
         self._paths.add(upcase_key(path))
         return file, operation

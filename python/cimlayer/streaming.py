@@ -11,7 +11,7 @@ import select
 import stat
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
 from typing import BinaryIO, Protocol, TypeVar
 
@@ -262,6 +262,7 @@ class PieceReader:
         self._streams = iter(streams)
         self._reading = reading
         self._thread: threading.Thread | None = None
+        self._here: Generator[Piece, None, None] | None = None
         if (jobs if jobs is not None else available_cpus()) > 1:
             self._full: queue.SimpleQueue[Piece | BaseException | None] = queue.SimpleQueue()
             self._free: queue.LifoQueue[bytearray | None] = queue.LifoQueue()  # the last one used is in the cache
@@ -280,15 +281,20 @@ class PieceReader:
     ) -> None:
         """Stop reading."""
         self._reading.cancel()
+        if self._here is not None:
+            self._here.close()  # and the stream with it, whoever holds the pieces still
         if self._thread is not None:
             self._free.put(None)
             self._thread.join(_LONGEST_FAREWELL)
 
     def pieces(self) -> Iterator[Piece]:
         """The pieces of the next stream; each is valid until the next one is asked for."""
-        return self._pieces_read_here() if self._thread is None else self._pieces_read_ahead()
+        if self._thread is not None:
+            return self._pieces_read_ahead()
+        self._here = self._pieces_read_here()
+        return self._here
 
-    def _pieces_read_here(self) -> Iterator[Piece]:
+    def _pieces_read_here(self) -> Generator[Piece, None, None]:
         buffer = memoryview(bytearray(PIECE))
         with next(self._streams) as stream:
             while count := stream.readinto(buffer):

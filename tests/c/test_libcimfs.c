@@ -392,6 +392,7 @@ static void test_full_disk_leaves_an_image_that_can_only_be_closed(void)
     memory_fail_at(1, CIMFS_E_DISK_FULL);
     cimfs_hresult result = api->write_stream(stream, noise, 1999999);
     CHECK(result == CIMFS_E_DISK_FULL && last_error.code == CIMFS_E_DISK_FULL);
+    CHECK(strcmp(last_error.reason, "the disk is full") == 0);
     CHECK(api->write_stream(stream, noise, 1) == CIMFS_E_INVALID_ARG);
     CHECK(api->close_stream(stream) == CIMFS_OK);
     CHECK(api->create_file(image, W("y"), &metadata, &stream) == CIMFS_E_INVALID_ARG);

@@ -263,7 +263,7 @@ static struct outcome import(const struct cimfs_api *api, cimfs_image image, int
 
 static void import_for_real(const uint8_t *data, size_t size, size_t cut)
 {
-    char directory[] = "/tmp/fuzz-tar-XXXXXX";
+    char directory[] = "tar-XXXXXX";
     uint16_t wide[sizeof directory];
     const struct cimfs_api *api = cimfs_portable_api();
     struct cimfs_options options = {.no_sync = 1, .time = 1};

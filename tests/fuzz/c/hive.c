@@ -2,9 +2,6 @@
  *
  * An input is a hive, or "LOGS", the size of a hive (u32, little-endian), that hive, and one log. The
  * checksums and hashes that would stop nearly every mutation are made right first.
- *
- * clang -fsanitize=fuzzer,address,undefined -DHIVE_FUZZER ... makes a fuzzer; without HIVE_FUZZER the program
- * replays the files that it is given.
  */
 #include "hive/format.h"
 #include "hive/internal.h"
@@ -96,30 +93,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     free(copy);
     return 0;
 }
-
-#ifndef HIVE_FUZZER
-static int replay(const char *path) {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return 1;
-    size_t size = 0, capacity = 1 << 16, count;
-    uint8_t *data = malloc(capacity);
-    while (data && (count = fread(data + size, 1, capacity - size, file)) > 0) {
-        size += count;
-        if (size == capacity)
-            data = realloc(data, capacity *= 2);
-    }
-    fclose(file);
-    if (data)
-        LLVMFuzzerTestOneInput(data, size);
-    free(data);
-    return data ? 0 : 1;
-}
-
-int main(int argc, char **argv) {
-    int failed = 0;
-    for (int i = 1; i < argc; i++)
-        failed |= replay(argv[i]);
-    return failed;
-}
-#endif

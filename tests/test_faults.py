@@ -1,0 +1,178 @@
+"""Every file operation outside the image, failing in turn: one clear error, and nothing is left of the layer."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import cimlayer
+from cimfs_ext.backupstream import BackupStreamWriter
+from cimfs_ext.reader import ImageReader
+from cimfs_ext.regf import Hive
+from cimlayer import CimLayerWriter, FileBasicInfo
+from cimlayer.errors import ImageFullError
+from cimlayer.exporting import export_layer
+from cimlayer.extracting import extract
+from cimlayer.images import import_image
+from cimlayer.paths import get_cim_path_from_layer
+from support.containers import Store, base_tar, child_tar, plain
+from support.faults import Faults, at_every_place, failing
+from support.tars import TarBuilder
+from support.utilityvms import add_utility_vm
+
+resource = pytest.importorskip("resource", reason="needs POSIX")
+MEMORY = Path("/dev/shm")
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+
+TIMES = int(os.environ.get("CIMLAYER_FAULTS", "1"))  # an operation in a loop fails so often, and at its end
+
+Work = Callable[[Path], object]
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A directory in memory, where waiting for the disk takes no time, with a base layer and an image to import."""
+    path = Path(tempfile.mkdtemp(prefix="cimlayer-faults-", dir=MEMORY if MEMORY.is_dir() else None))
+    cimlayer.import_layer(io.BytesIO(base_tar(a=b"1", b=b"2")), path / "base", sync=False)
+    tar = TarBuilder()
+    tar.file("Hives/SYSTEM_Delta", Hive.empty(0).to_bytes())
+    tar.hardlink("Files/link", "Hives/SYSTEM_Delta")
+    tar.opaque("Files")
+    (path / "child.tar").write_bytes(tar.finish())
+    store = Store()
+    layers = [plain(base_tar(a=b"1")), plain(child_tar(b=b"2"))]
+    store.layout(path / "below", [store.image(layers[:1])])
+    store.layout(path / "whole", [store.image(layers)])
+    import_image(path / "below", path / "layers", sync=False)
+    yield path
+    shutil.rmtree(path)
+
+
+def import_base(root: Path) -> None:
+    cimlayer.import_layer(io.BytesIO(base_tar(a=b"1")), root / "layer", jobs=1)
+
+
+def import_child(root: Path) -> None:
+    cimlayer.import_layer(root / "child.tar", root / "layer", [root / "base"], jobs=1)
+
+
+def import_utility_vm(root: Path) -> None:
+    tar = TarBuilder()
+    add_utility_vm(tar)
+    cimlayer.import_layer(io.BytesIO(tar.finish()), root / "layer", [root / "base"], jobs=1)
+
+
+def write_sparse_stream(root: Path) -> None:
+    make = BackupStreamWriter
+    with CimLayerWriter(root / "layer", [root / "base"]) as writer:
+        writer.add(r"Files\a", FileBasicInfo.at(0), 1)
+        for piece in (*make.data(b"1"), *make.sparse_alternate_stream("map", 80, [(8, b"34")])):
+            writer.write(piece)
+
+
+def import_top_of_image(root: Path) -> None:
+    import_image(root / "whole", root / "layers", jobs=1)
+
+
+def extract_base(root: Path) -> None:
+    with ImageReader(get_cim_path_from_layer(root / "base")) as image:
+        extract(image, "", root / "layer", metadata="sidecar", jobs=1)
+
+
+def export_base(root: Path) -> None:
+    export_layer(root / "base", [], root / "layer")
+
+
+def descriptors() -> list[str]:
+    return sorted(entry.name for entry in Path("/proc/self/fd").iterdir() if entry.exists())
+
+
+def state(root: Path) -> dict[str, tuple[int, int]]:
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files} | {
+        str(path.relative_to(root)): (0, 0) for path in root.rglob("*") if path.is_dir()
+    }
+
+
+def outcomes(root: Path, work: Work) -> Iterator[tuple[Faults, OSError | None]]:
+    """What becomes of the work when none of its file operations fails, when one does, and of the last try without."""
+    with failing(-1) as faults:
+        work(root)
+    yield faults, None
+    for number in [*at_every_place(faults.places, TIMES), -1]:
+        before = descriptors()
+        refusal: OSError | None = None
+        with failing(number) as faults:
+            try:
+                work(root)
+            except OSError as error:
+                refusal = error
+        assert descriptors() == before, f"{faults.what} ({number}) leaves a file open"
+        yield faults, refusal
+        del refusal
+
+
+def carries(error: BaseException | None, cause: BaseException) -> bool:
+    while error is not None and error is not cause:
+        error = error.__cause__ or error.__context__
+    return error is cause
+
+
+def remove_result(root: Path, before: dict[str, tuple[int, int]]) -> None:
+    """Check what was made, and remove it."""
+    for path in root.rglob("*.cim"):
+        if str(path.relative_to(root)) not in before:
+            with ImageReader(path) as image:
+                assert not image.verify().problems
+            cimlayer.destroy_cim_layer(path.parents[1] / path.stem)
+    (root / "layer").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "work", [import_base, import_child, import_utility_vm, import_top_of_image, write_sparse_stream, export_base]
+)
+def test_a_failing_file_operation_is_one_error_and_leaves_nothing(root: Path, work: Work) -> None:
+    before = state(root)
+    refused = 0
+    for faults, error in outcomes(root, work):
+        if error is None:
+            remove_result(root, before)
+        else:
+            refused += 1
+            assert faults.error is not None
+            assert carries(error, faults.error)
+        assert state(root) == before, f"{faults.what} ({faults.failing}): {error!r}"
+    assert refused > 5
+
+
+def test_a_failing_file_operation_of_an_extraction_is_one_error(root: Path) -> None:
+    refused = 0
+    for faults, error in outcomes(root, extract_base):
+        assert error is None or carries(error, faults.error)
+        refused += error is not None
+        for made in ("layer", "layer.metadata"):
+            shutil.rmtree(root / made, ignore_errors=True)
+    assert refused > 10
+
+
+@pytest.mark.parametrize("size", [1 << 17, 1 << 22], ids=["while it is written", "before it is written"])
+def test_no_room_for_a_file_of_the_image_is_said_as_such(root: Path, size: int) -> None:
+    before = state(root)
+    tar = child_tar(**{f"{number}": os.urandom(size) for number in range(3)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))  # EFBIG: as ENOSPC to the library
+    try:
+        with pytest.raises(ImageFullError, match="the disk is full") as caught:
+            cimlayer.import_layer(io.BytesIO(tar), root / "layer", [root / "base"], jobs=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.ENOSPC
+    assert state(root) == before
