@@ -7,11 +7,13 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from fuzz.targets import Target
 
+MEMORY = Path("/dev/shm")  # where targets work on files, if the system has it
 TIMEOUT = 300  # seconds for one input: by the clock, and the machine may be busy
 
 
@@ -68,14 +70,15 @@ def _start(
         if cpu_seconds is not None:
             resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 60))
 
-    return subprocess.run(
-        [*target.command(directory), *arguments],
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TMPDIR": str(directory)},
-        preexec_fn=limit,
-        stdout=output,
-        stderr=subprocess.STDOUT if output is not None else None,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="cimlayer-fuzz-", dir=MEMORY if MEMORY.is_dir() else None) as scratch:
+        return subprocess.run(
+            [*target.command(directory), *arguments],
+            cwd=scratch,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TMPDIR": scratch},
+            preexec_fn=limit,
+            stdout=output,
+            stderr=subprocess.STDOUT if output is not None else None,
+            text=True,
+            errors="replace",
+            check=False,
+        )
