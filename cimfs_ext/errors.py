@@ -54,17 +54,28 @@ class CorruptImageError(ImageError):
 class FormatError(ValueError):
     """Input from outside (a tar, a backup stream, a hive, a descriptor) is malformed.
 
-    ``what`` names the thing (an entry, a hive, a stream), ``offset`` the byte offset in it (-1: unknown).
+    ``what`` names the thing (an entry, a hive, a stream), ``offset`` the byte offset in it (-1: unknown). The text
+    leaves out the middle of a very long name; ``what`` has it whole.
     """
 
     def __init__(self, message: str, what: str = "", offset: int = -1) -> None:
         """Build the message from its parts, so that each error names the same things in the same order."""
-        place = f"{what}: " if what else ""
+        place = f"{_shortened(what)}: " if what else ""
         where = f" (at offset {offset})" if offset >= 0 else ""
         super().__init__(f"{place}{message}{where}")
         self.reason = message
         self.what = what
         self.offset = offset
+
+
+def _shortened(name: str) -> str:
+    if len(name) <= _LONGEST_SHOWN:
+        return name
+    kept = _LONGEST_SHOWN // 2
+    return f"{name[:kept]}[{len(name) - 2 * kept} more]{name[-kept:]}"
+
+
+_LONGEST_SHOWN = 400  # characters
 
 
 class LimitError(FormatError):

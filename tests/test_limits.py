@@ -526,3 +526,10 @@ def test_what_is_no_limit_is_a_wrong_call(tmp_path: Path, text: str) -> None:
     result = call("import", tmp_path / "a.tar", tmp_path / "1", "--limit", text)
     assert result.exit_code == 2
     assert "--limit" in result.stderr
+
+
+def test_error_about_a_very_long_name_leaves_out_its_middle() -> None:
+    name = "a" * 300 + "b" * 30_000 + "c" * 300
+    error = FormatError("bad", name, 7)
+    assert error.what == name
+    assert str(error) == f"{'a' * 200}[30200 more]{'c' * 200}: bad (at offset 7)"
