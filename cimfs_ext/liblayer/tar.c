@@ -287,15 +287,20 @@ static struct layer_slice text_field(const uint8_t *block, struct field field)
 
 static int checksum_fits(const uint8_t *block)
 {
-    int64_t expected, plain = 0, with_sign = 0;
+    int64_t expected;
+    uint32_t sum = 0, negative = 0; /* of unsigned characters; how many are negative as signed ones */
     if (parse_number(block, CHECKSUM, &expected) < 0)
         return 0;
     for (uint32_t i = 0; i < LAYER_TAR_BLOCK; i++) {
-        uint8_t byte = i >= CHECKSUM.offset && i < CHECKSUM.offset + CHECKSUM.width ? ' ' : block[i];
-        plain += byte;
-        with_sign += (int8_t)byte; /* some old writers summed signed characters */
+        sum += block[i];
+        negative += block[i] >> 7;
     }
-    return expected == plain || expected == with_sign;
+    for (uint32_t i = CHECKSUM.offset; i < CHECKSUM.offset + CHECKSUM.width; i++) { /* this field counts as spaces */
+        sum += ' ' - (uint32_t)block[i];
+        negative -= block[i] >> 7;
+    }
+    /* Some old writers summed signed characters. */
+    return expected == (int64_t)sum || expected == (int64_t)sum - 256 * (int64_t)negative;
 }
 
 /* A record of the file, else the global one; an empty value cancels both. */
