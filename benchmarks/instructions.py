@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.scenarios import SCENARIOS
 
 COUNTS = Path(__file__).with_name("instructions.json")
-TOLERANCE = 0.03
+TOLERANCE = 0.10  # hash tables are keyed with random numbers, which moves the small scenarios by some per cent
 
 C_LIBRARY = re.compile(r"lib(c|m|pthread|gcc_s)[.-]")
 COMPRESSED_NAME = re.compile(r"\((\d+)\)(?: (.*))?")
