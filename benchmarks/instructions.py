@@ -3,7 +3,8 @@
 Run it with `python -m benchmarks.instructions`. Times are noise on shared machines; instruction counts
 are not. What counts is the extension's own code and the C library functions that it calls, as callgrind
 sees them: neither the interpreter nor the kernel, so that another Python version, a slower disk or a busy
-neighbour changes next to nothing. A different compiler does, which is why the file names it.
+neighbour changes next to nothing. A different compiler does, and so does a processor for which the C library
+chooses another `memcpy`, which is why the file names both.
 """
 
 import argparse
@@ -76,17 +77,20 @@ def count(name: str) -> int:
             return count_in_extension(lines)
 
 
-def compiler() -> str:
-    """What the C compiler calls itself."""
+def circumstances() -> dict[str, str]:
+    """What must be the same for counts to be compared: the C compiler and the processor."""
     command = [os.environ.get("CC", "cc"), "--version"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    compiler = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    processor = dict(re.findall(r"^([^:\n]*?)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    kind = ("vendor_id", "cpu family", "model", "stepping")
+    return {"compiler": compiler, "processor": " ".join(processor.get(name, "?") for name in kind)}
 
 
-def _kept() -> tuple[str, dict[str, int]]:
+def _kept() -> tuple[dict[str, str], dict[str, int]]:
     if not COUNTS.exists():
-        return compiler(), {}
+        return circumstances(), {}
     content = json.loads(COUNTS.read_text())
-    return content["compiler"], content["counts"]
+    return content["circumstances"], content["counts"]
 
 
 def main() -> int:
@@ -98,7 +102,7 @@ def main() -> int:
     if unknown := set(names) - set(SCENARIOS):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
 
-    kept_compiler, kept = _kept()
+    kept_with, kept = _kept()
     counted: dict[str, int] = {}
     worse: list[str] = []
     for name in names:
@@ -110,11 +114,11 @@ def main() -> int:
             worse.append(name)
 
     if options.update:
-        content = {"compiler": compiler(), "counts": dict(sorted((kept | counted).items()))}
+        content = {"circumstances": circumstances(), "counts": dict(sorted((kept | counted).items()))}
         COUNTS.write_text(json.dumps(content, indent=4) + "\n")
         return 0
-    if compiler() != kept_compiler:
-        print(f"not compared: kept with {kept_compiler}, counted with {compiler()}", file=sys.stderr)
+    if circumstances() != kept_with:
+        print(f"not compared: kept with {kept_with}, counted with {circumstances()}", file=sys.stderr)
         return 0
     if worse:
         print(
