@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from cimfs_ext.backupstream import BackupStreamWriter
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from cimlayer import CimLayerWriter, FileBasicInfo
+from cimlayer.cleaning import collect_garbage
+from cimlayer.creating import create_image
 from cimlayer.errors import ImageFullError
 from cimlayer.exporting import export_layer
 from cimlayer.extracting import extract
@@ -47,6 +51,11 @@ def root() -> Iterator[Path]:
     tar.hardlink("Files/link", "Hives/SYSTEM_Delta")
     tar.opaque("Files")
     (path / "child.tar").write_bytes(tar.finish())
+    (path / "child.tar.gz").write_bytes(gzip.compress((path / "child.tar").read_bytes(), 1))
+    (path / "plain.tar").write_bytes(child_tar(a=b"1"))
+    (path / "folder" / "below").mkdir(parents=True)
+    (path / "folder" / "below" / "file").write_bytes(b"1")
+    (path / "folder" / "link").symlink_to("below/file")
     store = Store()
     layers = [plain(base_tar(a=b"1")), plain(child_tar(b=b"2"))]
     store.layout(path / "below", [store.image(layers[:1])])
@@ -82,6 +91,14 @@ def import_top_of_image(root: Path) -> None:
     import_image(root / "whole", root / "layers", jobs=1)
 
 
+def import_child_with_threads(root: Path) -> None:
+    cimlayer.import_layer(root / "child.tar.gz", root / "layer", [root / "base"], jobs=2)
+
+
+def import_image_with_threads(root: Path) -> None:
+    import_image(root / "whole", root / "layers", jobs=2)
+
+
 def extract_base(root: Path) -> None:
     with ImageReader(get_cim_path_from_layer(root / "base")) as image:
         extract(image, "", root / "layer", metadata="sidecar", jobs=1)
@@ -89,6 +106,27 @@ def extract_base(root: Path) -> None:
 
 def export_base(root: Path) -> None:
     export_layer(root / "base", [], root / "layer")
+
+
+def create_from_folder(root: Path) -> None:
+    create_image(root / "cim-layers" / "layer.cim", root / "folder")
+
+
+def create_from_tar(root: Path) -> None:
+    create_image(root / "cim-layers" / "layer.cim", root / "plain.tar", jobs=1)
+
+
+def destroy(root: Path) -> None:
+    cimlayer.destroy_cim_layer(root / "layer")
+
+
+def leave_garbage(root: Path) -> None:
+    for kind in ("region", "objectid"):
+        (root / "cim-layers" / f"{kind}_{uuid.uuid4()}_0").write_bytes(b"half")
+
+
+def collect(root: Path) -> None:
+    collect_garbage(root / "cim-layers", delete=True)
 
 
 def descriptors() -> list[str]:
@@ -137,8 +175,12 @@ def remove_result(root: Path, before: dict[str, tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "work", [import_base, import_child, import_utility_vm, import_top_of_image, write_sparse_stream, export_base]
-)
+    "work",
+    [
+        import_base, import_child, import_child_with_threads, import_utility_vm, import_top_of_image,
+        import_image_with_threads, write_sparse_stream, export_base, create_from_folder, create_from_tar,
+    ],
+)  # fmt: skip
 def test_a_failing_file_operation_is_one_error_and_leaves_nothing(root: Path, work: Work) -> None:
     before = state(root)
     refused = 0
@@ -161,6 +203,42 @@ def test_a_failing_file_operation_of_an_extraction_is_one_error(root: Path) -> N
         for made in ("layer", "layer.metadata"):
             shutil.rmtree(root / made, ignore_errors=True)
     assert refused > 10
+
+
+def test_a_failing_file_operation_of_destroying_leaves_all_of_the_layer_or_what_gc_removes(root: Path) -> None:
+    others = state(root)
+    refused = 0
+    write_sparse_stream(root)
+    whole = state(root)
+    for faults, error in outcomes(root, destroy):
+        assert error is None or carries(error, faults.error)
+        refused += error is not None
+        if cimlayer.is_cim_layer(root / "layer"):
+            assert error is not None
+            assert state(root) == whole, f"{faults.what} ({faults.failing}): {error!r}"
+            destroy(root)
+        elif error is not None:
+            left = collect_garbage(root / "cim-layers", delete=True)
+            assert len(left) + (root / "layer").exists() == 1, "the rest is removed"
+            shutil.rmtree(root / "layer", ignore_errors=True)
+        assert state(root) == others, f"{faults.what} ({faults.failing}): {error!r}"
+        write_sparse_stream(root)
+        whole = state(root)
+    assert refused > 5
+
+
+def test_a_failing_file_operation_of_gc_loses_nothing_and_the_next_one_ends_it(root: Path) -> None:
+    others = state(root)
+    refused = 0
+    leave_garbage(root)
+    for faults, error in outcomes(root, collect):
+        assert error is None or carries(error, faults.error)
+        refused += error is not None
+        assert others.items() <= state(root).items(), f"{faults.what} ({faults.failing}): {error!r}"
+        collect(root)
+        assert state(root) == others
+        leave_garbage(root)
+    assert refused > 3
 
 
 @pytest.mark.parametrize("size", [1 << 17, 1 << 22], ids=["while it is written", "before it is written"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -13,13 +14,21 @@ from cimfs_ext.backupstream import BackupStreamWriter as Stream
 from cimlayer import (
     CimLayerWriter,
     FileBasicInfo,
+    ImageReader,
     destroy_cim_layer,
     get_cim_dir_from_layer,
     get_cim_name_from_layer,
     get_cim_path_from_layer,
     is_cim_layer,
 )
-from cimlayer.errors import CorruptHiveError, FormatError, PathNotFoundError
+from cimlayer.cleaning import collect_garbage
+from cimlayer.errors import (
+    CorruptHiveError,
+    CorruptImageError,
+    FormatError,
+    ImagePermissionError,
+    PathNotFoundError,
+)
 from cimlayer.standard import HIVES, STANDARD_FILES
 from support import layers
 from support.layers import NULL_DACL, TIME, image_of, snapshot
@@ -561,3 +570,40 @@ def test_forced_destroy_spares_other_layers_files(family: Path) -> None:
     assert all(after[name] == before[name] for name in after)
     assert not is_cim_layer(family / "child")
     assert {"base", "grandchild", "cim-layers/base.cim", "cim-layers/grandchild.cim"} <= set(after)
+
+
+@pytest.mark.parametrize("spoil", ["the image", "a region file"])
+def test_a_damaged_layer_is_destroyed_only_by_force(family: Path, spoil: str) -> None:
+    image = get_cim_path_from_layer(family / "grandchild")
+    with ImageReader(image) as reader:
+        files = reader.region_sets[-1].file_names()
+    others = {name: state for name, state in snapshot(family).items() if "grandchild" not in name}
+    if spoil == "the image":
+        image.write_bytes(image.read_bytes()[:20])
+    else:
+        (image.parent / files[0]).unlink()
+    with pytest.raises(CorruptImageError):
+        destroy_cim_layer(family / "grandchild")
+    assert is_cim_layer(family / "grandchild")
+    destroy_cim_layer(family / "grandchild", force=True)
+    assert not is_cim_layer(family / "grandchild")
+    collect_garbage(image.parent, delete=True)
+    assert snapshot(family) == {name: state for name, state in others.items() if Path(name).name not in files}
+
+
+def test_a_damaged_child_is_lost_already_but_not_one_that_cannot_be_opened(
+    family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> ImageReader:
+        if path.name == "child.cim":
+            raise ImagePermissionError(errno.EACCES, "not for you", str(path))
+        return ImageReader(path)
+
+    (family / "cim-layers" / "grandchild.cim").write_bytes(b"")
+    with monkeypatch.context() as patch, pytest.raises(ImagePermissionError):
+        patch.setattr("cimlayer.layer.ImageReader", refuse)
+        destroy_cim_layer(family / "base")
+    assert is_cim_layer(family / "base")
+    destroy_cim_layer(family / "child")
+    destroy_cim_layer(family / "base")
+    assert not is_cim_layer(family / "base")

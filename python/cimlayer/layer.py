@@ -19,7 +19,7 @@ from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer import processing
 from cimlayer.cleaning import remove_leftovers
-from cimlayer.errors import FormatError, ImageBusyError, ImageError, ImageExistsError, PathNotFoundError
+from cimlayer.errors import CorruptImageError, FormatError, ImageBusyError, ImageExistsError, PathNotFoundError
 from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import Attachments, FileBasicInfo, creation_time
 from cimlayer.layerdir import LayerDirectory
@@ -321,28 +321,40 @@ def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False
     """Remove a layer: its image's own files, the ``.cim`` file and the layer directory.
 
     If the layer's image does not exist, nothing happens: callers pass the root of all layers by mistake. A layer that
-    other images are forked from stays, with an OSError (ENOTEMPTY) that names them, unless ``force`` is set. The
-    parents' files are never touched. ImageBusyError: an image is being written beside it, which may become its child.
+    other images are forked from stays, with an OSError (ENOTEMPTY) that names them, unless ``force`` is set, and so
+    does one whose image is damaged, since nobody can tell (CorruptImageError). The parents' files are never touched.
+    ImageBusyError: an image is being written beside it, which may become its child.
+
+    The ``.cim`` file goes first. If something cannot be removed after that, the rest is, and the OSError names it;
+    files that it leaves of the image are what :func:`~cimlayer.cleaning.collect_garbage` looks for.
     """
     if not is_cim_layer(layer_path):
         return
     image_path = get_cim_path_from_layer(layer_path)
     with locked(image_path.parent) if os.name == "posix" else contextlib.nullcontext():
-        _destroy_image(image_path, force)
-    if Path(layer_path).is_dir():
-        shutil.rmtree(layer_path)
+        own_files = _own_files(image_path, force)
+        has_directory = Path(layer_path).is_dir()
+        image_path.unlink()  # first: an image without its regions would look damaged
+        with contextlib.ExitStack() as rest:  # all of it is done, whatever fails
+            if has_directory:
+                rest.callback(shutil.rmtree, layer_path)
+            for name in own_files:
+                rest.callback((image_path.parent / name).unlink, missing_ok=True)
 
 
-def _destroy_image(image_path: Path, force: bool) -> None:
-    with ImageReader(image_path) as image:
-        own = image.region_sets[-1]
+def _own_files(image_path: Path, force: bool) -> list[str]:
+    """The files of the image's own region set, unknown if it is damaged; OSError if other images refer to them."""
+    try:
+        with ImageReader(image_path) as image:
+            own = image.region_sets[-1]
+    except CorruptImageError:
+        if not force:
+            raise
+        return []
     children = [path.name for path in sorted(image_path.parent.glob("*.cim")) if _forks(path, image_path, own.set_id)]
     if children and not force:
         raise OSError(errno.ENOTEMPTY, f"layers are forked from it: {', '.join(children)}", str(image_path))
-    image_path.unlink()  # first: an image without its regions would look damaged
-    for name in own.file_names():
-        with contextlib.suppress(FileNotFoundError):
-            (image_path.parent / name).unlink()
+    return own.file_names()
 
 
 def _forks(path: Path, image_path: Path, set_id: object) -> bool:
@@ -351,6 +363,5 @@ def _forks(path: Path, image_path: Path, set_id: object) -> bool:
     try:
         with ImageReader(path) as image:
             return any(parent.set_id == set_id for parent in image.region_sets[:-1])
-    except (ImageError, OSError):
+    except (CorruptImageError, FileNotFoundError):  # lost already
         return False
-

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -54,11 +55,14 @@ class Faults:
         self.places: list[Place] = []
         self.error: OSError | None = None
         self.what = ""
+        self._lock = threading.Lock()
 
     def look(self, name: str, number: int) -> None:
         """One operation."""
-        self.places.append(_callers())
-        if len(self.places) - 1 == self.failing:
+        with self._lock:
+            self.places.append(_callers())
+            fails = len(self.places) - 1 == self.failing
+        if fails:
             self.what = name
             self.error = OSError(number, os.strerror(number), f"injected into {name}")
             raise self.error
