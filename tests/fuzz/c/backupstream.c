@@ -5,19 +5,11 @@
  * The input: a byte that picks the cuts, two bytes of file size (little-endian), then the backup stream.
  */
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "liblayer/backupstream.h"
-
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                  \
-            abort();                                                                                         \
-        }                                                                                                    \
-    } while (0)
+#include "checks.h"
 
 /* What is independent of the cuts. */
 struct summary {
@@ -30,13 +22,6 @@ struct summary {
     uint64_t announced;   /* its size */
     int alternate;        /* whether one has begun */
 };
-
-static void mix(struct summary *summary, const void *data, size_t size)
-{
-    const uint8_t *at = data;
-    for (size_t i = 0; i < size; i++)
-        summary->hash = (summary->hash ^ at[i]) * 0x100000001B3u;
-}
 
 static void check_complete(const struct summary *summary)
 {
@@ -52,24 +37,24 @@ static void add_event(struct summary *summary, const struct layer_backup_event *
         REQUIRE(event->total <= LAYER_BACKUP_MAX_ATTACHMENT);
         REQUIRE(event->offset <= event->total && event->size <= event->total - event->offset);
         if (event->offset == 0)
-            mix(summary, &event->id, sizeof event->id);
-        mix(summary, event->data, event->size);
+            mix(&summary->hash, &event->id, sizeof event->id);
+        mix(&summary->hash, event->data, event->size);
         break;
     case LAYER_BACKUP_CONTENT:
         REQUIRE(event->size > 0);
-        mix(summary, event->data, event->size);
+        mix(&summary->hash, event->data, event->size);
         *length += event->size;
         break;
     case LAYER_BACKUP_ZEROS:
         REQUIRE(event->total > 0);
-        mix(summary, &event->total, sizeof event->total);
+        mix(&summary->hash, &event->total, sizeof event->total);
         *length += event->total;
         break;
     case LAYER_BACKUP_ALTERNATE:
         REQUIRE(event->name_length > 0 && event->name_length <= LAYER_BACKUP_MAX_NAME);
         check_complete(summary);
-        mix(summary, event->name, event->name_length * sizeof *event->name);
-        mix(summary, &event->total, sizeof event->total);
+        mix(&summary->hash, event->name, event->name_length * sizeof *event->name);
+        mix(&summary->hash, &event->total, sizeof event->total);
         summary->alternate = 1;
         summary->announced = event->total;
         summary->length = 0;
@@ -103,7 +88,7 @@ static enum layer_backup_result feed(struct layer_backup_parser *parser, const u
 static struct summary parse(const uint8_t *data, size_t size, uint64_t file_size, size_t cut)
 {
     struct layer_backup_parser parser;
-    struct summary summary = {.hash = 0xCBF29CE484222325u};
+    struct summary summary = {.hash = HASH_OF_NOTHING};
     layer_backup_init(&parser, file_size);
     size_t taken = 0;
     while (taken < size && summary.result == LAYER_BACKUP_OK) {

@@ -6,20 +6,12 @@
  * whose flag 1 is set stands as it is; others are encoded first, since base64 of any length is hard to guess.
  */
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "liblayer/base64.h"
 #include "liblayer/ea.h"
-
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                  \
-            abort();                                                                                         \
-        }                                                                                                    \
-    } while (0)
+#include "checks.h"
 
 enum { MAX_RECORDS = 64, RECORD_HEADER = 4, ENTRY_HEADER = 8, MAX_NAME = 254, MAX_LIST = 65535, AS_IT_STANDS = 1 };
 

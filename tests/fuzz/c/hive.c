@@ -5,18 +5,11 @@
  */
 #include "hive/format.h"
 #include "hive/internal.h"
+#include "checks.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool holds, const char *what) {
-    if (!holds) {
-        fprintf(stderr, "%s\n", what);
-        abort();
-    }
-}
 
 static void fix_base(uint8_t *base, size_t size) {
     if (size >= REGF_SECTOR)
@@ -44,12 +37,11 @@ static uint64_t count_keys(const hive_key *key) {
 
 static uint8_t *written(const hive *h, size_t *size) {
     hive_error error;
-    require(hive_write(h, NULL, 0, size, &error) == HIVE_OK, "a hive that was read cannot be measured");
+    REQUIRE(hive_write(h, NULL, 0, size, &error) == HIVE_OK);
     uint8_t *out = malloc(*size);
-    require(out != NULL, "out of memory");
+    REQUIRE(out);
     size_t again;
-    require(hive_write(h, out, *size, &again, &error) == HIVE_OK && again == *size,
-            "writing is not what was measured");
+    REQUIRE(hive_write(h, out, *size, &again, &error) == HIVE_OK && again == *size);
     return out;
 }
 
@@ -57,16 +49,14 @@ static void exercise(hive_bytes file, const hive_bytes *logs, size_t log_count) 
     hive *h, *again, *delta;
     hive_error error = {0};
     if (hive_read(file, logs, log_count, &h, &error)) {
-        require(h == NULL && error.reason != NULL, "an error without a reason");
+        REQUIRE(h == NULL && error.reason);
         return;
     }
     size_t size, merged_size;
     uint8_t *out = written(h, &size);
-    require(hive_read((hive_bytes){out, size}, NULL, 0, &again, &error) == HIVE_OK,
-            "what was written cannot be read");
-    require(count_keys(again->root) == count_keys(h->root), "keys were lost in writing");
-    require(hive_read((hive_bytes){out, size}, NULL, 0, &delta, &error) == HIVE_OK,
-            "the second reading failed");
+    REQUIRE(hive_read((hive_bytes){out, size}, NULL, 0, &again, &error) == HIVE_OK);
+    REQUIRE(count_keys(again->root) == count_keys(h->root));
+    REQUIRE(hive_read((hive_bytes){out, size}, NULL, 0, &delta, &error) == HIVE_OK);
     if (hive_merge(again, delta, &error) == HIVE_OK)
         free(written(again, &merged_size));
     hive_destroy(again);
@@ -77,7 +67,7 @@ static void exercise(hive_bytes file, const hive_bytes *logs, size_t log_count) 
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *copy = malloc(size + 1);
-    require(copy != NULL, "out of memory");
+    REQUIRE(copy);
     if (size)
         memcpy(copy, data, size);
     if (size >= 8 && has_signature(copy, "LOGS", 4) && load32(copy + 4) <= size - 8) {

@@ -5,19 +5,11 @@
  * The input: a byte whose lowest bit makes a mount point, then the target in UTF-16 (little-endian).
  */
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "liblayer/reparse.h"
-
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                  \
-            abort();                                                                                         \
-        }                                                                                                    \
-    } while (0)
+#include "checks.h"
 
 enum { MAX_TARGET = 8000 };
 

@@ -1,26 +1,20 @@
 /*
  * libFuzzer entry: however a layer tar is cut, the importer makes the same calls on the image in the same order,
- * each one well-formed, and ends in the same way; the portable library takes the same tar without harm.
+ * each one well-formed, and ends in the same way, within its limits; who passes over the content finds the same
+ * entries; the portable library takes the same tar without harm.
  *
- * The input: a byte that picks the cuts and whether there is a parent, then the tar, whose blocks that look like
- * headers get the right checksum. A byte of 0xF0 and above brings in the portable library, in a temporary directory.
+ * The input: a byte that picks the cuts, the limits and whether there is a parent, then the tar, whose blocks that look
+ * like headers get the right checksum. A byte of 0xF0 and above brings in the portable library, in a temporary
+ * directory.
  */
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "liblayer/importer.h"
 #include "libcimfs/names.h"
-
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                  \
-            abort();                                                                                         \
-        }                                                                                                    \
-    } while (0)
+#include "checks.h"
 
 enum { MAX_DIRECTORIES = 512 };
 
@@ -34,13 +28,6 @@ struct cimfs_image {
     uint64_t left; /* of the open stream */
 };
 
-static void mix(uint64_t *hash, const void *data, size_t size)
-{
-    const uint8_t *at = data;
-    for (size_t i = 0; i < size; i++)
-        *hash = (*hash ^ at[i]) * 0x100000001B3u;
-}
-
 static void mix_number(uint64_t *hash, uint64_t number)
 {
     mix(hash, &number, sizeof number);
@@ -48,7 +35,7 @@ static void mix_number(uint64_t *hash, uint64_t number)
 
 static uint64_t hash_of_units(const uint16_t *units, size_t length)
 {
-    uint64_t hash = 0xCBF29CE484222325u;
+    uint64_t hash = HASH_OF_NOTHING;
     mix(&hash, units, length * sizeof *units);
     return hash;
 }
@@ -237,13 +224,16 @@ static int feed(struct layer_importer *importer, const uint8_t *data, size_t siz
     return outcome->last == LAYER_IMPORT_NEED_INPUT;
 }
 
-static struct outcome import(const struct cimfs_api *api, cimfs_image image, int has_parent, const uint8_t *data,
+static struct outcome import(const struct cimfs_api *api, cimfs_image image, uint8_t choice, const uint8_t *data,
                              size_t size, size_t cut)
 {
     struct layer_importer importer;
-    struct outcome outcome = {.last = LAYER_IMPORT_NEED_INPUT, .hash = 0xCBF29CE484222325u};
+    struct outcome outcome = {.last = LAYER_IMPORT_NEED_INPUT, .hash = HASH_OF_NOTHING};
     REQUIRE(layer_importer_init(&importer, api, image, STANDARD, 1) == 0);
-    importer.has_parent = has_parent;
+    importer.has_parent = choice & 1;
+    if (choice & 2)
+        importer.limits =
+            (struct layer_limits){.files = choice >> 2, .bytes = (uint64_t)choice << 6, .path_depth = 1 + (choice >> 5)};
     size_t done = 0;
     int more = 1;
     while (more && done < size) {
@@ -255,6 +245,8 @@ static struct outcome import(const struct cimfs_api *api, cimfs_image image, int
         answer(&importer, layer_importer_finish(&importer), (struct layer_slice){NULL, 0}, &outcome);
     outcome.file_bytes = importer.file_bytes;
     outcome.entries = importer.entries;
+    REQUIRE((outcome.last == LAYER_IMPORT_LIMIT) == (importer.limit != LAYER_LIMIT_NONE));
+    REQUIRE(importer.made <= importer.limits.files && importer.claimed <= importer.limits.bytes);
     if (outcome.last != LAYER_IMPORT_END)
         outcome.offset = importer.tar.entry.offset;
     layer_importer_cleanup(&importer);
@@ -272,9 +264,36 @@ static void import_for_real(const uint8_t *data, size_t size, size_t cut)
     for (size_t i = 0; i < sizeof directory; i++)
         wide[i] = (uint8_t)directory[i];
     REQUIRE(api->create_image_with(wide, NULL, u"a.cim", &options, &image) == CIMFS_OK);
-    import(api, image, 0, data, size, cut);
+    import(api, image, 0, data, size, cut); /* neither parent nor limits */
     api->close_image(image);
     REQUIRE(rmdir(directory) == 0); /* nothing is left of an image that was not committed */
+}
+
+/* The entries as a hash, also of how the tar ends. Their content is read, or passed over as if it lay in a file. */
+static uint64_t index_of(const uint8_t *data, size_t size, int passes_over)
+{
+    struct layer_tar tar;
+    uint64_t hash = HASH_OF_NOTHING;
+    enum layer_tar_event event;
+    struct layer_slice content;
+    layer_tar_init(&tar);
+    do {
+        size_t left = tar.offset < size ? size - (size_t)tar.offset : 0;
+        const uint8_t *at = data + (size - left);
+        event = layer_tar_next(&tar, &at, &left, &content);
+        if (event == LAYER_TAR_ENTRY) {
+            mix_number(&hash, (uint64_t)tar.entry.type);
+            mix_number(&hash, tar.entry.offset);
+            mix_number(&hash, tar.entry.size);
+            mix(&hash, tar.entry.name.data, tar.entry.name.size);
+            mix(&hash, tar.entry.link.data, tar.entry.link.size);
+            if (passes_over)
+                REQUIRE(layer_tar_skip(&tar) == tar.entry.size);
+        }
+    } while (event == LAYER_TAR_ENTRY || event == LAYER_TAR_DATA || event == LAYER_TAR_ENTRY_END);
+    mix_number(&hash, (uint64_t)event);
+    layer_tar_cleanup(&tar);
+    return hash;
 }
 
 /* Otherwise hardly any change of a header would come further than its checksum. */
@@ -303,14 +322,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     memcpy(data, input, size);
     correct_checksums(data + 1, size - 1);
     size_t cut = 1 + (size_t)data[0] % 61 * 13;
-    int has_parent = data[0] & 1;
     memset(&whole, 0, sizeof whole);
     memset(&cut_up, 0, sizeof cut_up);
-    struct outcome a = import(&RECORDER, &whole, has_parent, data + 1, size - 1, SIZE_MAX);
-    struct outcome b = import(&RECORDER, &cut_up, has_parent, data + 1, size - 1, cut);
+    struct outcome a = import(&RECORDER, &whole, data[0], data + 1, size - 1, SIZE_MAX);
+    struct outcome b = import(&RECORDER, &cut_up, data[0], data + 1, size - 1, cut);
     REQUIRE(a.last == b.last && a.reason == b.reason && a.offset == b.offset);
     REQUIRE(a.hash == b.hash && whole.hash == cut_up.hash);
     REQUIRE(a.file_bytes == b.file_bytes && a.entries == b.entries);
+    REQUIRE(index_of(data + 1, size - 1, 0) == index_of(data + 1, size - 1, 1));
     if (data[0] >= 0xF0)
         import_for_real(data + 1, size - 1, cut);
     free(data);
