@@ -15,36 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.inputs import DESCRIPTORS, add_hives
+from benchmarks.inputs import DESCRIPTORS, random_layer
 from cimfs_ext.backupstream import BackupStreamParser, BackupStreamWriter
 from cimfs_ext.reader import ImageReader
 from cimlayer import extract, import_layer
-from examples.layer_tar import LayerTar
 
 MIB = 1 << 20
 CHAIN = 100
 
 
-def layer(files: int, size: int, a_directory: int, *, hives: bool = True, name: str = "file") -> bytes:
-    """A tar with so many files of `size` bytes, `a_directory` of them to a directory."""
-    contents = random.Random(files * size)
-    with io.BytesIO() as out:
-        with LayerTar(out) as tar:
-            if hives:
-                add_hives(tar)
-            for number in range(files):
-                parent = f"Files/Data/{number // a_directory:04d}"
-                tar.directory(parent, DESCRIPTORS[0])
-                data = contents.randbytes(size)
-                tar.file(f"{parent}/{name}-{number:06d}.txt", data, DESCRIPTORS[number % len(DESCRIPTORS)])
-        return out.getvalue()
-
-
 SHAPES: dict[str, tuple[int, Callable[[], bytes]]] = {
-    "20,000 small files": (20_000, lambda: layer(20_000, 1000, 50)),
-    "50 large files": (50, lambda: layer(50, 4 * MIB, 50)),
-    "one directory with 2,000 entries": (2_000, lambda: layer(2_000, 100, 2_000)),
-    "one directory with 100,000 entries": (100_000, lambda: layer(100_000, 100, 100_000)),
+    "20,000 small files": (20_000, lambda: random_layer(20_000, 1000)),
+    "50 large files": (50, lambda: random_layer(50, 4 * MIB)),
+    "one directory with 2,000 entries": (2_000, lambda: random_layer(2_000, 100, 2_000)),
+    "one directory with 100,000 entries": (100_000, lambda: random_layer(100_000, 100, 100_000)),
 }
 
 
@@ -78,11 +62,11 @@ def test_extract(benchmark, shape: tuple[int, bytes], tmp_path: Path) -> None:
 @pytest.mark.parametrize("depth", [1, CHAIN], ids="{} layers below".format)
 def test_import_onto_a_chain(benchmark, depth: int, tmp_path: Path) -> None:
     """A hundred files onto few and onto many layers of as many files each."""
-    import_layer(io.BytesIO(layer(1000, 1000, 50)), tmp_path / "0", sync=False)
+    import_layer(io.BytesIO(random_layer(1000, 1000)), tmp_path / "0", sync=False)
     chain = [tmp_path / "0"]
 
     def add(name: str) -> None:
-        tar = io.BytesIO(layer(100, 1000, 50, hives=False, name=name))
+        tar = io.BytesIO(random_layer(100, 1000, hives=False, name=name))
         import_layer(tar, tmp_path / name, chain, sync=False)
 
     for number in range(1, depth):

@@ -9,6 +9,7 @@ D  one directory with 100,000 entries
 """
 
 import argparse
+import io
 import random
 import subprocess
 import sys
@@ -82,6 +83,21 @@ def add_hives(layer: LayerTar) -> None:
     layer.directory(CONFIG, DESCRIPTORS[0])
     for name in HIVES:
         layer.file(f"{CONFIG}/{name}", minimal_hive(name), SYSTEM_ONLY)
+
+
+def random_layer(files: int, size: int, a_directory: int = 50, *, hives: bool = True, name: str = "file") -> bytes:
+    """A tar with so many files of `size` random bytes, `a_directory` of them to a directory."""
+    contents = random.Random(files * size)
+    with io.BytesIO() as out:
+        with LayerTar(out) as layer:
+            if hives:
+                add_hives(layer)
+            for number in range(files):
+                parent = f"Files/Data/{number // a_directory:03d}"
+                layer.directory(parent, DESCRIPTORS[0])
+                data = contents.randbytes(size)
+                layer.file(f"{parent}/{name}-{number:06d}.txt", data, DESCRIPTORS[number % len(DESCRIPTORS)])
+        return out.getvalue()
 
 
 def _wheel_files(wheels: Path) -> Iterator[tuple[str, bytes]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.inputs import DESCRIPTORS, add_hives
+from benchmarks.inputs import DESCRIPTORS, add_hives, random_layer
 from cimfs_ext.backupstream import BackupStreamParser, BackupStreamWriter
 from cimfs_ext.contentid import ContentHash, content_id
 from cimfs_ext.reader import ImageReader
@@ -31,24 +31,12 @@ class Scenario:
     prepare: Callable[[Path], None] = lambda directory: None
 
 
-def _write_tar(directory: Path, name: str, files: int, size: int, *, hives: bool) -> None:
-    contents = random.Random(1)
-    with (directory / name).open("wb") as out, LayerTar(out) as layer:
-        if hives:
-            add_hives(layer)
-        for number in range(files):
-            parent = f"Files/Data/{number // 50:03d}"
-            layer.directory(parent, DESCRIPTORS[0])
-            data = contents.randbytes(size)
-            layer.file(f"{parent}/file-{number:06d}.txt", data, DESCRIPTORS[number % len(DESCRIPTORS)])
-
-
 def _prepare_small_files(directory: Path) -> None:
-    _write_tar(directory, "base.tar", files=2000, size=1000, hives=True)
+    (directory / "base.tar").write_bytes(random_layer(2000, 1000))
 
 
 def _prepare_large_files(directory: Path) -> None:
-    _write_tar(directory, "base.tar", files=8, size=2 * MIB, hives=True)
+    (directory / "base.tar").write_bytes(random_layer(8, 2 * MIB))
 
 
 def _prepare_deep_path(directory: Path) -> None:
@@ -64,7 +52,7 @@ def _import_base(directory: Path) -> None:
 def _prepare_child(directory: Path) -> None:
     _prepare_small_files(directory)
     _import_base(directory)
-    _write_tar(directory, "child.tar", files=10, size=1000, hives=False)
+    (directory / "child.tar").write_bytes(random_layer(10, 1000, hives=False))
 
 
 def _import_child(directory: Path) -> None:

@@ -1,7 +1,9 @@
 """What other compiled modules need of an image that is being written."""
 
-from cimfs_ext.cimfs cimport cimfs_api, cimfs_error, cimfs_hresult, cimfs_image, cimfs_stream
+from cimfs_ext.cimfs cimport cimfs_api, cimfs_error, cimfs_hresult, cimfs_image, cimfs_stream, cimfs_wchar
 from cimfs_ext.implementation cimport Implementation
+
+ctypedef cimfs_hresult (*link_call)(cimfs_image, const cimfs_wchar *, const cimfs_wchar *) noexcept nogil
 
 cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operation, str path)
 cdef bytes wide(str text)
@@ -18,3 +20,4 @@ cdef class ImageWriter:
     cdef str streaming_path
     cdef int check_open(self) except -1
     cdef int check(self, cimfs_hresult code, str operation, str path) except -1
+    cdef object link(self, link_call call, str new_path, str existing_path, str operation)

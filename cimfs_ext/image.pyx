@@ -256,15 +256,7 @@ cdef class ImageWriter:
 
     def create_hard_link(self, str new_path, str existing_path):
         """Give an existing file one more name; a file that has that name already is replaced."""
-        cdef cimfs_hresult code
-        self.close_stream()
-        cdef bytes new_text = wide(new_path)
-        cdef bytes existing_text = wide(existing_path)
-        cdef const cimfs_wchar *new = <const cimfs_wchar *><const char *>new_text
-        cdef const cimfs_wchar *existing = <const cimfs_wchar *><const char *>existing_text
-        with nogil:
-            code = self.api.create_hard_link(self.image, new, existing)
-        self.check(code, f"link to {existing_path}", new_path)
+        self.link(self.api.create_hard_link, new_path, existing_path, f"link to {existing_path}")
 
     def delete_path(self, str path):
         """Remove a file, a link, a stream, or a directory with all that it holds."""
@@ -289,16 +281,19 @@ cdef class ImageWriter:
 
     def create_merge_link(self, str new_path, str existing_path):
         """A hard link whose target may lie in an image below; it is looked up when they are merged."""
-        cdef cimfs_hresult code
         self.calls.require(self.api.create_merge_link != NULL, "CimCreateMergeLink", new_path)
+        self.link(self.api.create_merge_link, new_path, existing_path, f"merge link to {existing_path}")
+
+    cdef object link(self, link_call call, str new_path, str existing_path, str operation):
+        cdef cimfs_hresult code
         self.close_stream()
         cdef bytes new_text = wide(new_path)
         cdef bytes existing_text = wide(existing_path)
         cdef const cimfs_wchar *new = <const cimfs_wchar *><const char *>new_text
         cdef const cimfs_wchar *existing = <const cimfs_wchar *><const char *>existing_text
         with nogil:
-            code = self.api.create_merge_link(self.image, new, existing)
-        self.check(code, f"merge link to {existing_path}", new_path)
+            code = call(self.image, new, existing)
+        self.check(code, operation, new_path)
 
     def add_to_merged_image(self, image_path, *, uint32_t flags=0):
         """Add one of the images that this one merges: the topmost first, the base last.

@@ -14,7 +14,7 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import ImageError
 from support import cimoracle
-from support.images import DIRECTORY, TIME, add, assert_sound
+from support.images import DIRECTORY, METADATA, TIME, add, assert_sound
 
 # CI looks at every byte of headers and object ID files, and at a sample of the regions; 1 is every byte of all files.
 STRIDE = int(os.environ.get("CIMLAYER_FLIP_STRIDE", "0"))
@@ -107,10 +107,7 @@ def make_images(directory: Path) -> Path:
             image,
             "full",
             b"content",
-            attributes=0x27,
-            security_descriptor=b"\1\0\4\x80" + bytes(17),
-            reparse_data=b"\x0c\0\0\xa0\4\0\0\0abcd",
-            extended_attributes=b"\0\0\0\0\0\1\2\0E\0ab",
+            **METADATA,
             creation_time=1,
             last_write_time=2,
             change_time=3,

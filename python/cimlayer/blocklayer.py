@@ -16,7 +16,7 @@ from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import Attachments, FileBasicInfo
 from cimlayer.layer import CimLayerWriter
-from cimlayer.standard import UTILITY_VM, is_standard_file
+from cimlayer.standard import UTILITY_VM
 
 
 class BlockCimLayerWriter(CimLayerWriter):
@@ -75,14 +75,8 @@ class BlockCimLayerWriter(CimLayerWriter):
         super()._add(name, info, size, attachments)
         self._added.add(upcase_key(name))
 
-    def add_link(self, name: str, target: str) -> None:
-        """Add a hard link when the layer is closed: only then is it known whether this layer has the target."""
-        self._finish_item()
-        name, target = name.removeprefix("\\"), target.removeprefix("\\")
-        if is_standard_file(name):
-            raise FormatError("a hard link in place of a file that is processed outside the image", name)
-        self._refuse_link_replacement(name)
-        self._links.append((name, target))
+    def _add_link(self, name: str, target: str) -> None:
+        self._links.append((name, target))  # only at the end is it known whether this layer has the target
 
     def remove(self, name: str) -> None:
         """Hide what the parents have at a path."""

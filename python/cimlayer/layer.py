@@ -185,6 +185,9 @@ class CimLayerWriter:
         if is_standard_file(name):
             raise FormatError("a hard link in place of a file that is processed outside the image", name)
         self._refuse_link_replacement(name)
+        self._add_link(name, target)
+
+    def _add_link(self, name: str, target: str) -> None:
         if is_standard_file(target) or self.standard.is_link(target):
             self.standard.link(name, target)
         else:

@@ -11,7 +11,7 @@ from cimfs_ext.backupstream import BackupStreamWriter
 from support import cimoracle
 from support.cimbytes import DATA, Builder, link_table, stream
 from support.hives import SHARED, TOMBSTONE, Node, Val, build, corpus
-from support.images import DIRECTORY, add, writer
+from support.images import DIRECTORY, METADATA, add, writer
 from support.tars import DIRECTORY as TAR_DIRECTORY
 from support.tars import GNU_MAGIC, V7_FILE, V7_MAGIC, TarBuilder, base256, windows_pax
 
@@ -194,15 +194,7 @@ def _images(directory: Path) -> Iterator[Path]:
         add(image, "d", attributes=DIRECTORY)
         for name in "abc":
             add(image, f"d\\{name}", name.encode() * 50)
-        add(
-            image,
-            "full",
-            b"content",
-            attributes=0x27,
-            security_descriptor=b"\1\0\4\x80" + bytes(17),
-            reparse_data=b"\x0c\0\0\xa0\4\0\0\0abcd",
-            extended_attributes=b"\0\0\0\0\0\1\2\0E\0ab",
-        )
+        add(image, "full", b"content", **METADATA)
         image.create_alternate_stream("full:s", 6)
         image.write(b"stream")
         image.create_file("sparse", size=100_000)

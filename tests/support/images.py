@@ -12,6 +12,12 @@ from cimfs_ext.reader import ImageReader
 NULL_DACL = bytes([1, 0, 4, 0x80]) + bytes(16)
 DIRECTORY = 0x10
 TIME = 133_000_000_000_000_000
+METADATA = {  # of each kind; times apart
+    "attributes": 0x27,
+    "security_descriptor": NULL_DACL + b"\0",
+    "reparse_data": b"\x0c\0\0\xa0\4\0\0\0abcd",
+    "extended_attributes": b"\0\0\0\0\0\1\2\0E\0ab",
+}
 
 
 @dataclass(frozen=True)
