@@ -18,6 +18,8 @@ cdef class ImageWriter:
     cdef readonly str name
     cdef readonly bint committed
     cdef str streaming_path
+    cdef unsigned int forks  # of the process that opened it
+    cdef bint is_closed(self) noexcept
     cdef int check_open(self) except -1
     cdef int check(self, cimfs_hresult code, str operation, str path) except -1
     cdef object link(self, link_call call, str new_path, str existing_path, str operation)

@@ -47,6 +47,17 @@ cdef dict EXCEPTIONS = {
 
 cdef uint64_t NO_OFFSET = <uint64_t>-1
 
+cdef unsigned int forks = 0  # how many lie between the first process and this one
+
+
+def _count_fork():
+    global forks
+    forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
 
 cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operation, str path):
     """The exception for a failed call: what was done, to which path, and what the library knows of the cause."""
@@ -108,6 +119,7 @@ cdef class ImageWriter:
         cdef const cimfs_wchar *new = NULL
         self.calls = choose(implementation)
         self.api = self.calls.api
+        self.forks = forks
         self.image = NULL
         self.stream = NULL
         self.streaming_path = ""
@@ -143,13 +155,17 @@ cdef class ImageWriter:
         self.check(code, "create image", self.name)
 
     def __dealloc__(self):
-        if self.image != NULL:
+        if not self.is_closed():
             self.api.close_image(self.image)
             self.image = NULL
 
+    cdef bint is_closed(self) noexcept:
+        """A forked process has no part in it: its copy must not remove what the other one still writes."""
+        return self.image == NULL or self.forks != forks
+
     cdef int check_open(self) except -1:
-        if self.image == NULL:
-            raise ValueError("the image is closed")
+        if self.is_closed():
+            raise ValueError("the image is closed" if self.image == NULL else "the image is another process's")
         return 0
 
     cdef int check(self, cimfs_hresult code, str operation, str path) except -1:
@@ -164,8 +180,8 @@ cdef class ImageWriter:
 
     @property
     def closed(self):
-        """Whether the image was closed."""
-        return self.image == NULL
+        """Whether the image was closed, or belongs to the process that this one was forked from."""
+        return self.is_closed()
 
     def create_file(self, str path, *, uint32_t attributes=0, uint64_t size=0, int64_t creation_time=0,
                     int64_t last_write_time=0, int64_t change_time=0, int64_t last_access_time=0,
@@ -328,11 +344,12 @@ cdef class ImageWriter:
     def close(self):
         """Release the image; if it was not committed, it leaves nothing behind. Closing twice is fine."""
         cdef cimfs_image image = self.image
+        if self.is_closed():
+            return
         self.image = NULL
         self.stream = NULL
-        if image != NULL:
-            with nogil:
-                self.api.close_image(image)
+        with nogil:
+            self.api.close_image(image)
 
     def __enter__(self):
         return self

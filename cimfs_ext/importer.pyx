@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from cimfs_ext.cimfs cimport (
+    CIMFS_E_FAIL,
     CIMFS_E_INVALID_ARG,
     cimfs_api,
     cimfs_file_metadata,
@@ -66,6 +67,7 @@ cdef extern from "liblayer/importer.h" nogil:
         int utility_vm
         layer_path_set added
         layer_path_set linked
+        layer_path_set above_linked
 
     enum layer_import_event:
         LAYER_IMPORT_NEED_INPUT
@@ -129,7 +131,7 @@ cdef class LayerImporter:
     cdef object handler
     cdef bint ended
 
-    def __cinit__(self, ImageWriter writer, handler, standard_files, *, int64_t time=0, bint has_parent=False,
+    def __cinit__(self, ImageWriter writer not None, handler, standard_files, *, int64_t time=0, bint has_parent=False,
                   uint64_t max_files=NO_LIMIT, uint64_t max_bytes=NO_LIMIT, uint64_t max_path_depth=NO_LIMIT):
         writer.check_open()
         self.writer = writer
@@ -146,7 +148,8 @@ cdef class LayerImporter:
         self.importer.time = time
         self.importer.has_parent = has_parent
         self.importer.limits = layer_limits(max_files, max_bytes, max_path_depth)
-        self.importer.added.seed = self.importer.linked.seed = int.from_bytes(os.urandom(8), "little")
+        self.importer.added.seed = int.from_bytes(os.urandom(8), "little")
+        self.importer.linked.seed = self.importer.above_linked.seed = self.importer.added.seed
 
     def __dealloc__(self):
         layer_importer_cleanup(&self.importer)
@@ -204,6 +207,7 @@ cdef class LayerImporter:
                 self.ended = True
                 return True
             self.handle(event, &piece)
+            self.writer.check_open()
 
     def finish(self):
         """Say that the tar has ended; FormatError if it was cut inside an entry."""
@@ -213,6 +217,15 @@ cdef class LayerImporter:
             self.handle(event, &piece)
 
     cdef int handle(self, layer_import_event event, const layer_slice *piece) except -1:
+        if event >= LAYER_IMPORT_BAD_ENTRY:
+            raise self.error(event)
+        try:
+            return self.ask(event, piece)
+        except BaseException:
+            self.importer.code = CIMFS_E_FAIL  # what was refused is not gone on with
+            raise
+
+    cdef int ask(self, layer_import_event event, const layer_slice *piece) except -1:
         cdef const cimfs_file_metadata *metadata = &self.importer.metadata
         if event == LAYER_IMPORT_SDDL:
             self.answer_sddl()
@@ -232,8 +245,6 @@ cdef class LayerImporter:
                 (metadata.creation_time, metadata.last_write_time, metadata.change_time, metadata.last_access_time),
                 blob(metadata.security_descriptor, metadata.security_descriptor_size),
                 blob(metadata.ea, metadata.ea_size))
-        else:
-            raise self.error(event)
         return 0
 
     cdef int answer_sddl(self) except -1:

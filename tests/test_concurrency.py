@@ -13,9 +13,17 @@ from pathlib import Path
 import pytest
 
 from cimfs_ext.reader import ImageReader
-from cimlayer import CimLayerWriter, destroy_cim_layer, import_layer, is_cim_layer
+from cimlayer import (
+    CancellationToken,
+    CimLayerWriter,
+    FileBasicInfo,
+    destroy_cim_layer,
+    import_layer,
+    is_cim_layer,
+)
 from cimlayer.cleaning import collect_garbage
-from cimlayer.errors import ImageBusyError
+from cimlayer.errors import ImageBusyError, OperationCancelledError
+from cimlayer.layerdir import LayerDirectory
 from cimlayer.locking import lock_holder
 from support.images import add, assert_sound, read_files, writer
 
@@ -123,6 +131,38 @@ def test_nothing_is_destroyed_or_collected_while_a_child_is_being_written(base: 
         with pytest.raises(ImageBusyError):
             collect_garbage(base.parent / "cim-layers", delete=True)
     assert_sound(base.parent / "cim-layers" / "child.cim")
+
+
+def test_a_cancelled_import_does_not_wait_for_the_lock(base: Path) -> None:
+    cancel = CancellationToken()
+    timer = threading.Timer(0.1, cancel.cancel)
+    with CimLayerWriter(base.parent / "other", [base], sync=False):
+        timer.start()
+        with pytest.raises(OperationCancelledError):
+            import_layer(CHILD_TAR, base.parent / "child", [base], lock_timeout=600, cancel=cancel)
+    timer.join()
+
+
+def test_a_failed_import_takes_its_files_back_before_the_next_one_begins(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both write the same layer directory; the first one is slow to clean up."""
+    undo, child = LayerDirectory.undo, base.parent / "child"
+    waiting = threading.Thread(target=import_layer, args=(CHILD_TAR, child, [base]), kwargs={"lock_timeout": 60})
+
+    def slow(self: LayerDirectory) -> None:
+        if self.root == child and not waiting.ident:
+            waiting.start()
+            time.sleep(0.2)
+        undo(self)
+
+    monkeypatch.setattr(LayerDirectory, "undo", slow)
+    with pytest.raises(KeyError), CimLayerWriter(child, [base], sync=False) as failing:
+        failing.add(r"Hives\SYSTEM_Delta", FileBasicInfo.at(0), 0)
+        raise KeyError
+    waiting.join()
+    assert is_cim_layer(child)
+    assert child.is_dir()
 
 
 def test_a_parent_is_not_destroyed_while_it_has_children(base: Path) -> None:
@@ -240,3 +280,64 @@ run_in_subinterpreter({inner!r})
     assert done.returncode == 0, done.stderr.decode()
     said = result.read_text()
     assert said == "works" or "interpreter" in said.lower()
+
+
+FORKING = """
+import os, sys
+from cimlayer import CimLayerWriter, FileBasicInfo
+writer = CimLayerWriter(sys.argv[1], [sys.argv[2]], sync=False)
+writer.add("new", FileBasicInfo.at(0), 0)
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    os.close(reading)
+    with writer:
+        try:
+            writer.add("from the child", FileBasicInfo.at(0), 0)
+        except ValueError as error:
+            os.write(writing, str(error).encode())
+        sys.exit()  # the block, and then everything, is unwound
+os.waitpid(child, 0)
+os.close(writing)
+print(os.read(reading, 100).decode())
+writer.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_that_ends_takes_nothing_of_an_import_with_it(base: Path) -> None:
+    command = [sys.executable, "-c", FORKING, str(base.parent / "child"), str(base)]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("the layer is closed\n", "")
+    assert_sound(base.parent / "cim-layers" / "child.cim")
+
+
+LOCKING = """
+import os, sys
+from pathlib import Path
+from cimlayer import CimLayerWriter, import_layer
+from cimlayer.locking import locked
+root = Path(sys.argv[1])
+holders = (lambda: CimLayerWriter(root / "other", [root / "base"]), lambda: locked(root / "cim-layers"))
+for number, hold in enumerate(holders):
+    reading, writing = os.pipe()
+    try:
+        with hold():
+            if not os.fork():
+                os.close(writing)
+                os.read(reading, 1)  # lives on until the other end is closed
+                os._exit(0)
+            raise KeyError
+    except KeyError:
+        pass
+    import_layer(sys.argv[2], root / f"child{number}", [root / "base"], sync=False)
+    os.close(writing)
+    os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_the_lock_does_not_outlive_its_holder_in_a_forked_process(base: Path) -> None:
+    subprocess.run([sys.executable, "-c", LOCKING, str(base.parent), str(CHILD_TAR)], check=True, timeout=60)
+    for name in ("child0.cim", "child1.cim"):
+        assert_sound(base.parent / "cim-layers" / name)

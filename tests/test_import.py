@@ -468,6 +468,69 @@ def test_file_in_place_of_a_link_to_a_standard_file_is_refused(root: Path) -> No
     fails(root, tar, "in place of a hard link", what="Files/L")
 
 
+SAM = "Files/Windows/System32/config/SAM"
+LATER = {
+    "below a standard file": lambda tar: tar.file(f"{SAM.lower()}/x"),
+    "a directory as a standard file": lambda tar: tar.directory(SAM),
+    "a symbolic link as a standard file": lambda tar: tar.symlink(SAM, "x"),
+    "a hard link below a standard file": lambda tar: tar.hardlink(f"{SAM}/x", "Files/a/f1"),
+    "a file above a standard file": lambda tar: tar.file("files/windows"),
+    "a symbolic link above a standard file": lambda tar: tar.symlink("Files/Windows/System32", "x"),
+    "below a link": lambda tar: tar.file("Files/New/Link/deep/x"),
+    "a directory below a link": lambda tar: tar.directory("Files/New/link/d"),
+    "a directory as a link": lambda tar: tar.directory("Files/new/link"),
+    "a file above a link": lambda tar: tar.file("files/new"),
+    "a hard link above a link": lambda tar: tar.hardlink("Files/new", "Files/a/f1"),
+}
+
+
+@pytest.mark.parametrize("case", LATER)
+def test_what_would_be_lost_to_a_pending_file_is_refused(root: Path, case: str) -> None:
+    """It comes into the image at the end, over whatever is there by then."""
+    tar = TarBuilder()
+    tar.file(SAM, b"x")
+    tar.hardlink("Files/new/link", SAM)
+    LATER[case](tar)
+    fails(root, tar, "in place of .* processed outside")
+
+
+def test_directories_above_pending_files_are_described_at_any_time(root: Path) -> None:
+    tar = TarBuilder()
+    tar.file(SAM, b"x")
+    tar.hardlink("Files/new/link", SAM)
+    for path in ("Files/Windows/System32/config", "Files", "Files/new", "Files/Windows/System32/confi"):
+        tar.directory(path)
+    tar.file("Files/Windows/System32/config/SAM2", b"y")
+    tar.file(SAM, b"again")
+    add(root, tar)
+    image = image_of(root / "child")
+    assert (image[r"Files\new\link"].data, image[r"Files\Windows\System32\config\SAM2"].data) == (b"again", b"y")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_link_to_a_parents_standard_file_is_made_at_once(root: Path, hidden: bool) -> None:
+    tar = TarBuilder()
+    tar.hardlink("Files/link", SAM)
+    if hidden:
+        tar.whiteout(SAM)
+    else:
+        tar.file(SAM, b"new")
+    tar.file("Files/link/no longer a link")
+    add(root, tar)
+    tar = TarBuilder()
+    tar.hardlink("Files/link", SAM)
+    tar.whiteout(SAM)
+    add(root, tar, "other")
+    assert image_of(root / "other")[r"Files\link"].data == image_of(root / "base")[SAM.replace("/", "\\")].data
+    assert r"Files\link\no longer a link" in image_of(root / "child")
+
+
+def test_link_to_a_standard_file_that_no_layer_has_is_refused(root: Path) -> None:
+    tar = TarBuilder()
+    tar.hardlink("Files/link", "Hives/SAM_DELTA")
+    fails(root, tar, "not there", what="Files/link", offset=0)
+
+
 def test_stream_on_a_standard_file_is_refused(root: Path) -> None:
     tar = TarBuilder()
     tar.file("Files/Windows/System32/config/SAM", b"x")

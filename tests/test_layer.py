@@ -481,6 +481,40 @@ def test_layer_that_exists_and_parents_elsewhere_are_refused(root: Path) -> None
     assert snapshot(root) == before
 
 
+LINK_TARGET = HIVES[2].path
+
+
+@pytest.mark.parametrize(
+    ("name", "info"),
+    [
+        (rf"{LINK_TARGET}\x", FILE),
+        (LINK_TARGET, DIRECTORY),
+        (r"Files\Windows", FILE),
+        (r"files\new\LINK\x", FILE),
+        (r"files\new\LINK", DIRECTORY),
+        (r"files\NEW", FILE),
+    ],
+)
+def test_what_would_be_lost_to_a_pending_file_is_refused(root: Path, name: str, info: FileBasicInfo) -> None:
+    with CimLayerWriter(root / "child", [root / "base"], sync=False) as writer:
+        put(writer, LINK_TARGET, b"x")
+        writer.add_link(r"Files\new\link", LINK_TARGET)
+        with pytest.raises(FormatError, match=r"in place of .* processed outside"):
+            writer.add(name, info, 0)
+        with pytest.raises(FormatError, match=r"in place of .* processed outside"):
+            writer.add_link(rf"{LINK_TARGET}\x", r"Files\base")
+        writer.add(r"Files\Windows", DIRECTORY, 0)
+        writer.add(r"Files\new", DIRECTORY, 0)
+    assert image_of(root / "child")[r"Files\new\link"].data == b"x"
+
+
+def test_link_to_a_parents_standard_file_is_made_at_once(root: Path) -> None:
+    with CimLayerWriter(root / "child", [root / "base"], sync=False) as writer:
+        writer.add_link(r"Files\link", LINK_TARGET)
+        writer.remove(LINK_TARGET)
+    assert image_of(root / "child")[r"Files\link"].data == image_of(root / "base")[LINK_TARGET].data
+
+
 def test_symbolic_link_in_the_layer_directory_is_not_followed(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -515,6 +549,81 @@ def test_committing_waits_for_the_disk_unless_told_otherwise(tmp_path: Path, mon
     put(writer, HIVES[0].path, b"content")
     writer.close()
     assert len(synced) > disks_only
+
+
+# ---- parents ----
+
+
+def child_of(root: Path, *parents: str, name: str = "new") -> None:
+    with CimLayerWriter(root / name, [root / parent for parent in parents], sync=False) as writer:
+        put(writer, r"Files\new", b"1")
+
+
+@pytest.mark.parametrize("parents", [["grandchild"], ["grandchild", "child"], ["grandchild", "child", "base"]])
+def test_the_parents_are_those_of_the_image_or_the_first_ones_of_them(family: Path, parents: list[str]) -> None:
+    child_of(family, *parents)
+    assert r"Files\grandchild" in image_of(family / "new")
+
+
+@pytest.mark.parametrize(
+    ("parents", "error"),
+    [
+        (["grandchild", "base"], "base is not a layer below .*grandchild"),
+        (["child", "grandchild", "base"], "grandchild is not a layer below .*child"),
+        (["grandchild", "child", "base", "base"], "base is not a layer below .*grandchild"),
+        (["grandchild", "stranger"], "stranger is not a layer below .*grandchild"),
+        (["grandchild", "missing"], "missing.cim"),
+        (["grandchild", "elsewhere/child"], "lie in one directory"),
+        (["new", "base"], "its own parent"),
+        (["child", "base/../new"], "its own parent"),
+    ],
+)
+def test_parents_that_are_not_those_of_the_image_are_refused(family: Path, parents: list[str], error: str) -> None:
+    base_writer(family / "stranger").close()
+    before = snapshot(family)
+    with pytest.raises((ValueError, PathNotFoundError), match=error):
+        child_of(family, *parents)
+    assert snapshot(family) == before
+
+
+def test_a_layer_that_exists_is_not_its_own_parent(family: Path) -> None:
+    before = snapshot(family)
+    with pytest.raises(ValueError, match="its own parent"):
+        child_of(family, "child", "base", name="child")
+    assert snapshot(family) == before
+
+
+def test_one_path_is_no_sequence_of_parents(family: Path) -> None:
+    with pytest.raises(TypeError, match="sequence"):
+        CimLayerWriter(family / "new", str(family / "base"))
+
+
+def test_the_directory_of_the_images_is_no_layer(family: Path) -> None:
+    images = family / "cim-layers"
+    with pytest.raises(ValueError, match="of the images"):
+        child_of(family, "base", name="cim-layers")
+    (images / "cim-layers.cim").write_bytes((images / "child.cim").read_bytes())
+    before = snapshot(family)
+    with pytest.raises(ValueError, match="of the images"):
+        destroy_cim_layer(images, force=True)
+    assert snapshot(family) == before
+
+
+# ---- what a killed import has left ----
+
+
+@pytest.mark.parametrize("spelling", [str, str.lower])
+def test_files_of_a_killed_import_do_not_get_into_another_one(family: Path, spelling: Callable[[str], str]) -> None:
+    left = [str(path.relative_to(family / "base")) for path in (family / "base").rglob("*") if path.is_file()]
+    left += ["Hives/SYSTEM_Delta", "Hives/SAM_BASE.tmp", "cimlayer.json", ".blank.vhdx.0123456789abcdef", "layout"]
+    for name in left:
+        path = family / "new" / spelling(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"left")
+    (family / "new" / "mine").write_bytes(b"kept")
+    child_of(family, "child", "base")
+    files = {str(path.relative_to(family / "new")) for path in (family / "new").rglob("*") if path.is_file()}
+    assert files == {"mine"}
 
 
 # ---- destroy ----

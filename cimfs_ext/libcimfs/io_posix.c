@@ -52,7 +52,10 @@ static cimfs_hresult posix_open_directory(const char *path, int lock, cimfs_file
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? CIMFS_E_PATH_NOT_FOUND : from_errno(errno);
-    /* flock belongs to this open file: it dies with the process and excludes other images of this process too. */
+    /*
+     * flock belongs to this open file: it dies with the process, unless that was forked, and excludes other images of
+     * this process too.
+     */
     if (lock && flock(fd, LOCK_EX | LOCK_NB) != 0) {
         cimfs_hresult result = from_errno(errno);
         close(fd);
@@ -81,6 +84,7 @@ static cimfs_hresult posix_open(cimfs_file directory, const char *name, enum cim
 
 static void posix_close(cimfs_file file)
 {
+    flock((int)file, LOCK_UN); /* closing does not end it while a forked process has the file */
     close((int)file);
 }
 

@@ -23,6 +23,8 @@ int layer_importer_init(struct layer_importer *importer, const struct cimfs_api 
                         const uint16_t *const *standard, size_t standard_count)
 {
     memset(importer, 0, sizeof *importer);
+    if (standard_count > LAYER_MAX_STANDARD)
+        return -1;
     importer->api = api;
     importer->image = image;
     importer->standard = standard;
@@ -43,6 +45,7 @@ void layer_importer_cleanup(struct layer_importer *importer)
     layer_tar_cleanup(&importer->tar);
     layer_path_set_cleanup(&importer->added);
     layer_path_set_cleanup(&importer->linked);
+    layer_path_set_cleanup(&importer->above_linked);
     free(importer->path.units);
     free(importer->target.units);
     free(importer->previous.units);
@@ -151,20 +154,28 @@ static const char *check_file_path(const struct layer_wide *path)
     return reason || !has_stream_name(path) ? reason : "a colon in a name";
 }
 
-static int is_standard(const struct layer_importer *importer, const struct layer_wide *path)
+enum relation { UNRELATED, SAME, ABOVE, BELOW };
+
+/* How the path stands to another one, upcased and NUL-terminated. */
+static enum relation relation_to(const struct layer_wide *path, const uint16_t *name)
 {
-    for (size_t s = 0; s < importer->standard_count; s++) {
-        const uint16_t *name = importer->standard[s];
-        size_t i = 0;
-        while (i < path->length && name[i] && cimfs_upcase(path->units[i]) == name[i])
-            i++;
-        if (i == path->length && name[i] == 0)
-            return 1;
-    }
-    return 0;
+    size_t i = 0;
+    while (i < path->length && name[i] && cimfs_upcase(path->units[i]) == name[i])
+        i++;
+    if (i == path->length)
+        return name[i] == 0 ? SAME : name[i] == '\\' ? ABOVE : UNRELATED;
+    return name[i] == 0 && path->units[i] == '\\' ? BELOW : UNRELATED;
 }
 
-/* Such a link is made when the file is final: until then the image knows nothing of it. */
+/* The index of the standard file of that path, or LAYER_MAX_STANDARD. */
+static unsigned find_standard(const struct layer_importer *importer, const struct layer_wide *path)
+{
+    for (unsigned s = 0; s < importer->standard_count; s++)
+        if (relation_to(path, importer->standard[s]) == SAME)
+            return s;
+    return LAYER_MAX_STANDARD;
+}
+
 static int is_linked(const struct layer_importer *importer, const struct layer_wide *path)
 {
     return layer_path_set_has(&importer->linked, path->units, path->length);
@@ -172,6 +183,29 @@ static int is_linked(const struct layer_importer *importer, const struct layer_w
 
 static const char REPLACES_LINK[] =
     "something in place of a hard link to a file that is processed outside the image";
+static const char REPLACES_STANDARD[] = "something in place of a file that is processed outside the image";
+
+/*
+ * Standard files and links to them come into the image only when they are final. Until then the image knows nothing of
+ * them, and what comes later must not take their place: the last entry of a path would not be the one that counts.
+ */
+static const char *check_place(const struct layer_importer *importer, int is_directory)
+{
+    const struct layer_wide *path = &importer->path;
+    for (unsigned s = 0; s < importer->standard_count; s++) {
+        if (!(importer->brought >> s & 1))
+            continue;
+        enum relation relation = relation_to(path, importer->standard[s]);
+        if (relation == BELOW || (relation == ABOVE && !is_directory) ||
+            (relation == SAME && importer->tar.entry.type != LAYER_FILE))
+            return REPLACES_STANDARD;
+    }
+    if (importer->linked.count == 0)
+        return NULL;
+    int replaces = is_linked(importer, path) || layer_path_set_has_above(&importer->linked, path->units, path->length) ||
+                   (!is_directory && layer_path_set_has(&importer->above_linked, path->units, path->length));
+    return replaces ? REPLACES_LINK : NULL;
+}
 
 static int is_utility_vm(const struct layer_wide *path)
 {
@@ -430,7 +464,28 @@ static enum layer_import_event remember_added(struct layer_importer *importer)
     return LAYER_IMPORT_NEED_INPUT;
 }
 
+static enum layer_import_event remember_linked(struct layer_importer *importer)
+{
+    const struct layer_wide *path = &importer->path;
+    size_t parent = path->length;
+    while (parent > 0 && path->units[parent] != '\\')
+        parent--;
+    if (layer_path_set_add_one(&importer->linked, path->units, path->length) < 0 ||
+        (parent > 0 && layer_path_set_add(&importer->above_linked, path->units, parent) < 0))
+        return failed(importer, CIMFS_E_OUT_OF_MEMORY);
+    return LAYER_IMPORT_STANDARD_LINK;
+}
+
 /* ---- entries ---- */
+
+/* What a link names comes into the image later: a standard file that the layer brings, or a link to one. */
+static int is_pending(const struct layer_importer *importer, const struct layer_wide *path)
+{
+    unsigned s = find_standard(importer, path);
+    if (s == LAYER_MAX_STANDARD)
+        return is_linked(importer, path);
+    return !importer->has_parent || (importer->brought >> s & 1); /* a base layer has to bring it */
+}
 
 static enum layer_import_event start_link(struct layer_importer *importer)
 {
@@ -441,10 +496,10 @@ static enum layer_import_event start_link(struct layer_importer *importer)
         reason = "a hard link without a target";
     if (!reason)
         reason = check_file_path(&importer->target);
-    if (!reason && is_standard(importer, &importer->path))
+    if (!reason && find_standard(importer, &importer->path) < LAYER_MAX_STANDARD)
         reason = "a hard link in place of a file that is processed outside the image";
-    if (!reason && is_linked(importer, &importer->path))
-        reason = REPLACES_LINK;
+    if (!reason)
+        reason = check_place(importer, 0);
     if (reason)
         return bad(importer, reason);
     enum layer_import_event event = remember_added(importer);
@@ -452,10 +507,8 @@ static enum layer_import_event start_link(struct layer_importer *importer)
         return event;
     importer->state = SKIP;
     importer->previous.length = 0;
-    if (is_standard(importer, &importer->target) || is_linked(importer, &importer->target))
-        return layer_path_set_add_one(&importer->linked, importer->path.units, importer->path.length) < 0
-                   ? failed(importer, CIMFS_E_OUT_OF_MEMORY)
-                   : LAYER_IMPORT_STANDARD_LINK;
+    if (is_pending(importer, &importer->target))
+        return remember_linked(importer);
     cimfs_hresult result = create_link(importer);
     if (result == CIMFS_E_PATH_NOT_FOUND)
         return bad(importer, "the target of the hard link is not there");
@@ -481,8 +534,9 @@ static enum layer_import_event start_stream(struct layer_importer *importer)
 /* The entry's descriptor is known: make the file. */
 static enum layer_import_event start_file(struct layer_importer *importer)
 {
-    if (is_linked(importer, &importer->path))
-        return bad(importer, REPLACES_LINK);
+    const char *reason = check_place(importer, (importer->metadata.attributes & CIMFS_ATTRIBUTE_DIRECTORY) != 0);
+    if (reason)
+        return bad(importer, reason);
     importer->metadata.security_descriptor = importer->descriptor.data;
     importer->metadata.security_descriptor_size = (uint32_t)importer->descriptor.size;
     enum layer_import_event event = remember_added(importer);
@@ -492,9 +546,11 @@ static enum layer_import_event start_file(struct layer_importer *importer)
     importer->previous.length = importer->path.length;
     importer->file_bytes += importer->tar.entry.size;
     importer->utility_vm |= is_utility_vm(&importer->path);
-    importer->previous_is_standard =
-        importer->tar.entry.type == LAYER_FILE && is_standard(importer, &importer->path);
+    unsigned standard =
+        importer->tar.entry.type == LAYER_FILE ? find_standard(importer, &importer->path) : LAYER_MAX_STANDARD;
+    importer->previous_is_standard = standard < LAYER_MAX_STANDARD;
     if (importer->previous_is_standard) {
+        importer->brought |= UINT64_C(1) << standard;
         importer->state = TO_STANDARD;
         return LAYER_IMPORT_STANDARD_FILE;
     }
@@ -573,14 +629,22 @@ static enum layer_import_event take_data(struct layer_importer *importer, struct
     return LAYER_IMPORT_NEED_INPUT;
 }
 
+/* An error is final: it comes again whatever follows. */
+static enum layer_import_event error_before(const struct layer_importer *importer)
+{
+    if (importer->limit)
+        return LAYER_IMPORT_LIMIT;
+    if (importer->reason)
+        return LAYER_IMPORT_BAD_ENTRY;
+    return importer->code < 0 ? LAYER_IMPORT_FAILED : LAYER_IMPORT_NEED_INPUT;
+}
+
 enum layer_import_event layer_importer_next(struct layer_importer *importer, const uint8_t **input, size_t *size,
                                             struct layer_slice *piece)
 {
-    enum layer_import_event event = LAYER_IMPORT_NEED_INPUT;
-    if (importer->limit)
-        return LAYER_IMPORT_LIMIT;
-    if (importer->reason || importer->code < 0)
-        return importer->reason ? LAYER_IMPORT_BAD_ENTRY : LAYER_IMPORT_FAILED;
+    enum layer_import_event event = error_before(importer);
+    if (event != LAYER_IMPORT_NEED_INPUT)
+        return event;
     if (importer->state == AWAITING)
         event = start_file(importer);
     while (event == LAYER_IMPORT_NEED_INPUT) {
@@ -607,5 +671,8 @@ enum layer_import_event layer_importer_next(struct layer_importer *importer, con
 
 enum layer_import_event layer_importer_finish(struct layer_importer *importer)
 {
+    enum layer_import_event event = error_before(importer);
+    if (event != LAYER_IMPORT_NEED_INPUT)
+        return event;
     return layer_tar_finish(&importer->tar) < 0 ? LAYER_IMPORT_BAD_ARCHIVE : LAYER_IMPORT_END;
 }

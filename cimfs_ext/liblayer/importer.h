@@ -15,6 +15,7 @@
 #define LAYER_MAX_PATH 32767u
 #define LAYER_MAX_NAME_BYTES ((LAYER_MAX_PATH + 263u) * 3u) /* UTF-8, of a path and a stream's name */
 #define LAYER_SDDL_CACHE 64u
+#define LAYER_MAX_STANDARD 64u
 #define LAYER_MAX_SDDL (1u << 18) /* bytes; a descriptor of 65,535 bytes takes less */
 
 enum layer_import_event {
@@ -59,6 +60,7 @@ struct layer_importer {
     int has_parent;
     const uint16_t *const *standard; /* upcased, NUL-terminated paths of standard files */
     size_t standard_count;
+    uint64_t brought; /* a bit for each standard file that the layer has brought so far */
     struct layer_limits limits;
 
     struct layer_tar tar;
@@ -75,13 +77,14 @@ struct layer_importer {
     uint64_t entries;
     int utility_vm; /* something at or below UtilityVM was seen */
     struct layer_path_set added;
-    struct layer_path_set linked; /* hard links to standard files */
+    struct layer_path_set linked;       /* hard links to standard files that this layer brings */
+    struct layer_path_set above_linked; /* the directories above them */
     struct layer_buffer descriptor, reparse, ea;
     struct layer_sddl cache[LAYER_SDDL_CACHE];
     size_t cache_next;
 };
 
-/* -1 without memory. standard must live as long as the importer; its limits are set to none. */
+/* -1 without memory. standard, at most LAYER_MAX_STANDARD, must live as long as the importer; limits are none. */
 int layer_importer_init(struct layer_importer *importer, const struct cimfs_api *api, cimfs_image image,
                         const uint16_t *const *standard, size_t standard_count);
 void layer_importer_cleanup(struct layer_importer *importer);

@@ -108,6 +108,17 @@ int layer_path_set_has(const struct layer_path_set *set, const uint16_t *path, s
     return set->bits > 0 && *find(set, hash_of(set, path, length)) != 0;
 }
 
+int layer_path_set_has_above(const struct layer_path_set *set, const uint16_t *path, size_t length)
+{
+    uint64_t hash = START ^ set->seed;
+    for (size_t i = 0; set->bits > 0 && i < length; i++) {
+        if (path[i] == '\\' && *find(set, finish(hash)) != 0)
+            return 1;
+        hash = step(hash, path[i]);
+    }
+    return 0;
+}
+
 int layer_path_set_describes(const struct layer_path_set *set, const uint16_t *path, size_t length)
 {
     return set->bits > 0 && (*find(set, hash_of(set, path, length)) & DESCRIBED) != 0;

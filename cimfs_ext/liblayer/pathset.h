@@ -24,5 +24,7 @@ int layer_path_set_add_one(struct layer_path_set *set, const uint16_t *path, siz
 /* An entry was about the path itself, not only about something below it. */
 int layer_path_set_describes(const struct layer_path_set *set, const uint16_t *path, size_t length);
 int layer_path_set_has(const struct layer_path_set *set, const uint16_t *path, size_t length);
+/* A directory above the path is in the set. */
+int layer_path_set_has_above(const struct layer_path_set *set, const uint16_t *path, size_t length);
 
 #endif

@@ -69,6 +69,9 @@ class BlockCimLayerWriter(CimLayerWriter):
         self._made_file = not os.path.lexists(self._block_image.native_path)
         return create_block_image(self._block_image, verified=self._verified, implementation=self._implementation)
 
+    def _take_directory(self) -> None:
+        """It is there, and a file with several images has several layers' files beside it."""
+
     def _add(self, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
         if self._parents and upcase_key(name.partition("\\")[0]) == upcase_key(UTILITY_VM):
             raise FormatError("a utility VM in a block image that is not a base layer's", name)

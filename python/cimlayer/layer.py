@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypedDict
+from uuid import UUID
 
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation, choose
@@ -32,7 +33,7 @@ from cimlayer.paths import (
     is_cim_layer,
     native_path,
 )
-from cimlayer.standard import UTILITY_VM, StandardFiles, is_standard_file
+from cimlayer.standard import UTILITY_VM, WRITTEN_FILES, StandardFiles, is_standard_file
 
 _LOCK_RETRY = 0.05  # seconds
 
@@ -76,6 +77,8 @@ class CimLayerWriter:
         self._cancel = cancel or CancellationToken()
         self._implementation = choose(implementation)
         self._path = Path(native_path(path))
+        if isinstance(parent_layer_paths, (str, os.PathLike)):
+            raise TypeError("parent_layer_paths is a sequence of paths, not one path")
         self._parents = [Path(native_path(parent)) for parent in parent_layer_paths]
         self._time = creation_time(reproducible)
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
@@ -85,7 +88,7 @@ class CimLayerWriter:
         self._made_directories: list[Path] = []
         try:
             self.image = self._wait_for_image(lock_timeout)
-            self.standard.directory.make_directory()
+            self._take_directory()
         except BaseException:
             self.abandon()
             raise
@@ -95,17 +98,24 @@ class CimLayerWriter:
         while True:
             try:
                 return self._open_image()
+            except PathNotFoundError:
+                if get_cim_dir_from_layer(self._path).is_dir():
+                    raise
+                continue  # what failed beside this has taken back the directory that it had made
             except ImageBusyError as error:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     name_holder(error, get_cim_dir_from_layer(self._path))
                     raise
+            self._cancel.raise_if_cancelled()
             time.sleep(min(left, _LOCK_RETRY))
 
     def _open_image(self) -> ImageWriter:
         directory = get_cim_dir_from_layer(self._path)
+        if self._path == directory:
+            raise ValueError(f"not the path of a layer directory, but of the images: {self._path}")
         parent = self._check_parents(directory)
-        self._made_directories = self._made_directories or _make_directories(directory)
+        self._made_directories = _make_directories(directory) or self._made_directories
         name = get_cim_name_from_layer(self._path)
         options: _ImageOptions = {
             "implementation": self._implementation,
@@ -121,15 +131,25 @@ class CimLayerWriter:
                 raise
         return ImageWriter(directory, parent, name, **options)
 
+    def _take_directory(self) -> None:
+        """Without an image beside it, what an import may have written there is that of one that was killed."""
+        self.standard.directory.clear(WRITTEN_FILES)
+        self.standard.directory.make_directory()
+
     def _check_parents(self, cim_directory: Path) -> str | None:
-        if not self._parents:
-            return None
-        parent = get_cim_path_from_layer(self._parents[0])
-        if parent.parent != cim_directory:
-            raise ValueError(
-                f"a layer and its parents lie in one directory: {self._path} and {self._parents[0]}"
-            )
-        return parent.name
+        """The immediate parent's image. ValueError for parents that are not those of its image: hives are merged."""
+        images = [get_cim_path_from_layer(parent) for parent in self._parents]
+        for parent, image in zip(self._parents, images, strict=True):
+            if image.parent != cim_directory:
+                raise ValueError(f"a layer and its parents lie in one directory: {self._path} and {parent}")
+            if image == get_cim_path_from_layer(self._path):
+                raise ValueError(f"a layer cannot be its own parent: {parent}")
+        if len(images) > 1:
+            chain = _set_ids(images[0])
+            for number, (parent, image) in enumerate(zip(self._parents, images, strict=True)):
+                if _set_ids(image)[:1] != chain[number : number + 1]:
+                    raise ValueError(f"{parent} is not a layer below {self._parents[0]}, or not in this order")
+        return images[0].name if images else None
 
     @property
     def parents(self) -> Sequence[Path]:
@@ -164,7 +184,7 @@ class CimLayerWriter:
     def _add(self, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
         if info.is_directory and upcase_key(name) == upcase_key(UTILITY_VM):
             self._has_utility_vm = True
-        self._refuse_link_replacement(name)
+        self.standard.check_place(name, is_directory=info.is_directory)
         if is_standard_file(name) and not info.is_directory:
             self._item = StandardFileItem(self.standard, name, info, size, attachments)
         else:
@@ -184,11 +204,11 @@ class CimLayerWriter:
         name, target = name.removeprefix("\\"), target.removeprefix("\\")
         if is_standard_file(name):
             raise FormatError("a hard link in place of a file that is processed outside the image", name)
-        self._refuse_link_replacement(name)
+        self.standard.check_place(name)
         self._add_link(name, target)
 
     def _add_link(self, name: str, target: str) -> None:
-        if is_standard_file(target) or self.standard.is_link(target):
+        if self._is_pending(target):
             self.standard.link(name, target)
         else:
             self.image.create_hard_link(name, target)
@@ -268,11 +288,14 @@ class CimLayerWriter:
             self._item.discard()
             self._item = None
         image: ImageWriter | None = getattr(self, "image", None)
-        if image is not None:
+        if image is not None and image.committed:
             image.close()
-            if image.committed:
-                return
-        self.standard.directory.undo()
+            return
+        try:
+            self.standard.directory.undo()
+        finally:
+            if image is not None:
+                image.close()  # last: it lets the next one in
         with contextlib.suppress(OSError):
             for made in self._made_directories:
                 made.rmdir()
@@ -288,9 +311,11 @@ class CimLayerWriter:
                 raise
             self._item = None
 
-    def _refuse_link_replacement(self, name: str) -> None:
-        if self.standard.is_link(name):
-            raise FormatError("something in place of a hard link to a file that is processed outside the image", name)
+    def _is_pending(self, path: str) -> bool:
+        """Whether a link's target comes into the image only at the end: a base layer may bring it after the link."""
+        if is_standard_file(path) and not self._parents:
+            return True
+        return self.standard.has(path) or self.standard.is_link(path)
 
     def __enter__(self) -> CimLayerWriter:
         """The writer itself."""
@@ -304,6 +329,12 @@ class CimLayerWriter:
             self.close()
         elif not self.image.closed:
             self.abandon()
+
+
+def _set_ids(image_path: Path) -> list[UUID]:
+    """Of the image's own region set, its parent's, and so on to the base."""
+    with ImageReader(image_path) as image:
+        return [one.set_id for one in reversed(image.region_sets)]
 
 
 class _ImageOptions(TypedDict):
@@ -334,6 +365,8 @@ def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False
     if not is_cim_layer(layer_path):
         return
     image_path = get_cim_path_from_layer(layer_path)
+    if image_path.parent == Path(native_path(layer_path)):
+        raise ValueError(f"not the path of a layer directory, but of the images: {layer_path!s}")
     with locked(image_path.parent) if os.name == "posix" else contextlib.nullcontext():
         own_files = _own_files(image_path, force)
         has_directory = Path(layer_path).is_dir()

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from cimfs_ext.names import upcase_key
 from cimlayer.opendirectory import OpenDirectory
+
+_NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_DRAFT = re.compile(r"(.+)\.tmp|\.(.+)\.[0-9a-f]{16}")  # as `write` here and the disks name theirs
 
 
 class LayerDirectory:
@@ -99,6 +105,20 @@ class LayerDirectory:
         self._created.clear()
         self._made_root = False
 
+    def clear(self, relatives: Iterable[str]) -> None:
+        """Remove the files of these paths, and drafts of them, as far as they are there; no directory."""
+        keys = defaultdict(set)
+        for relative in relatives:
+            directory, _, name = relative.rpartition("\\")
+            keys[directory].add(upcase_key(name))
+        for directory, names in keys.items():
+            try:
+                with self._opened(directory) as opened:
+                    _clear(opened, names)
+            except OSError as error:
+                if error.errno not in _NO_DIRECTORY:
+                    raise
+
     def sync(self) -> None:
         """Wait until what was created here is on the disk."""
         for relative in self._created:
@@ -156,6 +176,14 @@ class LayerDirectory:
                 parent.remove(existing)
             self._created.append(relative)
             yield parent, name
+
+
+def _clear(directory: OpenDirectory, keys: set[bytes]) -> None:
+    for name in directory.names():
+        draft = _DRAFT.fullmatch(name)
+        final = (draft[1] or draft[2]) if draft else name
+        if upcase_key(final) in keys and not directory.is_directory(name):
+            directory.remove(name)
 
 
 def _missing(path: Path) -> FileNotFoundError:

@@ -18,6 +18,7 @@ def locked(directory: Path) -> Iterator[None]:
     """Be the only one who changes images in the directory; ImageBusyError at once if somebody else is."""
     import fcntl  # noqa: PLC0415  only POSIX has it
 
+    owner = os.getpid()
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -28,6 +29,8 @@ def locked(directory: Path) -> Iterator[None]:
             raise error from None
         yield
     finally:
+        if os.getpid() == owner:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing does not end it while a forked process has the file
         os.close(descriptor)
 
 

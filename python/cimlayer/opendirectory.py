@@ -42,14 +42,17 @@ class OpenDirectory:
         if self._fd is not None:
             os.close(self._fd)
 
+    def names(self) -> list[str]:
+        """The names of all entries."""
+        return os.listdir(self.path if self._fd is None else self._fd)
+
     def spelling(self, name: str) -> str | None:
         """How an entry is spelled that has this name in whatever case; None if there is none. A link is refused."""
         found = name
         status = self._status(name)
         if status is None:
             key = upcase_key(name)
-            entries = os.listdir(self.path if self._fd is None else self._fd)
-            spelled = next((entry for entry in entries if upcase_key(entry) == key), None)
+            spelled = next((entry for entry in self.names() if upcase_key(entry) == key), None)
             status = None if spelled is None else self._status(spelled)
             if spelled is None or status is None:
                 return None
