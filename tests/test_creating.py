@@ -10,7 +10,7 @@ import pytest
 
 import cimlayer
 from cimlayer.creating import create_image
-from cimlayer.errors import FormatError, ImageExistsError
+from cimlayer.errors import FormatError, ImageExistsError, LimitError
 from cimlayer.extracting import extract
 from support.images import assert_sound, read_files, snapshot
 from support.tars import FILETIME_OF_1970, TarBuilder
@@ -150,3 +150,27 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "folder/link").symlink_to(tmp_path / "outside")
     create_image(tmp_path / "app.cim", tmp_path / "folder", sync=False)
     assert read_files(tmp_path / "app.cim") == {"link": b""}
+
+
+@pytest.mark.parametrize("place", ["folder/app.cim", "folder/sub/app.cim", "link/app.cim", "folder/new/app.cim"])
+def test_an_image_does_not_go_into_its_own_folder(folder: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "link").symlink_to("folder/sub")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ValueError, match="would lie in the folder"):
+        create_image(tmp_path / place, folder)
+    assert sorted(folder.rglob("*")) == before
+    create_image(tmp_path / "folder too" / "app.cim", folder, sync=False)
+
+
+def test_a_failure_leaves_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        create_image(tmp_path / "new" / "deeper" / "a.cim", tmp_path / "missing")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_limits_name_the_image(tmp_path: Path) -> None:
+    tar = TarBuilder()
+    tar.file("a", b"12")
+    (tmp_path / "a.tar").write_bytes(tar.finish())
+    with pytest.raises(LimitError, match=r"layer a\.cim: a: too many bytes"):
+        create_image(tmp_path / "a.cim", tmp_path / "a.tar", limits=cimlayer.Limits(bytes=1))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import cimlayer
-from cimlayer.errors import FormatError
+from cimlayer.errors import FormatError, OperationCancelledError
 from cimlayer.sddl import descriptor_from_sddl
 from support import layers, tars
 from support.layers import Model, differences, image_of, snapshot
@@ -640,6 +640,22 @@ def test_archive_that_is_cut_is_an_error_only_inside_an_entry(root: Path) -> Non
             fails(root, data[:cut], "ends inside an entry", offset=offset)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
+def test_no_room_for_a_standard_file_names_it(root: Path) -> None:
+    code = (
+        "import resource, sys, cimlayer\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "try: cimlayer.import_layer(sys.argv[1], sys.argv[2], [sys.argv[3]], jobs=1)\n"
+        "except OSError as error: print(error)"
+    )
+    tar = TarBuilder()
+    tar.file("Hives/SAM_DELTA", bytes(3 << 20))
+    (root / "child.tar").write_bytes(tar.finish())
+    words = [sys.executable, "-c", code, *map(str, (root / "child.tar", root / "child", root / "base"))]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert str(root / "child" / "Hives" / "SAM_DELTA") in done.stdout
+
+
 def test_missing_hives_of_a_base_layer_are_named(tmp_path: Path) -> None:
     tar = TarBuilder()
     layers.add_base_hives(tar, leave_out="SAM")
@@ -789,6 +805,23 @@ def test_pipe_is_taken(root: Path, expected: dict[str, tuple[str, bytes]]) -> No
     with os.fdopen(reading, "rb") as pipe:
         cimlayer.import_layer(pipe, root / "child", [root / "base"], sync=False, reproducible=True)
     thread.join()
+    assert snapshot(root) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+def test_pipe_that_nobody_writes_to_yet_is_waited_for_until_cancelled(
+    root: Path, expected: dict[str, tuple[str, bytes]]
+) -> None:
+    os.mkfifo(root / "pipe")
+    cancel = cimlayer.CancellationToken()
+    threading.Timer(0.2, cancel.cancel).start()
+    with pytest.raises(OperationCancelledError):
+        cimlayer.import_layer(root / "pipe", root / "a" / "child", [], cancel=cancel)
+    writing = threading.Timer(0.2, lambda: (root / "pipe").write_bytes(big_tar()))
+    writing.start()
+    cimlayer.import_layer(root / "pipe", root / "child", [root / "base"], sync=False, reproducible=True)
+    writing.join()
+    (root / "pipe").unlink()
     assert snapshot(root) == expected
 
 

@@ -217,6 +217,12 @@ def test_decompression_bombs_are_refused_by_their_ratio(
     assert UNJUDGED < error.offset < (UNJUDGED if compress is zstd_zeros else 500 * len(blob)) + MIB
 
 
+def test_the_rest_of_a_malformed_layer_is_bounded_too_and_the_layer_named(root: Path) -> None:
+    blob = gzip.compress(tars.header(b"/absolute", 0)) + gzip_zeros(UNJUDGED + 8 * MIB)
+    error = refused(root, io.BytesIO(blob), Limits(ratio=10), digest=f"sha256:{'0' * 64}")
+    assert (error.limit, error.layer) == ("ratio", f"sha256:{'0' * 64}")
+
+
 def test_no_gzip_is_refused_by_the_default_ratio(root: Path) -> None:
     error = refused(root, io.BytesIO(bomb(gzip_zeros)), Limits(bytes=256 * MIB))
     assert (error.limit, error.offset) == ("bytes", 0)  # as its header claims

@@ -105,6 +105,16 @@ def test_source_date_epoch_is_the_time_of_what_is_made_here(
     assert first != expected
 
 
+@pytest.mark.parametrize("seconds", ["", "now", "-1", "1.5", "999999999999", "9" * 5000])
+def test_source_date_epoch_that_is_no_time_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", seconds)
+    with pytest.raises(ValueError, match="SOURCE_DATE_EPOCH is no number of seconds"):
+        import_layer(BASE_TAR, tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_being_asked_for_images_are_not_alike(tmp_path: Path, expected: dict[str, str]) -> None:
     made = import_both(tmp_path, reproducible=False)
     assert set(made) & {name for name in expected if "region_" in name} == set()

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
-from cimlayer.errors import FormatError
+from cimlayer.errors import FormatError, LimitError
 from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import (
     FILE_ATTRIBUTE_ARCHIVE,
@@ -24,8 +24,9 @@ from cimlayer.fileinfo import (
     pax_seconds,
 )
 from cimlayer.limits import DEFAULT_LIMITS, Limits
+from cimlayer.paths import make_directories, remove_directories
 from cimlayer.sddl import descriptor_from_sddl
-from cimlayer.streaming import tar_pieces
+from cimlayer.streaming import open_source, tar_pieces
 
 _PIECE = 1 << 20
 
@@ -53,7 +54,8 @@ def create_image(
     Of a folder: names, content, the time of the last write (as all four times), hard links, symbolic links as they are,
     and read-only where nobody may write. Of a tar: what :func:`~cimlayer.importing.import_layer` takes, but no
     file is special and whiteouts are an error. Entries stand in the order of their names, so that with ``reproducible``
-    the same folder gives the same bytes. The image's directory is made if it is missing; a failure leaves no image.
+    the same folder gives the same bytes. The image's directory, which cannot lie in the folder, is made if it is
+    missing; a failure leaves nothing.
 
     Raises LimitError for what goes beyond ``limits``; FormatError for a malformed tar, for names that differ only in
     case and for names that Windows does not have; OSError for what cannot be read, devices and pipes among it;
@@ -64,30 +66,38 @@ def create_image(
     reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
     time = creation_time(reproducible)
     seed = path.name.encode("utf-8", "surrogatepass") if reproducible else None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with ImageWriter(path.parent, None, path.name, sync=sync, time=time, seed=seed) as image:
-        importer = LayerImporter(
-            image,
-            _PlainPolicy(),
-            (),
-            time=time,
-            max_files=limits.files,
-            max_bytes=limits.bytes,
-            max_path_depth=limits.path_depth,
-        )
-        folder = Path(source).is_dir()
-        for piece in _folder_as_tar(Path(source)) if folder else _pieces_of(source, jobs, limits, cancel):
-            cancel.raise_if_cancelled()
-            importer.feed(piece)
-        importer.finish()
-        image.commit()
-        return Creation(importer.entries, importer.file_bytes)
+    folder = Path(source) if Path(source).is_dir() else None
+    if folder is not None and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder)):
+        raise ValueError(f"the image would lie in the folder that goes into it: {path}")
+    made = make_directories(path.parent)
+    try:
+        with ImageWriter(path.parent, None, path.name, sync=sync, time=time, seed=seed) as image:
+            importer = LayerImporter(
+                image,
+                _PlainPolicy(),
+                (),
+                time=time,
+                max_files=limits.files,
+                max_bytes=limits.bytes,
+                max_path_depth=limits.path_depth,
+            )
+            for piece in _folder_as_tar(folder) if folder is not None else _pieces_of(source, jobs, limits, cancel):
+                cancel.raise_if_cancelled()
+                importer.feed(piece)
+            importer.finish()
+            image.commit()
+            return Creation(importer.entries, importer.file_bytes)
+    except BaseException as error:
+        remove_directories(made)
+        if isinstance(error, LimitError):
+            raise error.in_layer(path.name) from error
+        raise
 
 
 def _pieces_of(
     tar: str | os.PathLike[str], jobs: int | None, limits: Limits, cancel: CancellationToken
 ) -> Iterator[memoryview]:
-    with open(tar, "rb", buffering=0) as file, tar_pieces(file, cancel, limits=limits, jobs=jobs) as pieces:
+    with open_source(tar) as file, tar_pieces(file, cancel, limits=limits, jobs=jobs) as pieces:
         for data, _ in pieces:
             yield data
 

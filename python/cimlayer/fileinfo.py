@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import dataclass
 
@@ -74,8 +75,12 @@ def pax_seconds(filetime: int) -> str:
 def creation_time(reproducible: bool) -> int:
     """The FILETIME of what is made here: now, or for a reproducible image SOURCE_DATE_EPOCH, else 1970.
 
+    ValueError if the variable is set to anything but a number of seconds that a FILETIME can have.
     Source of the variable: https://reproducible-builds.org/specs/source-date-epoch/
     """
     if not reproducible:
         return _UNIX_EPOCH + time.time_ns() // 100
-    return filetime_from_unix(int(os.environ.get("SOURCE_DATE_EPOCH", "0")))
+    seconds = os.environ.get("SOURCE_DATE_EPOCH", "0")
+    if not re.fullmatch("[0-9]{1,11}", seconds):  # until the year 5138
+        raise ValueError(f"SOURCE_DATE_EPOCH is no number of seconds since 1970: {seconds[:40]!r}")
+    return filetime_from_unix(int(seconds))

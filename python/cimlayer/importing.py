@@ -24,7 +24,7 @@ from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.pending import create_item
 from cimlayer.sddl import descriptor_from_sddl
 from cimlayer.standard import STANDARD_FILES
-from cimlayer.streaming import Piece, tar_pieces
+from cimlayer.streaming import Piece, open_source, tar_pieces
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
@@ -108,23 +108,30 @@ def write_layer(
         )
         policy.importer = importer
         try:
-            for data, position in pieces:
-                cancel.raise_if_cancelled()
-                importer.feed(data)
-                task.read(position)
-            importer.finish()
+            _feed(importer, pieces, task, cancel)
         except LimitError as error:
             raise error.in_layer(task.digest or task.name) from error
-        except ValueError:
-            if task.digest is not None:
-                for _ in pieces:  # where the blob is damaged, that is the error to tell
-                    cancel.raise_if_cancelled()
-            raise
         if importer.has_utility_vm:
             writer.mark_utility_vm()
         cancel.raise_if_cancelled()
         task.committing(importer.entries)
         return importer.file_bytes
+
+
+def _feed(importer: LayerImporter, pieces: Iterator[Piece], task: LayerTask, cancel: CancellationToken) -> None:
+    try:
+        for data, position in pieces:
+            cancel.raise_if_cancelled()
+            importer.feed(data)
+            task.read(position)
+        importer.finish()
+    except LimitError:
+        raise
+    except ValueError:
+        if task.digest is not None:
+            for _ in pieces:  # where the blob is damaged, that is the error to tell
+                cancel.raise_if_cancelled()
+        raise
 
 
 class _TarPolicy:
@@ -136,6 +143,7 @@ class _TarPolicy:
         self._writer = writer
         self._parent: ImageReader | None = None
         self._file: BinaryIO | None = None
+        self._file_name = ""
         self._hidden: set[bytes] = set()  # directories that were gone through: the parents' are in them no more
 
     def __enter__(self) -> _TarPolicy:
@@ -164,16 +172,30 @@ class _TarPolicy:
     ) -> None:
         creation, last_write, change, last_access = times
         info = FileBasicInfo(creation, last_access, last_write, change, attributes)
-        self._file, _ = self._writer.standard.add(path, info, Attachments(security_descriptor, extended_attributes))
+        self._file, pending = self._writer.standard.add(
+            path, info, Attachments(security_descriptor, extended_attributes)
+        )
+        self._file_name = str(pending.directory.root.joinpath(*path.split("\\")))
 
     def standard_data(self, data: memoryview) -> None:
         assert self._file is not None
-        self._file.write(data)
+        with self._named():
+            self._file.write(data)
 
     def end_standard_file(self) -> None:
         assert self._file is not None
-        self._file.close()
+        with self._named():
+            self._file.close()
         self._file = None
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Writing fails without the name of the file."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or self._file_name
+            raise
 
     def link_to_standard_file(self, path: str, target: str) -> None:
         self._writer.standard.link(path, target)
@@ -249,7 +271,7 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
         # Without its buffer: a thread that waits for a pipe must not hold a lock that the interpreter's end needs.
         yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     elif isinstance(source, (str, os.PathLike)):
-        with open(source, "rb", buffering=0) as file:
+        with open_source(source) as file:
             yield file
     else:
         yield source

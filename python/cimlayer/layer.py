@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import shutil
 import time
@@ -31,7 +30,9 @@ from cimlayer.paths import (
     get_cim_name_from_layer,
     get_cim_path_from_layer,
     is_cim_layer,
+    make_directories,
     native_path,
+    remove_directories,
 )
 from cimlayer.standard import UTILITY_VM, WRITTEN_FILES, StandardFiles, is_standard_file
 
@@ -115,7 +116,7 @@ class CimLayerWriter:
         if self._path == directory:
             raise ValueError(f"not the path of a layer directory, but of the images: {self._path}")
         parent = self._check_parents(directory)
-        self._made_directories = _make_directories(directory) or self._made_directories
+        self._made_directories = make_directories(directory) or self._made_directories
         name = get_cim_name_from_layer(self._path)
         options: _ImageOptions = {
             "implementation": self._implementation,
@@ -296,9 +297,7 @@ class CimLayerWriter:
         finally:
             if image is not None:
                 image.close()  # last: it lets the next one in
-        with contextlib.suppress(OSError):
-            for made in self._made_directories:
-                made.rmdir()
+        remove_directories(self._made_directories)
 
     def _finish_item(self) -> None:
         if self.image.closed:
@@ -342,13 +341,6 @@ class _ImageOptions(TypedDict):
     sync: bool
     time: int
     seed: bytes | None
-
-
-def _make_directories(path: Path) -> list[Path]:
-    """Make a directory and those above it; returns what was missing, the innermost first."""
-    missing = list(itertools.takewhile(lambda directory: not directory.exists(), (path, *path.parents)))
-    path.mkdir(parents=True, exist_ok=True)
-    return missing
 
 
 def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import ntpath
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 CIM_DIRECTORY = "cim-layers"
@@ -54,3 +57,17 @@ def get_cim_path_from_layer(layer_path: str | os.PathLike[str]) -> Path:
 def is_cim_layer(layer_path: str | os.PathLike[str]) -> bool:
     """Whether the layer's image exists."""
     return get_cim_path_from_layer(layer_path).is_file()
+
+
+def make_directories(path: Path) -> list[Path]:
+    """Make a directory and those above it; returns what was missing, the innermost first."""
+    missing = list(itertools.takewhile(lambda directory: not directory.exists(), (path, *path.parents)))
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_directories(made: Iterable[Path]) -> None:
+    """Take back what :func:`make_directories` made, as far as nobody uses it."""
+    with contextlib.suppress(OSError):
+        for directory in made:
+            directory.rmdir()

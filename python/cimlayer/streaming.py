@@ -34,6 +34,20 @@ _LONGEST_FAREWELL = 0.3  # seconds that a reader gets to end
 Piece = tuple[memoryview, int]  # bytes of a tar, and how many bytes of its blob were read until then
 
 
+def open_source(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file to read a tar from, without a buffer."""
+    return open(path, "rb", buffering=0, opener=_without_waiting)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe that nobody writes to yet is waited for where it is read: there it can be cancelled."""
+    if os.name != "posix":
+        return os.open(path, flags)
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 class Readable(Protocol):
     """A binary stream as its consumers here use it."""
 
