@@ -401,6 +401,37 @@ def test_a_full_disk_fails_in_one_line(image: Path, name: str) -> None:
     assert done.stderr == b"cimlayer: No space left on device\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ls", "--help"]])
+def test_help_on_a_full_disk_fails_in_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(program(*arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"cimlayer: No space left on device\n")
+
+
+def run_with_closed(streams: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """The program, started by a shell that closes standard streams, such as ``<&- >&-``."""
+    command = ["sh", "-c", f'"$@" {streams}', "sh", *program(*arguments)]
+    return subprocess.run(command, capture_output=True, check=False, timeout=60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("words", ["--help", "ls IMAGE", "ls --json IMAGE", "cat IMAGE Files/again.txt"])
+def test_what_prints_to_a_closed_output_fails_in_one_line(image: Path, words: str) -> None:
+    done = run_with_closed(">&-", *(image if word == "IMAGE" else word for word in words.split()))
+    assert (done.returncode, done.stderr) == (1, b"cimlayer: Bad file descriptor\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_closed_streams_that_a_command_does_not_use_do_no_harm(image: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made.cim"
+    assert run_with_closed("<&- 2>&-", "create", made, Path(__file__).parent / "golden").returncode == 0
+    assert run("verify", made).returncode == 0
+    done = run_with_closed("2>&-", "cat", image, "Files/hello.txt")
+    assert (done.returncode, done.stdout) == (0, b"hello")
+    assert run_with_closed("2>&-", "ls", tmp_path / "missing").returncode == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="another signal on Windows")
 def test_an_interrupt_exits_with_130_quietly(crowded: Path) -> None:
     with subprocess.Popen(program("cat", crowded, "zeros"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
