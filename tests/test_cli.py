@@ -276,6 +276,15 @@ def test_stat_says_what_is_wrong_with_a_buffer(tmp_path: Path) -> None:
     assert succeed("ls", "-l", tmp_path / "bad.cim").count("\n") == 2
 
 
+def test_stat_shows_a_descriptor_that_says_nothing(tmp_path: Path) -> None:
+    with ImageWriter(tmp_path, None, "image.cim") as writer:
+        writer.create_file("file", security_descriptor=bytes.fromhex("01000080") + bytes(16))
+        writer.commit()
+    assert "security          empty\n" in succeed("stat", tmp_path / "image.cim", "file")
+    facts = json.loads(succeed("stat", tmp_path / "image.cim", "file", "--json"))
+    assert facts["security_descriptor"]["sddl"] == ""
+
+
 # ---- verify ----
 
 
