@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cimfs_ext.image import ImageWriter
 from support.commands import call, program, run, succeed
 from support.image_layers import base_tar, import_tar
 from support.tars import TarBuilder
@@ -59,6 +60,13 @@ def test_diff_lists_what_changed(layers: Path) -> None:
     assert lines == ["+ Files/new.txt", "- Files/old.txt", "M Files/text.txt (content)"]
     as_json = [json.loads(line) for line in succeed("diff", layers / "base", layers / "child", "--json").splitlines()]
     assert as_json[2] == {"change": "changed", "path": "Files/text.txt", "aspects": ["content"]}
+
+
+def test_diff_shows_the_root_as_a_slash(tmp_path: Path) -> None:
+    for name, time in (("old", 1), ("new", 2)):
+        with ImageWriter(tmp_path, None, f"{name}.cim", time=time, sync=False) as writer:
+            writer.commit()
+    assert succeed("diff", tmp_path / "old.cim", tmp_path / "new.cim") == "M / (times)\n"
 
 
 def test_chain_lists_layers_down_to_the_base(layers: Path) -> None:
