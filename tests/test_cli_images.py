@@ -104,11 +104,13 @@ def test_extract_of_what_exists_names_the_path(layers: Path, tmp_path: Path) -> 
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_export_finds_the_parents_and_writes_to_a_pipe(layers: Path) -> None:
-    done = run("export", layers / "child")
+@pytest.mark.parametrize("options", [[], ["-o", "-"], ["--output=-"]])
+def test_export_finds_the_parents_and_writes_to_a_pipe(layers: Path, options: list[str]) -> None:
+    done = run("export", layers / "child", *options, cwd=layers)
     assert (done.returncode, done.stderr) == (0, b"")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         assert archive.getnames() == ["Files/new.txt", "Files/.wh.old.txt", "Files/text.txt"]
+    assert not (layers / "-").exists()
 
 
 def test_export_to_a_file_does_not_replace_it(layers: Path, tmp_path: Path) -> None:
