@@ -98,6 +98,32 @@ def test_wrong_calls_exit_with_2_and_say_how_to_call(arguments: str) -> None:
     assert "Usage: cimlayer" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls", ""],
+        ["gc", ""],
+        ["destroy", ""],
+        ["import-image", "x", ""],
+        ["cat", "x", ""],
+        ["export", "x", "-o", ""],
+        ["export", "x", "--parent="],
+        ["registry", "show", ""],
+    ],
+)
+def test_an_empty_argument_is_no_path_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    with ImageWriter(tmp_path, None, "x.cim") as writer:
+        writer.commit()
+    before = sorted(os.listdir(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: An argument is empty." in result.stderr
+    assert sorted(os.listdir(tmp_path)) == before
+
+
 @pytest.mark.parametrize("name", ["ls", "verify"])
 def test_missing_image_fails_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
     missing = tmp_path / "missing.cim"

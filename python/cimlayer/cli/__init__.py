@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ __all__ = ["commands", "main"]
 FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
+
+_EMPTY = re.compile("(--[a-z-]+=)?")  # an argument, or an option's value
 
 # Name -> what it does. The modules are named like their commands, with underscores; a keyword gets one more.
 _COMMANDS = {
@@ -58,6 +61,8 @@ class _Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(map(_EMPTY.fullmatch, args)):  # to pathlib, the current directory
+            raise click.UsageError("An argument is empty.", ctx)
         with _failures_told(ctx):  # --help and --version print
             return super().parse_args(ctx, args)
 
