@@ -124,6 +124,12 @@ def test_an_empty_argument_is_no_path_and_changes_nothing(
     assert sorted(os.listdir(tmp_path)) == before
 
 
+def test_words_are_completed_behind_an_empty_argument() -> None:
+    completing = {"_CIMLAYER_COMPLETE": "bash_complete", "COMP_WORDS": "cimlayer ls '' --js", "COMP_CWORD": "3"}
+    done = run(env=os.environ | completing)
+    assert (done.stdout, done.stderr) == (b"plain,--json\n", b"")
+
+
 @pytest.mark.parametrize("name", ["ls", "verify"])
 def test_missing_image_fails_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
     missing = tmp_path / "missing.cim"

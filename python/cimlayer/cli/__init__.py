@@ -61,7 +61,7 @@ class _Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if any(map(_EMPTY.fullmatch, args)):  # to pathlib, the current directory
+        if any(map(_EMPTY.fullmatch, args)) and not ctx.resilient_parsing:  # to pathlib, the current directory
             raise click.UsageError("An argument is empty.", ctx)
         with _failures_told(ctx):  # --help and --version print
             return super().parse_args(ctx, args)
