@@ -98,6 +98,38 @@ def test_wrong_calls_exit_with_2_and_say_how_to_call(arguments: str) -> None:
     assert "Usage: cimlayer" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls", ""],
+        ["gc", ""],
+        ["destroy", ""],
+        ["import-image", "x", ""],
+        ["cat", "x", ""],
+        ["export", "x", "-o", ""],
+        ["export", "x", "--parent="],
+        ["registry", "show", ""],
+    ],
+)
+def test_an_empty_argument_is_no_path_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    with ImageWriter(tmp_path, None, "x.cim") as writer:
+        writer.commit()
+    before = sorted(os.listdir(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: An argument is empty." in result.stderr
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_words_are_completed_behind_an_empty_argument() -> None:
+    completing = {"_CIMLAYER_COMPLETE": "bash_complete", "COMP_WORDS": "cimlayer ls '' --js", "COMP_CWORD": "3"}
+    done = run(env=os.environ | completing)
+    assert (done.stdout, done.stderr) == (b"plain,--json\n", b"")
+
+
 @pytest.mark.parametrize("name", ["ls", "verify"])
 def test_missing_image_fails_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
     missing = tmp_path / "missing.cim"
@@ -276,6 +308,15 @@ def test_stat_says_what_is_wrong_with_a_buffer(tmp_path: Path) -> None:
     assert succeed("ls", "-l", tmp_path / "bad.cim").count("\n") == 2
 
 
+def test_stat_shows_a_descriptor_that_says_nothing(tmp_path: Path) -> None:
+    with ImageWriter(tmp_path, None, "image.cim") as writer:
+        writer.create_file("file", security_descriptor=bytes.fromhex("01000080") + bytes(16))
+        writer.commit()
+    assert "security          empty\n" in succeed("stat", tmp_path / "image.cim", "file")
+    facts = json.loads(succeed("stat", tmp_path / "image.cim", "file", "--json"))
+    assert facts["security_descriptor"]["sddl"] == ""
+
+
 # ---- verify ----
 
 
@@ -399,6 +440,37 @@ def test_a_full_disk_fails_in_one_line(image: Path, name: str) -> None:
         done = subprocess.run(program(name, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr == b"cimlayer: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ls", "--help"]])
+def test_help_on_a_full_disk_fails_in_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(program(*arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"cimlayer: No space left on device\n")
+
+
+def run_with_closed(streams: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """The program, started by a shell that closes standard streams, such as ``<&- >&-``."""
+    command = ["sh", "-c", f'"$@" {streams}', "sh", *program(*arguments)]
+    return subprocess.run(command, capture_output=True, check=False, timeout=60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("words", ["--help", "ls IMAGE", "ls --json IMAGE", "cat IMAGE Files/again.txt"])
+def test_what_prints_to_a_closed_output_fails_in_one_line(image: Path, words: str) -> None:
+    done = run_with_closed(">&-", *(image if word == "IMAGE" else word for word in words.split()))
+    assert (done.returncode, done.stderr) == (1, b"cimlayer: Bad file descriptor\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_closed_streams_that_a_command_does_not_use_do_no_harm(image: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made.cim"
+    assert run_with_closed("<&- 2>&-", "create", made, Path(__file__).parent / "golden").returncode == 0
+    assert run("verify", made).returncode == 0
+    done = run_with_closed("2>&-", "cat", image, "Files/hello.txt")
+    assert (done.returncode, done.stdout) == (0, b"hello")
+    assert run_with_closed("2>&-", "ls", tmp_path / "missing").returncode == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another signal on Windows")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cimfs_ext.image import ImageWriter
 from support.commands import call, program, run, succeed
 from support.image_layers import base_tar, import_tar
 from support.tars import TarBuilder
@@ -61,6 +62,13 @@ def test_diff_lists_what_changed(layers: Path) -> None:
     assert as_json[2] == {"change": "changed", "path": "Files/text.txt", "aspects": ["content"]}
 
 
+def test_diff_shows_the_root_as_a_slash(tmp_path: Path) -> None:
+    for name, time in (("old", 1), ("new", 2)):
+        with ImageWriter(tmp_path, None, f"{name}.cim", time=time, sync=False) as writer:
+            writer.commit()
+    assert succeed("diff", tmp_path / "old.cim", tmp_path / "new.cim") == "M / (times)\n"
+
+
 def test_chain_lists_layers_down_to_the_base(layers: Path) -> None:
     assert succeed("chain", layers / "child").splitlines() == [str(layers / "child"), str(layers / "base")]
     (layers / "cim-layers/base.cim").unlink()
@@ -96,11 +104,13 @@ def test_extract_of_what_exists_names_the_path(layers: Path, tmp_path: Path) -> 
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_export_finds_the_parents_and_writes_to_a_pipe(layers: Path) -> None:
-    done = run("export", layers / "child")
+@pytest.mark.parametrize("options", [[], ["-o", "-"], ["--output=-"]])
+def test_export_finds_the_parents_and_writes_to_a_pipe(layers: Path, options: list[str]) -> None:
+    done = run("export", layers / "child", *options, cwd=layers)
     assert (done.returncode, done.stderr) == (0, b"")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         assert archive.getnames() == ["Files/new.txt", "Files/.wh.old.txt", "Files/text.txt"]
+    assert not (layers / "-").exists()
 
 
 def test_export_to_a_file_does_not_replace_it(layers: Path, tmp_path: Path) -> None:

@@ -109,6 +109,14 @@ def test_import_reads_standard_input(tar: Path, tmp_path: Path, compress: Callab
     assert run("cat", tmp_path / "1", "Files/file.txt").stdout == CONTENT
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_import_of_a_closed_standard_input_fails_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    command = ["sh", "-c", '"$@" <&-', "sh", *program("import", "-", tmp_path / "layer")]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"cimlayer: Bad file descriptor\n")
+    assert os.listdir(tmp_path) == []
+
+
 def test_reproducible_imports_are_equal_whatever_the_jobs(tar: Path, tmp_path: Path) -> None:
     images = []
     for place, jobs in (("a", "1"), ("b", "2")):

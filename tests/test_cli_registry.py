@@ -220,6 +220,19 @@ def test_diff_of_a_delta_alone_shows_what_it_does(files: Path) -> None:
     assert call("registry", "diff", files / "cim-layers" / "2.cim").exit_code == 2
 
 
+@pytest.mark.parametrize("layers", [["1"], ["2"], ["1", "2"]])
+def test_diff_of_a_hive_that_no_layer_has_fails(files: Path, layers: list[str]) -> None:
+    result = call("registry", "diff", *(files / layer for layer in layers), "--hive", "bogus")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("cimlayer: bogus: no such hive")
+    assert result.stderr.count("\n") == 1
+
+
+def test_diff_of_a_layer_shows_the_delta_of_one_hive(files: Path) -> None:
+    assert succeed("registry", "diff", files / "2", "--hive", "system") == succeed("registry", "diff", files / "2")
+    assert succeed("registry", "diff", files / "2", "--hive", "SAM") == ""
+
+
 # ---- export ----
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,8 +88,27 @@ def test_mount_is_read_only_and_has_links_and_attributes(tmp_path: Path) -> None
 def test_without_fuse_a_clear_message_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = make_image(tmp_path, "image.cim", {"file": b"x"})
     monkeypatch.setitem(sys.modules, "mfusepy", None)
-    with pytest.raises(UnsupportedCallError, match=r"pip install cimlayer\[fuse\]"):
+    with pytest.raises(UnsupportedCallError, match="mfusepy, which the extra 'fuse' of cimlayer brings"):
         mount_with_fuse(image, tmp_path)
     result = call("mount", image, tmp_path)
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert cimlayer.ImageReader(image).exists("file")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("missing", "No such file or directory"),
+        ("file", "Not a directory"),
+        ("full", "Directory not empty"),
+    ],
+)
+def test_a_place_that_is_no_empty_directory_fails_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, message: str
+) -> None:
+    image = make_image(tmp_path, "image.cim", {"file": b"x"})
+    (tmp_path / "file").touch()
+    (tmp_path / "full/below").mkdir(parents=True)
+    monkeypatch.setitem(sys.modules, "mfusepy", types.ModuleType("mfusepy"))  # it is not asked to mount
+    result = call("mount", image, tmp_path / place)
+    assert (result.exit_code, result.stderr) == (1, f"cimlayer: {tmp_path / place}: {message}\n")

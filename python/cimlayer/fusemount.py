@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from cimfs_ext.entries import ImageEntry
@@ -19,21 +18,22 @@ from cimlayer.reparse import SYMBOLIC_LINK
 
 
 def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.PathLike[str]) -> None:
-    """Mount an image on a directory; returns when it is unmounted (``fusermount -u``, Ctrl-C).
+    """Mount an image on an empty directory; returns when it is unmounted (``fusermount -u``, Ctrl-C).
 
     Files have content, times and ``user.cimlayer.*`` attributes as :func:`~cimlayer.extracting.extract` gives them;
     names are found in any case. Relative symbolic links that stay inside are links, other reparse points are the
     empty files or directories that carry them.
 
-    :class:`~cimlayer.errors.UnsupportedCallError` where FUSE or mfusepy is missing.
+    :class:`~cimlayer.errors.UnsupportedCallError` where FUSE or mfusepy is missing, another OSError where
+    ``directory`` is no empty directory or FUSE does not mount.
     """
     try:
         import mfusepy  # noqa: PLC0415
     except (ImportError, OSError) as error:
-        hint = "mounting needs FUSE and mfusepy: pip install cimlayer[fuse]"
+        hint = "mounting needs FUSE, and mfusepy, which the extra 'fuse' of cimlayer brings"
         raise UnsupportedCallError(errno.ENOSYS, f"{hint} ({error})", str(directory)) from error
-    if not Path(directory).is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
+    if os.listdir(directory):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(directory))
     with ImageReader(image_path) as image:
         options: dict[str, Any] = {"ro": True, "use_ino": True, "fsname": f"cimlayer:{image.name}"}
         try:

@@ -87,7 +87,7 @@ class PythonTarget(Target):
     def command(self, directory: Path) -> list[str]:
         """A Python of its own, since libFuzzer never returns."""
         if importlib.util.find_spec("atheris") is None:
-            raise Unavailable("atheris is not installed (pip install 'cimlayer[fuzz]')")
+            raise Unavailable("atheris is not installed (the extra 'fuzz' of cimlayer brings it)")
         return [sys.executable, "-m", "fuzz.python", self.name]
 
     def _module(self) -> ModuleType:

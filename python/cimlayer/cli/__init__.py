@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -16,6 +18,8 @@ __all__ = ["commands", "main"]
 FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
+
+_EMPTY = re.compile("(--[a-z-]+=)?")  # an argument, or an option's value
 
 # Name -> what it does. The modules are named like their commands, with underscores; a keyword gets one more.
 _COMMANDS = {
@@ -56,19 +60,16 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(map(_EMPTY.fullmatch, args)) and not ctx.resilient_parsing:  # to pathlib, the current directory
+            raise click.UsageError("An argument is empty.", ctx)
+        with _failures_told(ctx):  # --help and --version print
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _failures_told(ctx):
             super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
-            _discard_output()
-            ctx.exit(PIPE_CLOSED)
-        except KeyboardInterrupt:
-            _discard_output()
-            ctx.exit(INTERRUPTED)
-        except (OSError, ValueError) as error:
-            _report(error)
-            ctx.exit(FAILED)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,6 +85,7 @@ def commands() -> None:
 
 def main() -> None:
     """Run the command that the program's arguments name, and end the process."""
+    _open_closed_streams()
     try:
         commands(prog_name="cimlayer")
     except SystemExit as end:
@@ -92,12 +94,42 @@ def main() -> None:
         raise
 
 
+def _open_closed_streams() -> None:
+    """Give standard streams that were closed a file on which their use fails, and standard error one that is silent.
+
+    Left closed, they are None to Python, and their descriptors go to the next files that are opened, such as those of
+    an image.
+    """
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_WRONLY), "r")
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
 def _end_process(code: int) -> None:
     """Without freeing every object one by one, which takes longer than many a command."""
     with suppress(OSError):  # else the interpreter says in its own way that the output was lost
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+@contextmanager
+def _failures_told(ctx: click.Context) -> Iterator[None]:
+    """What goes wrong becomes one line at most, and an exit code."""
+    try:
+        yield
+    except BrokenPipeError:
+        _discard_output()
+        ctx.exit(PIPE_CLOSED)
+    except KeyboardInterrupt:
+        _discard_output()
+        ctx.exit(INTERRUPTED)
+    except (OSError, ValueError) as error:
+        _report(error)
+        ctx.exit(FAILED)
 
 
 def _report(error: OSError | ValueError) -> None:

@@ -29,6 +29,6 @@ def command(older: str, newer: str, as_json: bool) -> None:
                 output.json({"change": change.kind, "path": path, "aspects": list(change.aspects)})
                 continue
             entry = change.entry or change.older_entry
-            slash = "/" if entry is not None and entry.is_directory else ""
+            slash = "/" if entry is not None and entry.is_directory and path != "/" else ""
             aspects = f" ({', '.join(change.aspects)})" if change.aspects else ""
             output.line(f"{_SIGNS[change.kind]} {path}{slash}{aspects}")

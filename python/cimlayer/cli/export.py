@@ -21,9 +21,9 @@ from cimlayer.paths import get_cim_path_from_layer
 @click.command("export")
 @click.argument("layer", metavar="LAYER")
 @click.option("parents", "--parent", metavar="DIR", multiple=True, help="The parent layer, if it cannot be found.")
-@click.option("-o", "--output", metavar="FILE", help="The tar to make; standard output if not given.")
+@click.option("-o", "--output", metavar="FILE", default="-", help="The tar to make; - is standard output, the default.")
 @limit_option
-def command(layer: str, parents: tuple[str, ...], output: str | None, limits: Limits) -> None:
+def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -> None:
     """Make an OCI layer tar from a CIM layer.
 
     The tar has what the layer changes in its parent, removed files as whiteouts, and everything about a file in
@@ -33,10 +33,10 @@ def command(layer: str, parents: tuple[str, ...], output: str | None, limits: Li
     require_layer(layer)
     above = list(parents) or _parents_of(layer)
     stream = sys.stdout.buffer
-    if output is None and stream.isatty():
+    if output == "-" and stream.isatty():
         raise click.UsageError("A tar is nothing for a terminal: use -o FILE, or redirect the output.")
     with stoppable() as cancel:
-        export_layer(layer, above, stream if output is None else output, limits=limits, cancel=cancel)
+        export_layer(layer, above, stream if output == "-" else output, limits=limits, cancel=cancel)
     stream.flush()
 
 

@@ -25,7 +25,7 @@ from cimlayer.limits import Limits
     help="Streams, EAs, descriptors, attributes, reparse data: dropped, in DEST.metadata, or as xattrs.",
 )
 @click.option("--symlinks", is_flag=True, help="Make links of relative symbolic links that stay inside DEST.")
-@click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; as many as CPUs if not given.")
+@click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; by default one a CPU, up to 4.")
 @limit_option
 @click.option("as_json", "--json", is_flag=True, help="The summary as one JSON object.")
 def command(

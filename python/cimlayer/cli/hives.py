@@ -18,6 +18,8 @@ from cimlayer.errors import DirtyHiveWarning, PathNotFoundError
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.standard import HIVES
 
+NAMES = [names.name for names in HIVES]  # of the hives that a layer's deltas are for
+
 _HIVE_MAGIC = b"regf"
 _LOGS = (".LOG", ".LOG1", ".LOG2")
 
@@ -64,6 +66,13 @@ def open_hive(source: str, name: str | None) -> Hive:
         raise click.UsageError(f"which hive of {escaped(source)}?")
     with open_image(source) as image:
         return open_in(image, name)
+
+
+def known_name(name: str) -> str:
+    """The name of one of the five hives, in whatever case it was given."""
+    if name.upper() not in NAMES:
+        raise FileNotFoundError(errno.ENOENT, f"no such hive; deltas are for {', '.join(NAMES)}", name)
+    return name.upper()
 
 
 def deltas_of(layer: str) -> dict[str, Hive]:

@@ -14,7 +14,7 @@ from cimlayer.fusemount import mount_with_fuse
 def command(image: str, directory: str) -> None:
     """Show an image as a read-only file system.
 
-    The image appears on the existing directory DIR until Ctrl-C, or `fusermount -u DIR` elsewhere. This needs FUSE
-    and the extra that brings its binding: pip install cimlayer[fuse].
+    The image appears on the empty directory DIR until Ctrl-C, or `fusermount -u DIR` elsewhere. This needs FUSE, and
+    its binding mfusepy, which the extra "fuse" brings: pip install '.[fuse]' in a clone.
     """
     mount_with_fuse(image_path(image), directory)

@@ -169,8 +169,9 @@ def _deltas(source: str, name: str | None) -> Iterator[tuple[str, Change]]:
         return
     if not Path(source).is_dir():
         raise click.UsageError("an image alone says nothing of what it changed: give NEW, or its layer directory")
+    wanted = hives.NAMES if name is None else [hives.known_name(name)]
     for hive_name, delta in hives.deltas_of(source).items():
-        if name is None or name.upper() == hive_name:
+        if hive_name in wanted:
             yield from ((hive_name, change) for change in explain(delta))
 
 

@@ -133,7 +133,7 @@ def _fields(facts: Facts) -> dict[str, str]:
         time = facts[name]
         fields[name.replace("_", " ")] = time["iso"] or f"FILETIME {time['filetime']}"
     descriptor = facts["security_descriptor"]
-    fields["security"] = descriptor.get("sddl") or descriptor["error"]
+    fields["security"] = descriptor.get("error") or descriptor["sddl"] or "empty"
     if names is None:
         fields["names"] = "unknown: a directory of this image is damaged"
     elif len(names) > 1:

@@ -1,0 +1,113 @@
+"""What the documentation says is so: its Python runs, and its lists are complete."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import inspect
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import cimlayer
+from cimlayer.cli import commands
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ROOT = Path(__file__).parents[1]
+BASE, CHILD = (ROOT / "examples" / f"sample-{name}.tar" for name in ("layer", "child"))
+
+README = (ROOT / "README.md").read_text("utf-8")
+API, ARCHITECTURE, COMMAND_LINE = (
+    (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("api", "architecture", "cli")
+)
+
+
+def python_of(page: str) -> str:
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+
+
+def test_the_python_of_the_readme_runs_in_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(python_of(README), {})
+    assert capsys.readouterr().out.endswith("True\n")
+
+
+def test_the_python_of_the_api_page_runs_on_layers_of_those_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = CHILD.read_bytes()
+    (tmp_path / "base.tar.gz").write_bytes(gzip.compress(BASE.read_bytes()))
+    (tmp_path / "app.tar.zst").write_bytes(zstd.compress(child))
+    (tmp_path / "stranger.tar.gz").write_bytes(gzip.compress(child))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(python_of(API).replace("sha256:...", f"sha256:{hashlib.sha256(child).hexdigest()}"), names)
+    assert names["content"] == b"hello"
+    assert (tmp_path / "images" / "new.cim").exists()
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    assert [name for name in cimlayer.__all__ if f"`{name}" not in API] == []
+
+
+FUNCTIONS = [
+    (name, re.findall(r"([a-z_]+)[^,]*", parameters))
+    for name, parameters in re.findall(r"`(\w+)\(([^`]*)\)`", API)
+    if inspect.isfunction(getattr(cimlayer, name, None)) and "..." not in parameters
+]
+
+
+@pytest.mark.parametrize(("name", "parameters"), FUNCTIONS)
+def test_the_api_page_has_every_parameter(name: str, parameters: list[str]) -> None:
+    assert list(inspect.signature(getattr(cimlayer, name)).parameters) == parameters
+
+
+def every_command(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found += every_command(command, (*words, name))
+        else:
+            found.append((" ".join((*words, name)), command))
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), every_command(commands))
+def test_the_page_of_the_command_line_has_every_option(name: str, command: click.Command) -> None:
+    for_all, *sections = re.split(r"^## ", COMMAND_LINE, flags=re.MULTILINE)
+    section = next(text for text in sections if text.startswith(name.partition(' ')[0] + "\n"))
+    options = [parameter.opts for parameter in command.params if isinstance(parameter, click.Option)]
+    assert [opts for opts in options if not any(opt in for_all + section for opt in opts)] == []
+
+
+def sources() -> set[str]:
+    """As the map names them: below the root or ``python``, without what Cython makes."""
+    found = {path.relative_to(ROOT / "python") for path in ROOT.glob("python/cimlayer/*.py")}
+    found |= {path.relative_to(ROOT) for suffix in ("c", "py", "pyx") for path in ROOT.glob(f"cimfs_ext/**/*.{suffix}")}
+    made = {path.with_suffix(".c") for path in found if path.suffix == ".pyx"}
+    return {path.as_posix() for path in found - made if path.name != "__init__.py"}
+
+
+def test_the_map_of_the_architecture_has_every_source_file() -> None:
+    named = set()
+    for row in re.findall(r"^\| (`.*?`) \|", ARCHITECTURE, re.MULTILINE):
+        directory = "cimfs_ext"
+        for word in re.findall(r"`(.*?)`", row):
+            above, _, name = word.rpartition("/")
+            if above:  # which goes for the rest of the row
+                directory = above if above.startswith("cim") else f"cimfs_ext/{above}"
+            named.add(f"{directory}/{name}")
+    assert sources() - named == set()
