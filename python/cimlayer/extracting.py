@@ -22,6 +22,7 @@ from typing import Literal
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
+from cimlayer.entrynames import check_name
 from cimlayer.errors import CorruptImageError, FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import unix_nanoseconds
@@ -195,8 +196,7 @@ class _Run:
         return below
 
     def _host_name(self, path: str, name: str, location: _Location) -> bytes:
-        if name in (".", "..") or any(character in name for character in "/\\\0"):
-            raise CorruptImageError(errno.EBADMSG, "a name that no file of Windows can have", path)
+        check_name(name, path)
         host_name = name.encode("utf-8", "surrogatepass")
         if len(host_name) <= _MAX_NAME:
             return host_name
