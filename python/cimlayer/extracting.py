@@ -101,7 +101,7 @@ def extract(
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         sidecar = stack.enter_context(Sidecar(root, cancel)) if metadata == "sidecar" else None
-        directories = stack.enter_context(_Directories(root))
+        directories = stack.enter_context(_Directories(root, os.fsencode(destination)))
         writers = stack.enter_context(_Writers(image, jobs, cancel))
         usage = Usage(limits, image.name)
         run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr", usage, cancel)
@@ -296,8 +296,9 @@ class _Directories:
     well have open. One that was closed is found again from the destination on.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = os.fsencode(root)
+    def __init__(self, root: Path, name: bytes) -> None:
+        """``name`` is what errors call the destination."""
+        self._name = name
         self._top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         self._open: deque[int] = deque()  # the last ones of the way to the location
         self._location: _Location = ()
@@ -311,8 +312,8 @@ class _Directories:
         self._open.clear()
 
     def path(self, location: _Location, *name: bytes) -> str:
-        """How the host calls a directory, or an entry of it."""
-        return os.fsdecode(b"/".join((self._root, *location, *name)))
+        """How errors call a directory, or an entry of it."""
+        return os.fsdecode(b"/".join((self._name, *location, *name)))
 
     def enter(self, location: _Location) -> int:
         """The open directory; it stays open until another one is asked for."""
