@@ -101,7 +101,7 @@ def extract(
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         sidecar = stack.enter_context(Sidecar(root, cancel)) if metadata == "sidecar" else None
-        directories = stack.enter_context(_Directories(root, os.fsencode(destination)))
+        directories = stack.enter_context(_Directories(root, os.fsencode(Path(destination))))
         writers = stack.enter_context(_Writers(image, jobs, cancel))
         usage = Usage(limits, image.name)
         run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr", usage, cancel)
