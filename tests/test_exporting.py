@@ -8,6 +8,7 @@ import io
 import shutil
 import subprocess
 import tarfile
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ import pytest
 import cimlayer
 from cimfs_ext.image import ImageWriter
 from cimlayer.comparing import diff_images
-from cimlayer.errors import FormatError
+from cimlayer.errors import CorruptImageError, FormatError, LimitError
 from cimlayer.exporting import export_layer
+from cimlayer.limits import Limits
 from cimlayer.paths import get_cim_path_from_layer
 from support.descriptors import parts_of
 from support.image_layers import bare_layer, base_tar, import_tar, link_data
+from support.images import FORGED_NAMES, forge_name
 from support.tars import FILETIME_OF_1970, TarBuilder, windows_pax
 from test_corpus import KEPT_ATTRIBUTES, PARENTS, is_managed, manifest_of
 
@@ -301,6 +304,32 @@ def test_directories_that_change_come_back_as_they_are(tmp_path: Path, change: A
     assert_equal_trees(child, tmp_path / "again", ignored=("",))
 
 
+def test_directory_whose_streams_stay_is_not_written_and_no_stream_is_read(tmp_path: Path) -> None:
+    size = 32 << 20
+
+    def fill(image: ImageWriter) -> None:
+        for name in ("kept", "new"):
+            image.create_file(name, attributes=DIRECTORY)
+        image.create_alternate_stream("kept:hole", size)
+        image.create_alternate_stream("kept:zone", 4)
+        image.write(b"zone")
+
+    def change(image: ImageWriter) -> None:
+        image.create_file(r"kept\inside")
+        image.create_alternate_stream("new:hole", size)
+
+    parent = bare_layer(tmp_path, "parent", fill)
+    child = bare_layer(tmp_path, "child", change, "parent")
+    tracemalloc.start()
+    try:
+        with pytest.raises(LimitError, match="new:hole"):
+            export_layer(child, [parent], tmp_path / "tar", limits=Limits(bytes=1000))
+        assert tracemalloc.get_traced_memory()[1] < size // 2
+    finally:
+        tracemalloc.stop()
+    assert names_in(exported(child, [parent])) == ["kept/inside", "new", "new:hole"]
+
+
 def test_standard_file_stands_before_links_to_it(tmp_path: Path) -> None:
     builder = base_tar()
     builder.hardlink("A link that sorts first", "Files/Windows/System32/config/SYSTEM")
@@ -347,6 +376,16 @@ def whiteout_name(image: ImageWriter) -> None:
     image.create_file(".wh.name")
 
 
+def whiteout_name_of_a_directory(image: ImageWriter) -> None:
+    image.create_file("d", attributes=DIRECTORY)
+    image.create_file(r"d\.wh..wh..opq", attributes=DIRECTORY)
+
+
+def whiteout_name_of_a_link(image: ImageWriter) -> None:
+    image.create_file("a", size=0)
+    image.create_hard_link(".wh.name", "a")
+
+
 def lone_surrogate(image: ImageWriter) -> None:
     image.create_file("name\ud800")
 
@@ -357,6 +396,8 @@ def lone_surrogate(image: ImageWriter) -> None:
         (unsupported_reparse_point, "cloud: a layer tar cannot carry this reparse point: cloud file"),
         (link_with_content, "link: a link without a target, or with content of its own"),
         (whiteout_name, ".wh.name: a name that means a whiteout in a layer tar"),
+        (whiteout_name_of_a_directory, "d\\.wh..wh..opq: a name that means a whiteout"),
+        (whiteout_name_of_a_link, ".wh.name: a name that means a whiteout"),
         (lone_surrogate, "half a surrogate pair"),
     ],
 )
@@ -366,6 +407,77 @@ def test_what_a_tar_cannot_carry_is_an_error_and_leaves_no_tar(tmp_path: Path, f
         export_layer(layer, [], tmp_path / "tar")
     assert message in str(caught.value)
     assert not (tmp_path / "tar").exists()
+
+
+@pytest.mark.parametrize("name", [".wh..opq", ".wh.name"])
+def test_removal_that_a_tar_cannot_tell_is_an_error(tmp_path: Path, name: str) -> None:
+    """As a whiteout the first one would hide all that stands beside it."""
+
+    def fill(image: ImageWriter) -> None:
+        image.create_file("d", attributes=DIRECTORY)
+        image.create_file(r"d\kept")
+        image.create_file(f"d\\{name}")
+
+    parent = bare_layer(tmp_path, "parent", fill)
+    child = bare_layer(tmp_path, "child", lambda image: image.delete_path(f"d\\{name}"), "parent")
+    with pytest.raises(FormatError, match="means a whiteout") as caught:
+        exported(child, [parent])
+    assert caught.value.what == f"d\\{name}"
+
+
+def of_a_file(image: ImageWriter, name: str) -> None:
+    image.create_file("d", attributes=DIRECTORY)
+    image.create_file(f"d\\{name}")
+
+
+def of_a_directory(image: ImageWriter, name: str) -> None:
+    image.create_file(name, attributes=DIRECTORY)
+    image.create_file(f"{name}\\inside")
+
+
+@pytest.mark.parametrize("name", FORGED_NAMES)
+@pytest.mark.parametrize("fill", [of_a_file, of_a_directory])
+def test_names_that_only_a_forged_image_has_are_refused(tmp_path: Path, fill: Any, name: str) -> None:
+    honest = "axb"[: len(name)]
+    layer = bare_layer(tmp_path, "layer", lambda image: fill(image, honest))
+    forge_name(tmp_path / "cim-layers", honest, name)
+    with pytest.raises(CorruptImageError, match="a name "):
+        export_layer(layer, [], tmp_path / "tar")
+    assert not (tmp_path / "tar").exists()
+
+
+def change_inside(image: ImageWriter) -> None:
+    image.create_file(r"ax\new")
+
+
+def remove_it(image: ImageWriter) -> None:
+    image.delete_path("ax")
+
+
+def link_to_what_is_inside(image: ImageWriter) -> None:
+    image.create_hard_link("link", r"ax\inside")
+
+
+@pytest.mark.parametrize("change", [change_inside, remove_it, link_to_what_is_inside])
+def test_forged_names_of_a_parent_are_refused(tmp_path: Path, change: Any) -> None:
+    parent = bare_layer(tmp_path, "parent", lambda image: of_a_directory(image, "ax"))
+    child = bare_layer(tmp_path, "child", change, "parent")
+    for region in (tmp_path / "cim-layers").glob("region_*"):
+        region.write_bytes(region.read_bytes().replace("ax".encode("utf-16-le"), "..".encode("utf-16-le")))
+    with pytest.raises(CorruptImageError, match="a name "):
+        exported(child, [parent])
+
+
+@pytest.mark.parametrize("name", ["a:b", "a/b", "a\\b", "a\0b"])
+def test_forged_names_of_streams_are_refused(tmp_path: Path, name: str) -> None:
+    def fill(image: ImageWriter) -> None:
+        image.create_file("file")
+        image.create_alternate_stream("file:axb", 0)
+
+    layer = bare_layer(tmp_path, "layer", fill)
+    forge_name(tmp_path / "cim-layers", "axb", name)
+    with pytest.raises(CorruptImageError, match="a name "):
+        exported(layer)
 
 
 def test_existing_output_is_kept(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ import pytest
 
 import cimlayer
 from cimfs_ext.extractor import FileExtractor
+from cimfs_ext.image import ImageWriter
+from cimlayer.errors import CorruptImageError, LimitError, OperationCancelledError
+from cimlayer.events import CancellationToken
 from cimlayer.extracting import Extraction, extract
+from cimlayer.limits import Limits
 from cimlayer.paths import get_cim_path_from_layer
 from support.image_layers import MOUNT_POINT, link_data
-from support.images import add, make_image, writer
+from support.images import FORGED_NAMES, add, forge_name, make_image, writer
 from support.tars import FILETIME_OF_1970
 from test_corpus import KEPT_ATTRIBUTES, eas_of, is_managed, manifest_of
 
@@ -180,6 +185,28 @@ def test_names_too_long_for_the_host_are_shortened(tmp_path: Path) -> None:
     assert done.renamed[names[2]].endswith(".txt")
 
 
+def test_tree_deeper_than_descriptors_may_be_open_is_extracted(tmp_path: Path) -> None:
+    depth = 400
+    bottom = "\\".join("d" * depth)
+    with writer(tmp_path, None, "image.cim") as image:
+        for level in range(1, depth + 1):
+            add(image, "\\".join("d" * level), attributes=DIRECTORY, last_write_time=FILETIME_OF_1970)
+        add(image, f"{bottom}\\file", b"x")
+        add(image, "d\\last", b"y")
+        image.create_hard_link("d\\link", f"{bottom}\\file")
+        image.commit()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+    try:
+        done = extracted(tmp_path / "image.cim", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (done.directories, done.files, done.hard_links) == (depth, 2, 1)
+    below = tmp_path / "out" / bottom.replace("\\", "/")
+    assert (below / "file").read_bytes() == (tmp_path / "out/d/link").read_bytes() == b"x"
+    assert {parent.stat().st_mtime_ns for parent in (below, *list(below.parents)[: depth - 1])} == {0}
+
+
 def test_lone_surrogates_can_be_written(tmp_path: Path) -> None:
     image = make_image(tmp_path, "image.cim", {"a\ud800": b"x"})
     extracted(image, tmp_path / "out")
@@ -234,6 +261,18 @@ def test_only_links_that_stay_inside_become_links(links: Path, tmp_path: Path) -
     assert (tmp_path / "out/full/inside").read_bytes() == b"inside"
 
 
+def test_link_to_a_name_with_a_lone_surrogate_leads_to_it(tmp_path: Path) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        for name in ("a\ud800", "b\udc80"):
+            add(image, name, name.encode("utf-8", "surrogatepass"))
+            add(image, f"to {name}", reparse_data=link_data(name))
+        image.commit()
+    done = extracted(tmp_path / "image.cim", tmp_path / "out", symlinks=True)
+    assert done.symbolic_links == 2
+    for name in (b"a\xed\xa0\x80", b"b\xed\xb2\x80"):
+        assert (tmp_path / "out" / os.fsdecode(b"to " + name)).read_bytes() == name
+
+
 def test_hard_links_share_an_inode_also_across_directories(tmp_path: Path) -> None:
     with writer(tmp_path, None, "image.cim") as image:
         add(image, "a", attributes=DIRECTORY)
@@ -286,7 +325,7 @@ def test_planted_link_in_place_of_a_file_is_not_followed(tmp_path: Path, danglin
     (tmp_path / "out/file").symlink_to(outside)
     with pytest.raises(FileExistsError) as caught:
         extracted(image, tmp_path / "out")
-    assert caught.value.filename == "file"
+    assert caught.value.filename == str(tmp_path / "out/file")
     assert outside.exists() != dangling
     assert dangling or outside.read_bytes() == b"precious"
 
@@ -324,18 +363,13 @@ def test_directory_that_turns_into_a_link_meanwhile_is_not_followed(
     assert (outside / "one").stat().st_nlink == 1
 
 
-@pytest.mark.parametrize("name", ["a/b", "a\\b", "..", "a\0b"])
+@pytest.mark.parametrize("name", FORGED_NAMES)
 def test_names_that_only_a_forged_image_has_are_refused(tmp_path: Path, name: str) -> None:
     honest = "axb"[: len(name)]
-    make_image(tmp_path, "image.cim", {honest: b"x"})
-    with cimlayer.ImageReader(tmp_path / "image.cim") as image:
-        region = tmp_path / f"region_{image.region_sets[0].set_id}_0"
-    old = len(honest).to_bytes(2, "little") + honest.encode("utf-16-le")
-    data = region.read_bytes()
-    assert data.count(old) == 1
-    region.write_bytes(data.replace(old, len(name).to_bytes(2, "little") + name.encode("utf-16-le")))
-    with pytest.raises((ValueError, cimlayer.errors.CorruptImageError)):  # type: ignore[attr-defined]
-        extracted(tmp_path / "image.cim", tmp_path / "out")
+    image = make_image(tmp_path, "image.cim", {honest: b"x"})
+    forge_name(tmp_path, honest, name)
+    with pytest.raises(CorruptImageError, match="a name "):
+        extracted(image, tmp_path / "out")
     assert tree(tmp_path / "out") == {}
 
 
@@ -361,7 +395,103 @@ def test_nothing_that_exists_is_replaced_but_directories_are_shared(tmp_path: Pa
     assert tree(tmp_path / "out") == {"d": None, "d/new": b"new", "d/old": b"old"}
     with pytest.raises(FileExistsError) as caught:
         extracted(image, tmp_path / "out")
-    assert caught.value.filename == "d\\new"
+    assert caught.value.filename == str(tmp_path / "out/d/new")
+
+
+def with_directory(image: ImageWriter) -> None:
+    add(image, "d", attributes=DIRECTORY)
+
+
+def with_link(image: ImageWriter) -> None:
+    add(image, "link", reparse_data=link_data("target"))
+
+
+def with_hard_link(image: ImageWriter) -> None:
+    add(image, "file")
+    image.create_hard_link("link", "file")
+
+
+@pytest.mark.parametrize("fill", [with_directory, with_link, with_hard_link])
+def test_cancelled_extraction_writes_nothing(tmp_path: Path, fill: Any) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        fill(image)
+        image.commit()
+    token = CancellationToken()
+    token.cancel()
+    with pytest.raises(OperationCancelledError):
+        extracted(tmp_path / "image.cim", tmp_path / "out", symlinks=True, cancel=token)
+    assert tree(tmp_path / "out") == {}
+
+
+class CancelledAfter(CancellationToken):
+    """Cancelled after so many looks at it."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def cancelled(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.mark.parametrize("looks", range(9))
+def test_extraction_is_cancelled_anywhere_and_leaves_no_stream_in_part(tmp_path: Path, looks: int) -> None:
+    size = 3 << 20
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "d", attributes=DIRECTORY)
+        image.create_alternate_stream("d:s", size)
+        add(image, "e", attributes=DIRECTORY)
+        with_link(image)
+        image.commit()
+    token = CancelledAfter(looks)
+    with pytest.raises(OperationCancelledError):
+        extracted(tmp_path / "image.cim", tmp_path / "out", metadata="sidecar", symlinks=True, cancel=token)
+    streams = (tmp_path / "out.metadata/streams").glob("*")
+    assert [stream.stat().st_size for stream in streams] == [size] * (looks >= 4)
+
+
+def test_stream_that_cannot_be_written_is_removed(tmp_path: Path) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "file")
+        image.create_alternate_stream("file:s", 4 << 20)
+        image.commit()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            extracted(tmp_path / "image.cim", tmp_path / "out", metadata="sidecar")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "out.metadata/streams").iterdir()) == []
+
+
+def test_unknown_kind_of_metadata_is_refused(tmp_path: Path) -> None:
+    image = make_image(tmp_path, "image.cim", {"file": b"x"})
+    with pytest.raises(ValueError, match="sidecar, xattr, not 'bogus'"):
+        extracted(image, tmp_path / "out", metadata="bogus")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("asked", ["symlinks", "hard links"])
+def test_errors_of_what_is_made_last_name_the_file_of_the_host(
+    tmp_path: Path, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "d", attributes=DIRECTORY)
+        add(image, r"d\file")
+        if asked == "symlinks":
+            add(image, r"d\new", reparse_data=link_data("file"))
+        else:
+            image.create_hard_link(r"d\new", r"d\file")
+        image.commit()
+    (tmp_path / "out/d").mkdir(parents=True)
+    (tmp_path / "out/d/new").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileExistsError) as caught:
+        extracted(tmp_path / "image.cim", Path("out"), symlinks=True)
+    assert caught.value.filename == "out/d/new"
 
 
 def open_descriptors() -> int:
@@ -384,19 +514,20 @@ def test_file_that_cannot_be_written_is_removed_and_named(
             extracted(image, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert caught.value.filename == "d50\\large"
+    assert caught.value.filename == str(tmp_path / "out/d50/large")
     assert not (tmp_path / "out/d50/large").exists()
     assert (open_descriptors(), threading.active_count()) == before
 
 
 def test_damaged_content_is_an_error_of_the_image(tmp_path: Path) -> None:
-    image = make_image(tmp_path, "image.cim", {"file": os.urandom(20_000)})
+    image = make_image(tmp_path, "image.cim", {"d": None, "d\\file": os.urandom(20_000)})
     with cimlayer.ImageReader(image) as reader:
         region = tmp_path / f"region_{reader.region_sets[0].set_id}_1"
     os.truncate(region, region.stat().st_size - 5000)
-    with pytest.raises(cimlayer.errors.CorruptImageError):  # type: ignore[attr-defined]
+    with pytest.raises(CorruptImageError) as caught:
         extracted(image, tmp_path / "out")
-    assert not (tmp_path / "out/file").exists()
+    assert caught.value.filename == "d\\file"
+    assert not (tmp_path / "out/d/file").exists()
 
 
 # ---- metadata ----
@@ -439,6 +570,59 @@ def test_metadata_can_be_attached_to_the_files(tmp_path: Path) -> None:
     assert file.stat().st_mtime_ns == 0
     with pytest.raises(OSError, match="use a sidecar"):
         extracted(tmp_path / "image.cim", tmp_path / "whole", metadata="xattr")
+
+
+def test_attributes_are_read_one_at_a_time(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(200)]
+    size = 1 << 16
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "file")
+        for number, name in enumerate(names):
+            image.create_alternate_stream(f"file:{name}", size)
+            image.write(bytes([number]) * size)
+        image.commit()
+    written: dict[str, bytes] = {}
+
+    def keep_the_end(fd: int, name: bytes, value: bytes) -> None:
+        written[name.decode()] = value[-1:] if len(value) == size else value
+
+    tracemalloc.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "setxattr", keep_the_end)
+            extracted(tmp_path / "image.cim", tmp_path / "out", metadata="xattr")
+        assert tracemalloc.get_traced_memory()[1] < 40 * size
+    finally:
+        tracemalloc.stop()
+    streams = {f"user.cimlayer.stream.{name}": bytes([number]) for number, name in enumerate(names)}
+    assert {name: value for name, value in written.items() if ".stream." in name} == streams
+
+
+@pytest.mark.parametrize("metadata", ["sidecar", "xattr"])
+@pytest.mark.parametrize("limits", [Limits(files=3), Limits(bytes=8)])
+def test_streams_count_where_they_are_kept(tmp_path: Path, metadata: str, limits: Limits) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "file", b"12345")
+        image.create_alternate_stream("file:s", 4)
+        image.write(b"6789")
+        add(image, "d", attributes=DIRECTORY)
+        image.create_alternate_stream("d:s", 0)
+        image.commit()
+    extracted(tmp_path / "image.cim", tmp_path / "dropped", limits=limits)
+    with pytest.raises(LimitError) as caught:
+        extracted(tmp_path / "image.cim", tmp_path / "out", metadata=metadata, limits=limits)
+    assert caught.value.entry == "file:s"
+
+
+@pytest.mark.parametrize("metadata", ["sidecar", "xattr"])
+def test_forged_names_of_streams_are_refused(tmp_path: Path, metadata: str) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "file")
+        image.create_alternate_stream("file:axb", 0)
+        image.commit()
+    forge_name(tmp_path, "axb", "a\0b")
+    with pytest.raises(CorruptImageError, match="a name "):
+        extracted(tmp_path / "image.cim", tmp_path / "out", metadata=metadata)
 
 
 def test_old_sidecar_is_not_overwritten(tmp_path: Path) -> None:

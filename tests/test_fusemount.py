@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import subprocess
 import sys
 import time
+<<<<<<< HEAD
 import types
+=======
+import tracemalloc
+>>>>>>> wt-read
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import cimlayer
 from cimlayer.errors import UnsupportedCallError
-from cimlayer.fusemount import mount_with_fuse
+from cimlayer.fusemount import _operations, mount_with_fuse
 from cimlayer.paths import get_cim_path_from_layer
 from support.commands import call, program
 from support.image_layers import link_data
@@ -83,6 +90,44 @@ def test_mount_is_read_only_and_has_links_and_attributes(tmp_path: Path) -> None
             (root / "new").write_bytes(b"x")
         with pytest.raises(FileNotFoundError):
             (root / "none").read_bytes()
+
+
+def test_one_attribute_is_read_without_the_others(tmp_path: Path) -> None:
+    """As the kernel asks for security.capability of every file that is executed."""
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "file")
+        image.create_alternate_stream("file:large", 32 << 20)
+        image.create_alternate_stream("file:zone", 4)
+        image.write(b"data")
+        image.commit()
+    with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
+        calls: Any = _operations(SimpleNamespace(Operations=object), reader)
+        tracemalloc.start()
+        try:
+            assert calls.getxattr("/file", "user.cimlayer.stream.zone") == b"data"
+            assert "user.cimlayer.stream.large" in calls.listxattr("/file")
+            for name, reason in {
+                "security.capability": errno.ENODATA,
+                "user.cimlayer.stream.none": errno.ENODATA,
+                "user.cimlayer.none": errno.ENODATA,
+                "user.cimlayer.reparse_data": errno.ENODATA,
+                "user.cimlayer.stream.large": errno.E2BIG,
+            }.items():
+                with pytest.raises(OSError, match=r"No data|does not fit") as caught:
+                    calls.getxattr("/file", name)
+                assert caught.value.errno == reason, name
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_size_of_a_link_is_that_of_its_target(tmp_path: Path) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "link", reparse_data=link_data("a\ud800"))
+        image.commit()
+    with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
+        calls: Any = _operations(SimpleNamespace(Operations=object), reader)
+        assert calls.getattr("/link")["st_size"] == 4
 
 
 def test_without_fuse_a_clear_message_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

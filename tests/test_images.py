@@ -336,6 +336,14 @@ def spoil_record(layers: Path) -> None:
     (layers / CHAIN[1] / RECORD).write_text('{"chain_id": "sha256:0", "diff_id": "", "bytes": 1}')
 
 
+def unreadable_record(layers: Path) -> None:
+    (layers / CHAIN[1] / RECORD).write_text("[" * 20_000)
+
+
+def record_of_a_list(layers: Path) -> None:
+    (layers / CHAIN[1] / RECORD).write_text("[1]")
+
+
 def remove_record(layers: Path) -> None:
     (layers / CHAIN[1] / RECORD).unlink()
 
@@ -365,7 +373,11 @@ def remove_parent(layers: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [spoil_record, remove_record, cut_image, lose_region, replace_parent, remove_parent]
+    "spoil",
+    [
+        spoil_record, unreadable_record, record_of_a_list, remove_record, cut_image, lose_region, replace_parent,
+        remove_parent,
+    ],
 )
 def test_another_layer_in_the_place_is_neither_used_nor_touched(
     tmp_path: Path, spoil: Callable[[Path], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,39 @@ def test_directory_knows_what_belongs_to_whom(images: Path) -> None:
     assert directory.region_sets.keys() == {"base.cim", "child.cim"}
     assert directory.unreadable.keys() == {"broken.cim"}
     assert directory.orphans() == []
+
+
+@pytest.mark.parametrize("leaving", ["region_x", "leaving.cim"])
+@pytest.mark.parametrize("when", ["listed", "opened"])
+def test_files_that_leave_meanwhile_were_never_there(
+    images: Path, leaving: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of an import that is abandoned."""
+    (images / leaving).write_bytes(b"nothing")
+    scandir = os.scandir
+
+    class Leaving:
+        def __init__(self, path: Path) -> None:
+            self._found = scandir(path)
+
+        def __enter__(self) -> Any:
+            entries = list(self._found)
+            if when == "listed":
+                (images / leaving).unlink()
+            return iter(entries)
+
+        def __exit__(self, *exc_info: object) -> None:
+            self._found.close()
+
+    def opened(path: Path) -> cimlayer.ImageReader:
+        (images / leaving).unlink(missing_ok=True)
+        return cimlayer.ImageReader(path)
+
+    monkeypatch.setattr("cimlayer.imagefiles.os.scandir", Leaving)
+    monkeypatch.setattr("cimlayer.imagefiles.ImageReader", opened)
+    directory = ImageDirectory(images)
+    assert directory.region_sets.keys() == {"base.cim", "child.cim"}
+    assert directory.unreadable == {}
 
 
 def test_unreadable_image_is_an_error(images: Path) -> None:

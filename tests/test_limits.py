@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import pickle
 import re
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -22,12 +24,14 @@ from cimfs_ext.image import ImageWriter
 from cimlayer import Limits
 from cimlayer.archives import TarArchive
 from cimlayer.errors import FormatError, LimitError
+from cimlayer.events import CancellationToken
 from cimlayer.limits import UNJUDGED
 from cimlayer.oci import MOST_IMAGES, ImageSource
 from support import tars
 from support.cimbytes import LINKS, Builder, link_table, stream
 from support.commands import call
 from support.containers import OCI_LAYER, Layer, Store, base_tar, child_tar, gzipped, packed, plain
+from support.containers import tar_of as tar_of_files
 from support.image_layers import bare_layer
 from support.images import DIRECTORY, NULL_DACL, add, read_tree
 from support.tars import TarBuilder
@@ -485,15 +489,39 @@ ARCHIVES = {
 def test_archives_that_claim_much_are_refused(tmp_path: Path, case: str) -> None:
     (tmp_path / "a.tar").write_bytes(ARCHIVES[case])
     with pytest.raises(FormatError, match=r"a\.tar"):
-        TarArchive(tmp_path / "a.tar")
+        TarArchive(tmp_path / "a.tar", CancellationToken())
 
 
 def test_records_for_all_members_do_not_make_members_dear(tmp_path: Path) -> None:
     records = tars.header(b"x", len(MANY_RECORDS), tars.PAX_GLOBAL) + tars.padded(MANY_RECORDS)
     (tmp_path / "a.tar").write_bytes(records + tars.header(b"a") * 5000 + END)
     start = time.monotonic()
-    assert TarArchive(tmp_path / "a.tar").size("a") == 0
+    assert TarArchive(tmp_path / "a.tar", CancellationToken()).size("a") == 0
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("form", ["docker", "layout"])
+def test_documents_of_many_images_are_not_kept(tmp_path: Path, form: str) -> None:
+    many, padding = 20, [{}] * 20_000
+    if form == "docker":  # one configuration, under a name of its own for each image
+        config = json.dumps({"os": "linux", "x": padding}).encode()
+        names = ["./" * number + "c" for number in range(many)]
+        manifest = [{"Config": name, "RepoTags": None, "Layers": []} for name in names]
+        source = tar_of_files({"c": config, "manifest.json": json.dumps(manifest).encode()}, tmp_path / "a.tar")
+    else:
+        store = Store()
+        layers = [plain(base_tar())]
+        platform = {"os": "linux"}
+        more = [{"x": padding, "number": number} for number in range(many)]
+        entries = [store.image(layers, platform=platform, config=each, manifest=each) for each in more]
+        source = store.layout(tmp_path / "a", entries)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="no image for windows; there are: linux"):
+            ImageSource(source).select()
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20  # one document takes 1.5 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_index_of_too_many_images_is_refused(tmp_path: Path) -> None:

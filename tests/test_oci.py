@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cimlayer
 from cimlayer.archives import TarArchive
 from cimlayer.digests import Digest
-from cimlayer.errors import DigestMismatchError, FormatError
+from cimlayer.errors import DigestMismatchError, FormatError, OperationCancelledError
+from cimlayer.events import CancellationToken
 from cimlayer.oci import DEEPEST_INDEX, DOCUMENT_LIMIT, Image, ImageSource, Platform
 from support.containers import (
     DOCKER_LAYER,
@@ -330,7 +332,8 @@ def test_a_layout_of_another_version_is_refused(tmp_path: Path, data: bytes) -> 
     [b"", b"{", b"1", b"[1]", b"[{}]", b'[{"Config": 1}]', b'[{"Config": "c.json", "Layers": 1}]',
      b'[{"Config": "../c.json", "Layers": []}]', b'[{"Config": "/etc/passwd", "Layers": []}]',
      b'[{"Config": "a\\u0000b", "Layers": []}]', b'[{"Config": "C:\\\\x", "Layers": []}]',
-     b'[{"Config": "c.json", "Layers": [], "RepoTags": [1]}]'],
+     b'[{"Config": "c.json", "Layers": [], "RepoTags": [1]}]', b'[{"Config": "\\ud800", "Layers": []}]',
+     b'[{"Config": "c.json", "Layers": ["\\ud800"]}]'],
 )  # fmt: skip
 def test_a_malformed_docker_manifest_is_refused(tmp_path: Path, data: bytes) -> None:
     config = {"os": "windows", "rootfs": {"type": "layers", "diff_ids": [LAYER.diff_id]}}
@@ -347,6 +350,42 @@ def test_layers_of_a_docker_manifest_do_not_lead_out_of_a_folder(tmp_path: Path)
     source = write(tmp_path / "a", files | {"manifest.json": json.dumps(manifest).encode()})
     with pytest.raises(FormatError, match="lead out"):
         select(source)
+
+
+def test_a_name_that_is_too_long_is_of_nothing(tmp_path: Path) -> None:
+    source = write(tmp_path, {"manifest.json": json.dumps([{"Config": "c" * 5000, "Layers": []}]).encode()})
+    with pytest.raises(FileNotFoundError, match="does not hold ccc") as caught:
+        select(source)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_link_to_itself_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "index.json").symlink_to("index.json")
+    with pytest.raises(FormatError, match="no image"):
+        select(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["layout", "skopeo", "docker", "archive"])
+def test_documents_are_not_read_once_cancelled(tmp_path: Path, form: str) -> None:
+    store = Store()
+    entry = store.image([LAYER])
+    sources: dict[str, Callable[[], Path]] = {
+        "layout": lambda: store.layout(tmp_path / "a", [entry]),
+        "skopeo": lambda: store.skopeo(tmp_path / "a", entry),
+        "docker": lambda: write(tmp_path / "a", docker_files([LAYER])),
+        "archive": lambda: packed(store.layout(tmp_path / "a", [entry]), tmp_path / "a.tar"),
+    }
+    source = sources[form]()
+    token = CancellationToken()
+    images = ImageSource(source, token)
+    token.cancel()
+    with pytest.raises(OperationCancelledError):
+        images.select()
+    with pytest.raises(OperationCancelledError):
+        ImageSource(source, token)
+    with pytest.raises(OperationCancelledError):
+        cimlayer.import_image(source, tmp_path / "layers", cancel=token)
+    assert not (tmp_path / "layers").exists()
 
 
 def test_schema_1_is_refused_with_a_reason(tmp_path: Path) -> None:
@@ -426,7 +465,8 @@ def test_links_in_an_archive_stay_in_it_and_do_not_turn_in_circles(tmp_path: Pat
         tar_of(
             {"a/x": b"1", "a/y": "x", "z": "a/y", "loop": "loop", "one": "two", "two": "one", "out": "../../etc/hosts"},
             tmp_path / "a.tar",
-        )
+        ),
+        CancellationToken(),
     )
     assert archive.size("z") == 1
     with archive.open("z") as file:
@@ -443,7 +483,7 @@ def test_the_last_member_of_a_name_counts(tmp_path: Path) -> None:
             member = tarfile.TarInfo("./x")
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
-    archive = TarArchive(tmp_path / "a.tar")
+    archive = TarArchive(tmp_path / "a.tar", CancellationToken())
     with archive.open("x") as file:
         assert file.read() == b"second one"
 

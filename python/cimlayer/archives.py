@@ -13,8 +13,11 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from cimfs_ext.tarindex import FILE, HARD_LINK, SYMLINK, TarIndex
 from cimlayer.errors import FormatError
+from cimlayer.events import CancellationToken
 
 _LONGEST_LINK_CHAIN = 8
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_SHOWN = 100  # characters of a stranger's text in a message
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bzip2", b"\xfd7": "xz"}
 
 
@@ -22,6 +25,7 @@ class Files(Protocol):
     """Files that can be read, named by relative paths with slashes."""
 
     name: str
+    cancel: CancellationToken  # whoever reads looks at it
 
     def size(self, path: str) -> int | None:
         """Bytes of a regular file; None if it is not there."""
@@ -33,16 +37,19 @@ class Files(Protocol):
 class Folder:
     """The files of a directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, cancel: CancellationToken) -> None:
         self.name = str(root)
+        self.cancel = cancel
         self._root = root
 
     def size(self, path: str) -> int | None:
         """Bytes of a regular file; None if it is not there."""
         try:
             status = self._place(path).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def open(self, path: str) -> BinaryIO:
@@ -52,7 +59,11 @@ class Folder:
     def _place(self, path: str) -> Path:
         parts = path.split("/")
         if any(part in ("", ".", "..") or "\\" in part or ":" in part or "\0" in part for part in parts):
-            raise FormatError(f"a file name that may lead out of the image: {path!r}", self.name)
+            raise FormatError(f"a file name that may lead out of the image: {path[:_SHOWN]!r}", self.name)
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError as error:
+            raise FormatError(f"a file name that this system cannot have: {path[:_SHOWN]!r}", self.name) from error
         return self._root.joinpath(*parts)
 
 
@@ -67,9 +78,10 @@ class _Member(NamedTuple):
 class TarArchive:
     """The files of an uncompressed tar; nothing is unpacked."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cancel: CancellationToken) -> None:
         """Read all headers. FormatError for anything but a whole, uncompressed tar."""
         self.name = str(path)
+        self.cancel = cancel
         self._path = path
         with path.open("rb") as file:
             self._length = os.fstat(file.fileno()).st_size
@@ -81,6 +93,7 @@ class TarArchive:
 
     def _headers(self, file: BinaryIO) -> Iterator[tuple[str, _Member]]:
         for kind, path, link, offset, size in TarIndex(file, self.name):
+            self.cancel.raise_if_cancelled()
             name = posixpath.normpath(path)
             if kind == SYMLINK:
                 yield name, _Member(0, 0, posixpath.normpath(posixpath.join(posixpath.dirname(name), link)))
@@ -135,12 +148,12 @@ class _Section(io.RawIOBase):
         super().close()
 
 
-def open_files(source: str | os.PathLike[str]) -> Files:
-    """A folder, or a tar in a file that can be read at any place."""
+def open_files(source: str | os.PathLike[str], cancel: CancellationToken) -> Files:
+    """A folder, or a tar in a file that can be read at any place. OperationCancelledError once ``cancel`` is."""
     path = Path(source)
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
-        return Folder(path)
+        return Folder(path, cancel)
     if not stat.S_ISREG(mode):
         raise ValueError(f"{path}: an image is read from a folder or a regular file, not from a pipe or a device")
-    return TarArchive(path)
+    return TarArchive(path, cancel)

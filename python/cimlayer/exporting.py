@@ -12,6 +12,7 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.comparing import walk_differences
+from cimlayer.entrynames import check_name
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
@@ -43,10 +44,11 @@ def export_layer(
     system hive of a utility VM are those of the image, with what the import changed in them.
 
     ValueError if the parent is not the one that the layer was forked from. FormatError names a file that a layer tar
-    cannot carry: a reparse point that is neither link nor mount point, a name that begins with ``.wh.`` or is not
-    Unicode. LimitError for an entry that goes beyond ``limits`` (ratio has no meaning here), before any of it is
-    written; what the layer has of its parents counts only where it is written. OperationCancelledError once
-    ``cancel`` is cancelled. Whatever fails, an output given as a path is removed.
+    cannot carry: a reparse point that is neither link nor mount point, a name that is not Unicode or, of a removed
+    file too, begins with ``.wh.``. CorruptImageError for a name that would mean another place in a path. LimitError
+    for an entry that goes beyond ``limits`` (ratio has no meaning here), before any of it is written; what the layer
+    has of its parents counts only where it is written. OperationCancelledError once ``cancel`` is cancelled. Whatever
+    fails, an output given as a path is removed.
     """
     with ExitStack() as stack:
         image = stack.enter_context(ImageReader(get_cim_path_from_layer(layer_path)))
@@ -99,6 +101,8 @@ class _LayerExport:
         """The whole tar."""
         events = []
         for path, entry in self._image.walk() if self._parent is None else self._changes():
+            if entry is not None:
+                check_name(entry.name, path)
             self._usage.add_entry(path)
             events.append((path, entry))
         changed = {upcase_key(path) for path, entry in events if entry is not None}
@@ -107,6 +111,7 @@ class _LayerExport:
         standard = {entry.file_id: path for path, entry in files.items() if is_standard_file(path)}
         unchanged = self._unchanged_names({entry.file_id for entry in files.values()}, changed)
         for path, entry in events:
+            _check_no_whiteout(path)
             if entry is None:
                 self._tar.whiteout(_whiteout(path))
             elif upcase_key(path) in made:
@@ -124,6 +129,9 @@ class _LayerExport:
         """Paths with their entries, or with None for a whiteout; those of a directory precede its entries."""
         assert self._parent is not None
         for path, entry, older in walk_differences(self._image, self._parent, self._can_amend):
+            for one in (entry, older):
+                if one is not None:
+                    check_name(one.name, path)
             if older is not None and (entry is None or not self._can_stand_over(entry, older)):
                 yield path, None
             if entry is None or entry is older:
@@ -156,8 +164,9 @@ class _LayerExport:
 
     @staticmethod
     def _metadata(image: ImageReader, entry: ImageEntry) -> tuple[object, ...]:
+        """Streams are told apart by where they are stored: one that was stored anew counts as new, and none is read."""
         times = (entry.creation_time, entry.last_write_time, entry.change_time, entry.last_access_time)
-        streams = [(stream.name, image.read(entry, stream.name)) for stream in image.streams(entry)]
+        streams = [(stream.name, image.location(entry, stream.name)) for stream in image.streams(entry)]
         attachments = (
             image.security_descriptor(entry), image.extended_attributes(entry), image.reparse_data(entry)
         )  # fmt: skip
@@ -176,6 +185,7 @@ class _LayerExport:
         if self._parent is None or all(file_id > self._parent.last_file_id for file_id in file_ids):
             return names
         for path, entry in self._parent.walk():
+            check_name(entry.name, path)
             if (
                 entry.file_id in file_ids
                 and not entry.is_directory
@@ -204,11 +214,15 @@ class _LayerExport:
             self._tar.hard_link(path, target)
 
     def _write_entry(self, path: str, entry: ImageEntry) -> None:
-        if path.rpartition("\\")[2].startswith(_WHITEOUT):
-            raise FormatError("a name that means a whiteout in a layer tar", path)
         if not entry.is_directory:
             self._written[entry.file_id] = path
         self._tar.entry(path, entry)
+
+
+def _check_no_whiteout(path: str) -> None:
+    """Neither such a file nor its removal can be told: the tar of the one removes, that of the other may be opaque."""
+    if path.rpartition("\\")[2].startswith(_WHITEOUT):
+        raise FormatError("a name that means a whiteout in a layer tar", path)
 
 
 def _whiteout(path: str) -> str:

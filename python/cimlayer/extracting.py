@@ -18,11 +18,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, get_args
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
-from cimlayer.errors import CorruptImageError, FormatError
+from cimlayer.entrynames import check_name, checked_streams
+from cimlayer.errors import CorruptImageError, FormatError, ImageError
 from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import unix_nanoseconds
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
@@ -37,6 +38,7 @@ Metadata = Literal["none", "sidecar", "xattr"]
 
 _BATCH = 256  # files handed to a thread at a time
 _BATCHES_AHEAD = 32  # each holds a directory open
+_LEVELS_OPEN = 64  # of a tree, above the directory that is being filled
 _MAX_NAME = 255  # bytes: NAME_MAX of the usual file systems
 _MAX_THREADS = 4
 _LONGEST_WAIT = 0.1  # seconds until a cancelled extraction is noticed
@@ -82,24 +84,27 @@ def extract(
     host instead. Names that the host cannot hold for their length are shortened.
 
     Nothing that exists is replaced: FileExistsError; existing directories are entered. ``jobs`` is the number of
-    threads that write. OSErrors name the path; an ImageError is about the image. LimitError for an entry that goes
-    beyond ``limits``, before any of it is written; ratio has no meaning here.
-    What was written before an error, or before ``cancel`` was cancelled (OperationCancelledError), stays, but no
-    file in part.
+    threads that write. OSErrors name the file of the host, an ImageError is about the image. LimitError for an entry
+    that goes beyond ``limits``, before any of it is written; alternate streams count where they are kept, and ratio has
+    no meaning here. ValueError for another kind of ``metadata``. What was written before an error, or before ``cancel``
+    was cancelled (OperationCancelledError), stays, but no file in part.
     """
     if sys.platform == "win32":
         raise NotImplementedError("extracting needs a POSIX system")
+    if metadata not in get_args(Metadata):
+        raise ValueError(f"metadata is kept as one of {', '.join(get_args(Metadata))}, not {metadata!r}")
     if metadata == "xattr" and not hasattr(os, "setxattr"):
         raise NotImplementedError("this system has no calls for extended attributes: use a sidecar")
     top = image.stat(path)
+    cancel = cancel or CancellationToken()
     root = Path(os.path.abspath(destination))
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        sidecar = stack.enter_context(Sidecar(root)) if metadata == "sidecar" else None
-        directories = stack.enter_context(_Directories(root))
-        writers = stack.enter_context(_Writers(image, jobs, cancel or CancellationToken()))
+        sidecar = stack.enter_context(Sidecar(root, cancel)) if metadata == "sidecar" else None
+        directories = stack.enter_context(_Directories(root, os.fsencode(Path(destination))))
+        writers = stack.enter_context(_Writers(image, jobs, cancel))
         usage = Usage(limits, image.name)
-        run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr", usage)
+        run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr", usage, cancel)
         run.write_tree(path, top)
         return run.result
 
@@ -126,6 +131,7 @@ class _Run:
         symlinks: bool,
         xattrs: bool,
         usage: Usage,
+        cancel: CancellationToken,
     ) -> None:
         self.result = Extraction()
         self._image = image
@@ -135,6 +141,7 @@ class _Run:
         self._symlinks = symlinks
         self._xattrs = xattrs
         self._usage = usage
+        self._cancel = cancel
         self._first_names: dict[int, _Item] = {}
         self._hard_links: list[_Item] = []
         self._links: list[tuple[_Item, str]] = []
@@ -167,10 +174,12 @@ class _Run:
         below = []
         batch: list[tuple[int, bytes]] = []
         for entry in entries:
+            self._cancel.raise_if_cancelled()
             inner = f"{path}\\{entry.name}" if path else entry.name
             self._usage.add_entry(inner)
             item = _Item(inner, entry, location, self._host_name(inner, entry.name, location))
-            if self._is_link(item):
+            is_link = self._is_link(item)
+            if is_link:
                 pass
             elif entry.is_directory:
                 below.append(item)
@@ -179,24 +188,24 @@ class _Run:
                 batch.append((entry.file_id, item.name))
                 self.result.files += 1
                 self.result.bytes += entry.size
+            first = None if entry.is_directory else self._first_names.get(entry.file_id)
+            if (first is None or first is item) and (self._sidecar is not None or (self._xattrs and not is_link)):
+                self._usage.add_streams(inner, checked_streams(self._image, inner, entry))
             if self._sidecar is not None:
-                first = None if entry.is_directory else self._first_names.get(entry.file_id)
-                if first is None or first is item:
-                    self._usage.add_streams(inner, self._image.streams(entry))
                 local = os.fsdecode(b"/".join((*location, item.name)))
                 self._sidecar.add(self._image, inner, entry, local, first.path if first else None)
         fd = self._directories.enter(location)
         for item in below:
-            self._directories.make(item.name, item.path)
+            self._directories.make(item.name)
+        where = _Place(path, self._directories.path(location))
         for start in range(0, len(batch), _BATCH):
-            self._writers.submit(fd, batch[start : start + _BATCH], path)
+            self._writers.submit(fd, batch[start : start + _BATCH], where)
         self.result.directories += len(below)
         self._made += below
         return below
 
     def _host_name(self, path: str, name: str, location: _Location) -> bytes:
-        if name in (".", "..") or any(character in name for character in "/\\\0"):
-            raise CorruptImageError(errno.EBADMSG, "a name that no file of Windows can have", path)
+        check_name(name, path)
         host_name = name.encode("utf-8", "surrogatepass")
         if len(host_name) <= _MAX_NAME:
             return host_name
@@ -227,62 +236,84 @@ class _Run:
 
     def _finish(self) -> None:
         for item in self._hard_links:
+            self._cancel.raise_if_cancelled()
             self._link(item, self._first_names[item.entry.file_id])
             self.result.hard_links += 1
         for item, target in self._links:
-            fd = self._directories.enter(item.directory)
-            with _named(item.path):
-                os.symlink(os.fsencode(target), item.name, dir_fd=fd)
+            with self._entered(item) as fd:
+                os.symlink(target.encode("utf-8", "surrogatepass"), item.name, dir_fd=fd)
                 os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
             self.result.symbolic_links += 1
         for item in self._with_attributes:
-            self._write_attributes(item, self._directories.enter(item.directory))
-        for item in reversed(self._made):
-            fd = self._directories.enter(item.directory)
-            if self._xattrs:
+            with self._entered(item) as fd:
                 self._write_attributes(item, fd)
-            with _named(item.path):
+        for item in reversed(self._made):
+            with self._entered(item) as fd:
+                if self._xattrs:
+                    self._write_attributes(item, fd)
                 os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
 
-    def _link(self, item: _Item, first: _Item) -> None:
-        fd = os.dup(self._directories.enter(first.directory))
+    @contextmanager
+    def _entered(self, item: _Item) -> Iterator[int]:
+        """The open directory of an entry; errors name the entry as the host does, not a component or a descriptor."""
+        self._cancel.raise_if_cancelled()
+        fd = self._directories.enter(item.directory)
         try:
-            to = self._directories.enter(item.directory)
-            with _named(item.path):
-                os.link(first.name, item.name, src_dir_fd=fd, dst_dir_fd=to, follow_symlinks=False)
+            yield fd
+        except ImageError:
+            raise
+        except OSError as error:
+            error.filename = self._directories.path(item.directory, item.name)
+            raise
+
+    def _link(self, item: _Item, first: _Item) -> None:
+        source = os.dup(self._directories.enter(first.directory))
+        try:
+            with self._entered(item) as fd:
+                os.link(first.name, item.name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
                 raise
             self._usage.add_content(item.path, item.entry.size)
-            self._writers.submit(to, [(item.entry.file_id, item.name)], item.path.rpartition("\\")[0])
+            where = _Place(item.path.rpartition("\\")[0], self._directories.path(item.directory))
+            self._writers.submit(self._directories.enter(item.directory), [(item.entry.file_id, item.name)], where)
             self._writers.finish()
+        finally:
+            os.close(source)
+
+    def _write_attributes(self, item: _Item, directory: int) -> None:
+        fd = os.open(item.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        try:
+            write_extended_attributes(fd, self._image, item.entry)
         finally:
             os.close(fd)
 
-    def _write_attributes(self, item: _Item, directory: int) -> None:
-        with _named(item.path):
-            fd = os.open(item.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-            try:
-                write_extended_attributes(fd, self._image, item.entry)
-            finally:
-                os.close(fd)
-
 
 class _Directories:
-    """Directories below the destination. Those above the one that was asked for last are open too: a tree is walked."""
+    """Directories below the destination, each opened from the one above it.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._open = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
+    A tree is walked, so those above the one that was asked for last stay open, but no more of them than a process may
+    well have open. One that was closed is found again from the destination on.
+    """
+
+    def __init__(self, root: Path, name: bytes) -> None:
+        """``name`` is what errors call the destination."""
+        self._name = name
+        self._top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        self._open: deque[int] = deque()  # the last ones of the way to the location
         self._location: _Location = ()
 
     def __enter__(self) -> _Directories:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for fd in self._open:
+        for fd in (self._top, *self._open):
             os.close(fd)
         self._open.clear()
+
+    def path(self, location: _Location, *name: bytes) -> str:
+        """How errors call a directory, or an entry of it."""
+        return os.fsdecode(b"/".join((self._name, *location, *name)))
 
     def enter(self, location: _Location) -> int:
         """The open directory; it stays open until another one is asked for."""
@@ -291,27 +322,45 @@ class _Directories:
             if ours != wanted:
                 break
             common += 1
-        while len(self._open) > common + 1:
+        for _ in range(min(len(self._location) - common, len(self._open))):
             os.close(self._open.pop())
-        self._location = location[:common]
-        for name in location[common:]:
+        self._location = location[:common] if self._open else ()
+        for name in location[len(self._location) :]:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-            with _named(os.fsdecode(b"/".join((*self._location, name)))):
-                self._open.append(os.open(name, flags, dir_fd=self._open[-1]))
+            try:
+                self._open.append(os.open(name, flags, dir_fd=self._current))
+            except OSError as error:
+                error.filename = self.path(self._location, name)
+                raise
             self._location = (*self._location, name)
-        return self._open[-1]
+            if len(self._open) > _LEVELS_OPEN:
+                os.close(self._open.popleft())
+        return self._current
 
-    def make(self, name: bytes, path: str) -> None:
+    @property
+    def _current(self) -> int:
+        return self._open[-1] if self._open else self._top
+
+    def make(self, name: bytes) -> None:
         """Make a directory in the one that was entered last; one that is there is kept."""
         try:
-            os.mkdir(name, dir_fd=self._open[-1])
+            os.mkdir(name, dir_fd=self._current)
         except FileExistsError:
-            mode = os.stat(name, dir_fd=self._open[-1], follow_symlinks=False).st_mode
+            mode = os.stat(name, dir_fd=self._current, follow_symlinks=False).st_mode
             if not stat.S_ISDIR(mode):
+                path = self.path(self._location, name)
                 raise FileExistsError(errno.EEXIST, "not a directory", path) from None
         except OSError as error:
-            error.filename = path
+            error.filename = self.path(self._location, name)
             raise
+
+
+@dataclass(slots=True)
+class _Place:
+    """A directory, as the image calls it and as the host does."""
+
+    inside: str
+    outside: str
 
 
 class _Writers:
@@ -337,13 +386,13 @@ class _Writers:
                 os.close(fd)
         self._pool.shutdown()
 
-    def submit(self, directory: int, files: list[tuple[int, bytes]], path: str) -> None:
-        """Write files, of which ``path`` is the directory, into an open directory; returns before they are there."""
+    def submit(self, directory: int, files: list[tuple[int, bytes]], place: _Place) -> None:
+        """Write files into an open directory; returns before they are there."""
         self._cancel.raise_if_cancelled()
         if len(self._pending) >= _BATCHES_AHEAD:
             self._wait()
         fd = os.dup(directory)
-        self._pending.append((self._pool.submit(self._write, fd, files, path), fd))
+        self._pending.append((self._pool.submit(self._write, fd, files, place), fd))
 
     def finish(self) -> None:
         """Wait for all that was submitted."""
@@ -356,24 +405,17 @@ class _Writers:
             wait([self._pending[0][0]], _LONGEST_WAIT)
         self._pending.popleft()[0].result()
 
-    def _write(self, fd: int, files: list[tuple[int, bytes]], path: str) -> None:
+    def _write(self, fd: int, files: list[tuple[int, bytes]], place: _Place) -> None:
         try:
             self._extractor.write(fd, files)
+        except ImageError as error:
+            error.filename = f"{place.inside}\\{error.filename}" if place.inside else error.filename
+            raise
         except OSError as error:
-            error.filename = f"{path}\\{error.filename}" if path else error.filename
+            error.filename = f"{place.outside}/{error.filename}"
             raise
         finally:
             os.close(fd)
-
-
-@contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Errors name the path inside the image, not a component or a descriptor."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = path
-        raise
 
 
 def _times(entry: ImageEntry) -> tuple[int, int]:

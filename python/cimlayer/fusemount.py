@@ -13,7 +13,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import UnsupportedCallError
 from cimlayer.extracting import target_inside
 from cimlayer.fileinfo import unix_nanoseconds
-from cimlayer.metadata import extended_attributes_of
+from cimlayer.metadata import attribute_names, attribute_value
 from cimlayer.reparse import SYMBOLIC_LINK
 
 
@@ -62,7 +62,7 @@ def _operations(mfusepy: Any, image: ImageReader) -> object:
                 "st_mode": kind,
                 "st_ino": entry.file_id,
                 "st_nlink": 1,
-                "st_size": len(os.fsencode(target)) if target is not None else entry.size,
+                "st_size": len(target.encode("utf-8", "surrogatepass")) if target is not None else entry.size,
                 "st_mtime": unix_nanoseconds(entry.last_write_time),
                 "st_atime": unix_nanoseconds(entry.last_access_time),
                 "st_ctime": unix_nanoseconds(entry.change_time),
@@ -86,10 +86,10 @@ def _operations(mfusepy: Any, image: ImageReader) -> object:
                 return content.read(size) or b""
 
         def listxattr(self, path: str) -> Iterable[str]:
-            return list(extended_attributes_of(image, image.stat(path)))
+            return attribute_names(image, image.stat(path))
 
         def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
-            value = extended_attributes_of(image, image.stat(path)).get(name)
+            value = attribute_value(image, image.stat(path), name)
             if value is None:
                 raise OSError(errno.ENODATA, os.strerror(errno.ENODATA), path)
             return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -26,7 +27,10 @@ class DiskFile:
 
 
 class ImageDirectory:
-    """What lies in a directory of images when this is made. Images that cannot be read are kept with their error."""
+    """What lies in a directory of images when this is made. Images that cannot be read are kept with their error.
+
+    Others may write there meanwhile: what is gone before it was looked at was never there.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises OSError if the directory cannot be listed."""
@@ -36,8 +40,9 @@ class ImageDirectory:
         self._files: dict[str, int] = {}
         with os.scandir(self.path) as found:
             for file in found:
-                if file.is_file(follow_symlinks=False):
-                    self._files[file.name] = file.stat(follow_symlinks=False).st_size
+                with suppress(FileNotFoundError):  # that of a writer, which has just renamed or removed it
+                    if file.is_file(follow_symlinks=False):
+                        self._files[file.name] = file.stat(follow_symlinks=False).st_size
         for name in sorted(self._files):
             if name.lower().endswith(".cim"):
                 self._read(name)
@@ -47,7 +52,10 @@ class ImageDirectory:
             with ImageReader(self.path / name) as image:
                 self.region_sets[name] = image.region_sets
         except ImageError as error:
-            self.unreadable[name] = error
+            if (self.path / name).exists():
+                self.unreadable[name] = error
+            else:
+                del self._files[name]
 
     def owner(self, set_id: UUID) -> str | None:
         """The image whose own set this is; None if it is not there."""

@@ -101,7 +101,7 @@ def import_image(
     wanted = WINDOWS if platform is None else platform if isinstance(platform, Platform) else Platform.parse(platform)
     root = Path(os.path.abspath(directory))
     with span("import_image", source=os.fspath(source)):
-        images = ImageSource(source)
+        images = ImageSource(source, cancel)
         image = images.select(wanted)
         chain = chain_ids([layer.diff_id for layer in image.layers])
         plan = [_Planned(blob, id_, root / id_.hex) for blob, id_ in zip(image.layers, chain, strict=True)]
@@ -223,10 +223,10 @@ def _recorded_size(layer: _Planned, parent: Path | None) -> int:
     try:
         with (layer.path / RECORD).open("rb") as file:
             record = json.loads(file.read(_RECORD_LIMIT))
-        size = record.pop("bytes")
+        size = record.pop("bytes", None) if isinstance(record, dict) else None
         if record != layer.record or not isinstance(size, int):
             raise ValueError
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _in_the_way(layer, f"its {RECORD} does not say that it is the same") from error
     try:
         with ImageReader(get_cim_path_from_layer(layer.path)) as image:

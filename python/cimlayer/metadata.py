@@ -6,8 +6,7 @@ import base64
 import errno
 import json
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +14,12 @@ from typing import IO
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
+from cimlayer.errors import PathNotFoundError
+from cimlayer.events import CancellationToken
 
 _TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
 _DESCRIPTORS_KEPT = 4096
+_PIECE = 1 << 20
 _XATTR = "user.cimlayer."
 _LARGEST_XATTR = 1 << 16  # bytes of one value on Linux (xattr(7))
 _NO_ROOM = "its metadata does not fit the extended attributes of this file system: use a sidecar"
@@ -34,9 +36,10 @@ class Sidecar:
     path, and nothing of the file's own.
     """
 
-    def __init__(self, destination: Path) -> None:
+    def __init__(self, destination: Path, cancel: CancellationToken) -> None:
         """FileExistsError if the directory is there."""
         self.directory = destination.with_name(destination.name + ".metadata")
+        self._cancel = cancel
         self._entries: IO[str] | None = None
         self._streams = 0
         self._descriptors: dict[bytes, str] = {}
@@ -104,28 +107,58 @@ class Sidecar:
         file = self.directory / "streams" / f"{self._streams:06}"
         file.parent.mkdir(exist_ok=True)
         with self._named(), image.open(entry, stream) as source, file.open("xb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+            try:
+                while piece := source.read(_PIECE):
+                    self._cancel.raise_if_cancelled()
+                    target.write(piece)
+                target.flush()
+            except BaseException:
+                file.unlink()
+                raise
         return file.name
 
 
-def extended_attributes_of(image: ImageReader, entry: ImageEntry) -> dict[str, bytes]:
-    """The metadata of an entry as extended attributes of the host.
+_ATTRIBUTES: dict[str, Callable[[ImageReader, ImageEntry], bytes]] = {
+    "attributes": lambda image, entry: str(entry.attributes).encode(),
+    "times": lambda image, entry: " ".join(str(getattr(entry, name)) for name in _TIMES).encode(),
+    "security_descriptor": ImageReader.security_descriptor,
+    "extended_attributes": ImageReader.extended_attributes,
+    "reparse_data": ImageReader.reparse_data,
+}
+_STREAM = "stream."
+
+
+def attribute_names(image: ImageReader, entry: ImageEntry) -> list[str]:
+    """What the metadata of an entry is called as extended attributes of the host.
 
     The names begin with ``user.cimlayer.``: ``attributes`` and ``times`` as decimal text (the times in the order
     creation, last write, change, last access, FILETIME), ``security_descriptor``, ``extended_attributes`` and
     ``reparse_data`` as the buffers are, where there are any, and ``stream.NAME``.
     """
-    values = {
-        "attributes": str(entry.attributes).encode(),
-        "times": " ".join(str(getattr(entry, name)) for name in _TIMES).encode(),
-        "security_descriptor": image.security_descriptor(entry),
-        "extended_attributes": image.extended_attributes(entry),
-        "reparse_data": image.reparse_data(entry),
-    }
-    found = {_XATTR + name: value for name, value in values.items() if value}
-    for stream in image.streams(entry):
-        found[f"{_XATTR}stream.{stream.name}"] = image.read(entry, stream.name)
-    return found
+    fixed = [_XATTR + name for name, value_of in _ATTRIBUTES.items() if value_of(image, entry)]
+    return fixed + [f"{_XATTR}{_STREAM}{stream.name}" for stream in image.streams(entry)]
+
+
+def attribute_value(image: ImageReader, entry: ImageEntry, attribute: str) -> bytes | None:
+    """One of the extended attributes of :func:`attribute_names`; None if the entry has no such one.
+
+    OSError (E2BIG), before anything is read, for a stream that is larger than an attribute can be.
+    """
+    if not attribute.startswith(_XATTR):
+        return None
+    name = attribute.removeprefix(_XATTR)
+    if name in _ATTRIBUTES:
+        return _ATTRIBUTES[name](image, entry) or None
+    if not name.startswith(_STREAM):
+        return None
+    stream = name.removeprefix(_STREAM)
+    try:
+        _, size = image.location(entry, stream)
+    except PathNotFoundError:
+        return None
+    if size > _LARGEST_XATTR:
+        raise OSError(errno.E2BIG, _NO_ROOM)
+    return image.read(entry, stream)
 
 
 def write_extended_attributes(fd: int, image: ImageReader, entry: ImageEntry) -> None:
@@ -134,11 +167,9 @@ def write_extended_attributes(fd: int, image: ImageReader, entry: ImageEntry) ->
     OSError where the file system has no extended attributes (ENOTSUP) or no room for these: ext4 holds about 4,000
     bytes of them.
     """
-    if any(stream.size > _LARGEST_XATTR for stream in image.streams(entry)):
-        raise OSError(errno.E2BIG, _NO_ROOM)  # before it is read
-    for name, value in extended_attributes_of(image, entry).items():
+    for name in attribute_names(image, entry):
         try:
-            os.setxattr(fd, name.encode("utf-8", "surrogatepass"), value)
+            os.setxattr(fd, name.encode("utf-8", "surrogatepass"), attribute_value(image, entry, name) or b"")
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
                 error.strerror = _NO_ROOM

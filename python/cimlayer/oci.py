@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from cimlayer.archives import Files, open_files
 from cimlayer.digests import Digest
 from cimlayer.errors import DigestMismatchError, FormatError
+from cimlayer.events import CancellationToken
 
 DOCUMENT_LIMIT = 8 << 20  # bytes of a manifest, an index or a configuration; registries take 4 MiB
 DEEPEST_INDEX = 8
@@ -144,11 +145,14 @@ class _Candidate(Protocol):
 class ImageSource:
     """The images of a folder or an archive. Malformed documents are a FormatError that names them."""
 
-    def __init__(self, source: str | os.PathLike[str]) -> None:
-        """Recognise the form: an OCI layout, docker-save or skopeo ``dir:``; in a folder or in an uncompressed tar."""
+    def __init__(self, source: str | os.PathLike[str], cancel: CancellationToken | None = None) -> None:
+        """Recognise the form: an OCI layout, docker-save or skopeo ``dir:``; in a folder or in an uncompressed tar.
+
+        Here and in :meth:`select` it is OperationCancelledError once ``cancel`` is cancelled.
+        """
         if os.fspath(source) == "-":
             raise ValueError("an image cannot be read from standard input, only a single layer: save it to a file")
-        self.files = open_files(source)
+        self.files = open_files(source, cancel or CancellationToken())
         self._form = self._recognise()
 
     def _recognise(self) -> _Form:
@@ -201,9 +205,10 @@ def _parse(data: bytes, what: str) -> Any:
 
 
 def _read(files: Files, path: str) -> bytes:
+    files.cancel.raise_if_cancelled()
     size = files.size(path)
     if size is None:
-        raise FileNotFoundError(errno.ENOENT, f"the image does not hold {path}", files.name)
+        raise FileNotFoundError(errno.ENOENT, f"the image does not hold {path[:_SHOWN]}", files.name)
     if size > DOCUMENT_LIMIT:
         raise FormatError(f"{size} bytes are too many for a document", path)
     with files.open(path) as file:
@@ -301,25 +306,27 @@ class _Blobs(Protocol):
 
 
 class _Manifest:
-    """An image that has a manifest."""
+    """An image that has a manifest. Documents are not kept: there may be many, and one is needed again."""
 
-    def __init__(self, blobs: _Blobs, digest: Digest, document: _Object | None, descriptor: _Descriptor | None) -> None:
+    def __init__(
+        self, blobs: _Blobs, path: str, digest: Digest, document: _Object | None, descriptor: _Descriptor | None
+    ) -> None:
         self._blobs = blobs
+        self._path = path
         self._digest = digest
         self._what = f"manifest {digest}"
-        self._document = document
         self.names = descriptor.names if descriptor else ()
         self.missing = "" if document is not None else self._what
         self.identity = str(digest)
-        self.platform = (descriptor and descriptor.platform) or self._platform_of_config()
+        self.platform = (descriptor and descriptor.platform) or self._platform_of_config(document)
 
-    def _platform_of_config(self) -> Platform:
-        if self._document is None:
+    def _platform_of_config(self, document: _Object | None) -> Platform:
+        if document is None:
             return UNKNOWN
-        config = self._document.get("config")
+        config = document.get("config")
         if not isinstance(config, dict) or _text(config, "mediaType", self._what) not in _CONFIGS:
             return UNKNOWN  # an artifact that shares the form with images, such as a signature
-        return _platform(self._load_config(self._document), f"configuration of {self._what}")
+        return _platform(self._load_config(document), f"configuration of {self._what}")
 
     def _load_config(self, document: _Object) -> _Object:
         descriptor = _descriptor(document.get("config"), f"{self._what}: config")
@@ -329,11 +336,11 @@ class _Manifest:
         return _read_verified(self._blobs.files, path, descriptor.digest, descriptor.size)
 
     def load(self) -> Image:
-        assert self._document is not None
-        config = self._load_config(self._document)
-        config_digest = _descriptor(self._document["config"], self._what).digest
+        document = _read_verified(self._blobs.files, self._path, self._digest)
+        config = self._load_config(document)
+        config_digest = _descriptor(document["config"], self._what).digest
         diff_ids = _diff_ids(config, f"configuration {config_digest}")
-        pairs = _paired(_list(self._document, "layers", self._what), diff_ids, self._what)
+        pairs = _paired(_list(document, "layers", self._what), diff_ids, self._what)
         layers = tuple(self._layer(value, diff_id, number) for number, (value, diff_id) in enumerate(pairs, 1))
         return Image(self.platform, self._digest, config_digest, self.names, layers)
 
@@ -367,14 +374,14 @@ def _manifests(
         _check_count(len(seen), what)
         path = blobs.manifest_path(descriptor.digest)
         if blobs.files.size(path) is None:
-            yield _Manifest(blobs, descriptor.digest, None, descriptor)
+            yield _Manifest(blobs, path, descriptor.digest, None, descriptor)
             continue
         inner = _read_verified(blobs.files, path, descriptor.digest, descriptor.size)
         name = f"manifest {descriptor.digest}"
         if _is_index(inner, descriptor.media_type, name):
             yield from _manifests(blobs, inner, name, seen, depth + 1)
         else:
-            yield _Manifest(blobs, descriptor.digest, inner, descriptor)
+            yield _Manifest(blobs, path, descriptor.digest, inner, descriptor)
 
 
 def _check_count(images: int, what: str) -> None:
@@ -437,7 +444,7 @@ class _SkopeoFolder:
         if _is_index(document, "", "manifest.json"):
             yield from _manifests(self, document, "manifest.json", set())
         else:
-            yield _Manifest(self, Digest.of("sha256", data), document, None)
+            yield _Manifest(self, "manifest.json", Digest.of("sha256", data), document, None)
 
 
 # ---- docker-save of old ----
@@ -456,27 +463,28 @@ class _DockerArchive:
 
 
 class _DockerImage:
-    """One entry of a docker-save archive's manifest.json."""
+    """One entry of a docker-save archive's manifest.json. Its configuration is not kept: one is needed again."""
 
     missing = ""
 
     def __init__(self, files: Files, entry: _Object) -> None:
         self._files = files
         self._entry = entry
-        path = _checked(entry.get("Config"), str, "manifest.json: Config")
-        self._digest = _digest_of_name(path)
-        if self._digest is not None:
-            self._config = _read_verified(files, path, self._digest)
-        else:
-            self._config = _checked(_parse(_read(files, path), path), dict, path)
+        self.identity = _checked(entry.get("Config"), str, "manifest.json: Config")
+        self._digest = _digest_of_name(self.identity)
         self.names = _texts(entry, "RepoTags", "manifest.json")
-        self.platform = _platform(self._config, path)
-        self.identity = path
+        self.platform = _platform(self._load_config(), self.identity)
+
+    def _load_config(self) -> _Object:
+        path = self.identity
+        if self._digest is not None:
+            return _read_verified(self._files, path, self._digest)
+        return _checked(_parse(_read(self._files, path), path), dict, path)
 
     def load(self) -> Image:
         what = f"configuration {self.identity}"
         paths = _list(self._entry, "Layers", "manifest.json")
-        pairs = _paired(paths, _diff_ids(self._config, what), "manifest.json")
+        pairs = _paired(paths, _diff_ids(self._load_config(), what), "manifest.json")
         layers = tuple(self._layer(_checked(path, str, "manifest.json: Layers"), diff_id) for path, diff_id in pairs)
         return Image(self.platform, None, self._digest, self.names, layers)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -31,7 +33,8 @@ class OpenDirectory:
         self._fd: int | None = None
         if _HAS_DIR_FD:
             flags = _DIRECTORY | (_NO_LINK if parent else getattr(os, "O_CLOEXEC", 0))
-            self._fd = os.open(path.name if parent else path, flags, dir_fd=parent._fd if parent else None)
+            with _naming(path):
+                self._fd = os.open(path.name if parent else path, flags, dir_fd=parent._fd if parent else None)
 
     def __enter__(self) -> OpenDirectory:
         """The directory itself."""
@@ -63,7 +66,8 @@ class OpenDirectory:
 
     def _status(self, name: str) -> os.stat_result | None:
         try:
-            return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
+            with _naming(self.path / name):
+                return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -74,16 +78,19 @@ class OpenDirectory:
 
     def make_directory(self, name: str) -> None:
         """Make a directory."""
-        os.mkdir(self._at(name), dir_fd=self._fd)
+        with _naming(self.path / name):
+            os.mkdir(self._at(name), dir_fd=self._fd)
 
     def create(self, name: str) -> BinaryIO:
         """A file that was not there, opened for writing."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
-        return _file(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb")
+        with _naming(self.path / name):
+            return _file(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb")
 
     def open(self, name: str) -> BinaryIO:
         """A regular file, opened for reading; a pipe in its place is not waited for."""
-        descriptor = os.open(self._at(name), os.O_RDONLY | _NO_LINK | _NO_WAIT, dir_fd=self._fd)
+        with _naming(self.path / name):
+            descriptor = os.open(self._at(name), os.O_RDONLY | _NO_LINK | _NO_WAIT, dir_fd=self._fd)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file inside a layer directory", str(self.path / name))
@@ -94,32 +101,45 @@ class OpenDirectory:
 
     def remove(self, name: str) -> None:
         """Remove a file, or a directory that is empty."""
-        if self.is_directory(name):
-            os.rmdir(self._at(name), dir_fd=self._fd)
-        else:
-            os.unlink(self._at(name), dir_fd=self._fd)
+        remove = os.rmdir if self.is_directory(name) else os.unlink
+        with _naming(self.path / name):
+            remove(self._at(name), dir_fd=self._fd)
 
     def move(self, name: str, to: OpenDirectory, new_name: str) -> None:
         """Give a file a new place; what has that name there is replaced."""
-        os.replace(self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd)
+        with _naming(self.path / name, to.path / new_name):
+            os.replace(self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd)
 
     def link(self, name: str, to: OpenDirectory, new_name: str) -> None:
         """One more name for a file; links are not followed."""
-        os.link(
-            self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd, follow_symlinks=False
-        )
+        with _naming(self.path / name, to.path / new_name):
+            os.link(
+                self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd, follow_symlinks=False
+            )
 
     def sync(self, name: str = "") -> None:
         """Wait until a file's content, or the directory's own names, are on the disk."""
-        if not name:
-            if self._fd is not None:
+        with _naming(self.path / name):
+            if name:
+                with self.open(name) as file:
+                    os.fsync(file.fileno())
+            elif self._fd is not None:
                 os.fsync(self._fd)
-            return
-        with self.open(name) as file:
-            os.fsync(file.fileno())
 
     def _at(self, name: str) -> str | Path:
         return self.path / name if self._fd is None else name
+
+
+@contextmanager
+def _naming(path: Path, new_path: Path | None = None) -> Iterator[None]:
+    """Errors name the whole path: calls on an open directory know an entry's name at most."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        if new_path is not None:
+            error.filename2 = str(new_path)
+        raise
 
 
 def _file(descriptor: int, mode: str) -> BinaryIO:

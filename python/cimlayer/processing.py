@@ -15,6 +15,7 @@ from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from cimlayer.errors import FormatError
 from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FileBasicInfo
+from cimlayer.hivefiles import read_hive, read_hive_of
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.paths import CIM_DIRECTORY, get_cim_path_from_layer, is_cim_layer
 from cimlayer.pending import PendingDirectory, PendingFile, PendingLink
@@ -66,13 +67,15 @@ def process_utility_vm(layer: LayerContext) -> None:
     from cimlayer.disks import create_differencing_disk, create_formatted_disk  # noqa: PLC0415
 
     files = layer.directory
-    software = files.read(UTILITY_VM_SOFTWARE)
+    _require(layer, "a utility VM", UTILITY_VM_SOFTWARE)
+    software = _read_hive(files, UTILITY_VM_SOFTWARE)
     build = utilityvm.build_number(software, name=layer.label(UTILITY_VM_SOFTWARE))
     files.write("uvmbuildversion", str(build).encode("ascii"))
     if build <= utilityvm.LAST_BUILD_LEFT_ALONE:
         return
-    store = BcdStore.open(files.read(UTILITY_VM_BCD), name=layer.label(UTILITY_VM_BCD))
-    system = files.read(UTILITY_VM_SYSTEM)
+    _require(layer, "a utility VM that boots from the image", UTILITY_VM_BCD, UTILITY_VM_SYSTEM)
+    store = BcdStore.open(_read_hive(files, UTILITY_VM_BCD), name=layer.label(UTILITY_VM_BCD))
+    system = _read_hive(files, UTILITY_VM_SYSTEM)
     base = files.path_for("SystemTemplateBase.vhdx")
     disk = create_formatted_disk(base, UTILITY_VM_SCRATCH_SIZE, seed=layer.seed_for("template base"), sync=False)
     patch_for_cim(store, rf"{CIM_DIRECTORY}\{layer.name}.cim", disk)
@@ -84,6 +87,17 @@ def process_utility_vm(layer: LayerContext) -> None:
     create_differencing_disk(template, base, seed=layer.seed_for("template"), sync=False)
     for disk_path in (base, template):  # they name each other by relative path
         files.move(disk_path.name, rf"UtilityVM\{disk_path.name}")
+
+
+def _require(layer: LayerContext, what: str, *paths: str) -> None:
+    missing = [path for path in paths if not layer.standard.has(path)]
+    if missing:
+        raise FormatError(f"{what} without {', '.join(missing)}", f"layer {layer.name}")
+
+
+def _read_hive(directory: LayerDirectory, path: str) -> bytes:
+    with directory.open(path) as file:
+        return read_hive(file)
 
 
 def create_scratch_disks(layer: LayerContext) -> None:
@@ -98,14 +112,12 @@ def create_scratch_disks(layer: LayerContext) -> None:
 def process_base_layer(layer: LayerContext) -> None:
     """Check the five hives, give them their names under ``Hives``, and write ``layout``."""
     files = layer.directory
-    missing = [hive.path for hive in HIVES if not layer.standard.has(hive.path)]
-    if missing:
-        raise FormatError(f"a base layer without {', '.join(missing)}", f"layer {layer.name}")
+    _require(layer, "a base layer", *(hive.path for hive in HIVES))
     files.make_directory("Hives")
     pending = layer.standard.pending
     pending.append(PendingDirectory("Hives", FileBasicInfo.at(layer.time, FILE_ATTRIBUTE_DIRECTORY)))
     for hive in HIVES:
-        Hive.open(files.read(hive.path), name=layer.label(hive.path))
+        Hive.open(_read_hive(files, hive.path), name=layer.label(hive.path))
         files.link(hive.path, hive.base_path)
         pending.append(PendingLink(hive.base_path, hive.path))
     files.write("layout", LAYOUT)
@@ -118,7 +130,8 @@ def process_child_layer(layer: LayerContext) -> None:
         if not layer.standard.has(hive.delta_path):
             continue
         merged = Hive.open(_find_base_hive(layer, hive), name=f"parent of layer {layer.name}: {hive.base_path}")
-        merged.merge(Hive.open(layer.directory.read(hive.delta_path), name=layer.label(hive.delta_path)))
+        delta = _read_hive(layer.directory, hive.delta_path)
+        merged.merge(Hive.open(delta, name=layer.label(hive.delta_path)))
         layer.directory.write(hive.base_path, merged.to_bytes())
         pending = PendingFile(hive.base_path, layer.directory, FileBasicInfo.at(layer.time))
         layer.standard.pending.append(pending)
@@ -132,7 +145,7 @@ def _find_base_hive(layer: LayerContext, hive: HiveNames) -> bytes:
     """
     for parent in layer.parents:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return LayerDirectory(parent).read(hive.base_path)
+            return _read_hive(LayerDirectory(parent), hive.base_path)
     missing = FormatError(
         f"no ancestor has {hive.base_path}, onto which {hive.delta_path} could be merged", f"layer {layer.name}"
     )
@@ -141,4 +154,4 @@ def _find_base_hive(layer: LayerContext, hive: HiveNames) -> bytes:
     with ImageReader(get_cim_path_from_layer(layer.parents[0])) as image:
         if not image.exists(hive.base_path):
             raise missing
-        return image.read(hive.base_path)
+        return read_hive_of(image, hive.base_path)

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
+from cimlayer.entrynames import checked_streams
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.extattributes import parse_extended_attributes
@@ -35,6 +36,8 @@ class TarWriter:
 
     def entry(self, path: str, entry: ImageEntry) -> None:
         """A file or directory with all that it has, its alternate streams behind it."""
+        streams = checked_streams(self._image, path, entry)
+        self._usage.add_streams(path, streams)
         info = tarfile.TarInfo(path)
         records = self._records(path, entry)
         info.pax_headers = records
@@ -50,8 +53,6 @@ class TarWriter:
         self._header(info, entry)
         if info.isreg():
             self._content(entry, None, entry.size)
-        streams = self._image.streams(entry)
-        self._usage.add_streams(path, streams)
         for stream in streams:
             self._header(_regular(f"{path}:{stream.name}", stream.size), entry)
             self._content(entry, stream.name, stream.size)

@@ -5,6 +5,8 @@ Sources: layer.md, "Utility VM" and "The writer"; registry.md, "Patches for a ut
 
 from __future__ import annotations
 
+import re
+
 from cimfs_ext.regf import Hive
 from cimlayer.bcd import BOOT_VOLUME
 from cimlayer.errors import FormatError
@@ -17,6 +19,7 @@ LAST_BUILD_LEFT_ALONE = 20348
 _REG_SZ, _REG_DWORD = 1, 4
 _CURRENT_VERSION = r"Microsoft\Windows NT\CurrentVersion"
 _BUILD = "CurrentBuild"
+_SHOWN = 100  # characters of a stranger's text in a message
 
 _SYSTEM_PATCHES: tuple[tuple[str, str, str | int], ...] = (
     (r"ControlSet001\Control", "BootContainerGuid", f"{{{BOOT_VOLUME}}}"),
@@ -36,8 +39,8 @@ def build_number(software_hive: bytes, *, name: str = "SOFTWARE") -> int:
     except KeyError:
         raise FormatError(f"no value {_CURRENT_VERSION}\\{_BUILD}", name) from None
     text = value.data.decode("utf-16-le", "replace").rstrip("\0") if value.type == _REG_SZ else ""
-    if not (text.isascii() and text.isdecimal()):
-        raise FormatError(f"{_BUILD} is no build number: {text or value.data.hex()!r}", name)
+    if not re.fullmatch("[0-9]{1,10}", text):  # as a DWORD may have
+        raise FormatError(f"{_BUILD} is no build number: {(text or value.data.hex())[:_SHOWN]!r}", name)
     return int(text)
 
 

@@ -20,6 +20,9 @@ METADATA = {  # of each kind; times apart
 }
 
 
+FORGED_NAMES = ("..", ".", "a/b", "a\\b", "a:b", "a\0b", "/b", "C:")  # none of them can be written
+
+
 @dataclass(frozen=True)
 class Node:
     """All that a reader tells of one name, except its file ID and parent."""
@@ -54,6 +57,17 @@ def make_image(
             add(image, path, data or b"", attributes=DIRECTORY if data is None else 0)
         image.commit()
     return directory / name
+
+
+def forge_name(directory: Path, honest: str, forged: str) -> None:
+    """Give what one entry or stream of a committed image is called a name of that length that no writer takes."""
+    length = len(honest).to_bytes(2, "little")
+    old, new = (length + name.encode("utf-16-le") for name in (honest, forged))
+    assert len(old) == len(new)
+    regions = {path: path.read_bytes() for path in directory.glob("region_*")}
+    assert sum(data.count(old) for data in regions.values()) == 1
+    for path, data in regions.items():
+        path.write_bytes(data.replace(old, new))
 
 
 def read_tree(path: Path) -> dict[str, Node]:
