@@ -9,11 +9,8 @@ import os
 import subprocess
 import sys
 import time
-<<<<<<< HEAD
-import types
-=======
 import tracemalloc
->>>>>>> wt-read
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace

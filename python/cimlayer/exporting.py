@@ -17,7 +17,7 @@ from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 from cimlayer.paths import get_cim_path_from_layer
-from cimlayer.standard import HIVES, is_standard_file
+from cimlayer.standard import HIVES, LAYOUT, is_standard_file
 from cimlayer.tarentries import TarWriter
 
 _WHITEOUT = ".wh."
@@ -174,7 +174,7 @@ class _LayerExport:
 
     def _made_by_import(self, changed: set[bytes]) -> set[bytes]:
         if self._parent is None:
-            made = ["Hives", "layout", *(hive.base_path for hive in HIVES)]
+            made = ["Hives", LAYOUT, *(hive.base_path for hive in HIVES)]
         else:
             made = [hive.base_path for hive in HIVES if upcase_key(hive.delta_path) in changed]
         return {upcase_key(path) for path in made}

@@ -19,11 +19,11 @@ from cimlayer.layer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci import WINDOWS, Image, ImageSource, LayerBlob, Platform
 from cimlayer.paths import get_cim_path_from_layer, is_cim_layer
+from cimlayer.standard import RECORD
 from cimlayer.streaming import PIECE, LayerStream, PieceReader
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
-RECORD = "cimlayer.json"  # in the layer directory: what the layer was made from
 _RECORD_LIMIT = 1 << 16
 _PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a layer has been committed
 

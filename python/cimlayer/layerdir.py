@@ -46,11 +46,6 @@ class LayerDirectory:
         with self._parent_of(relative) as (parent, name):
             return parent.open(name)
 
-    def read(self, relative: str) -> bytes:
-        """All bytes of a file, found as by :meth:`open`."""
-        with self.open(relative) as file:
-            return file.read()
-
     def make_directory(self, relative: str = "") -> Path:
         """The directory of that path, made with those above it if it is missing."""
         with self._opened(relative, make=True) as directory:

@@ -21,7 +21,14 @@ from cimlayer.paths import CIM_DIRECTORY, get_cim_path_from_layer, is_cim_layer
 from cimlayer.pending import PendingDirectory, PendingFile, PendingLink
 from cimlayer.standard import (
     HIVES,
+    LAYOUT,
+    SCRATCH,
+    SCRATCH_BASE,
+    TEMPLATE,
+    TEMPLATE_BASE,
+    UTILITY_VM,
     UTILITY_VM_BCD,
+    UTILITY_VM_BUILD,
     UTILITY_VM_SOFTWARE,
     UTILITY_VM_SYSTEM,
     HiveNames,
@@ -32,7 +39,7 @@ _GIB = 1 << 30
 SCRATCH_SIZE = 20 * _GIB
 UTILITY_VM_SCRATCH_SIZE = 10 * _GIB
 
-LAYOUT = b"vhd-with-hives\n"
+LAYOUT_CONTENT = b"vhd-with-hives\n"
 
 
 @dataclass(slots=True, frozen=True)
@@ -70,23 +77,23 @@ def process_utility_vm(layer: LayerContext) -> None:
     _require(layer, "a utility VM", UTILITY_VM_SOFTWARE)
     software = _read_hive(files, UTILITY_VM_SOFTWARE)
     build = utilityvm.build_number(software, name=layer.label(UTILITY_VM_SOFTWARE))
-    files.write("uvmbuildversion", str(build).encode("ascii"))
+    files.write(UTILITY_VM_BUILD, str(build).encode("ascii"))
     if build <= utilityvm.LAST_BUILD_LEFT_ALONE:
         return
     _require(layer, "a utility VM that boots from the image", UTILITY_VM_BCD, UTILITY_VM_SYSTEM)
     store = BcdStore.open(_read_hive(files, UTILITY_VM_BCD), name=layer.label(UTILITY_VM_BCD))
     system = _read_hive(files, UTILITY_VM_SYSTEM)
-    base = files.path_for("SystemTemplateBase.vhdx")
+    base = files.path_for(TEMPLATE_BASE)
     disk = create_formatted_disk(base, UTILITY_VM_SCRATCH_SIZE, seed=layer.seed_for("template base"), sync=False)
     patch_for_cim(store, rf"{CIM_DIRECTORY}\{layer.name}.cim", disk)
     files.write(UTILITY_VM_BCD, store.to_bytes())
     files.write(
         UTILITY_VM_SYSTEM, utilityvm.patch_system_hive(system, name=layer.label(UTILITY_VM_SYSTEM))
     )
-    template = files.path_for("SystemTemplate.vhdx")
+    template = files.path_for(TEMPLATE)
     create_differencing_disk(template, base, seed=layer.seed_for("template"), sync=False)
     for disk_path in (base, template):  # they name each other by relative path
-        files.move(disk_path.name, rf"UtilityVM\{disk_path.name}")
+        files.move(disk_path.name, rf"{UTILITY_VM}\{disk_path.name}")
 
 
 def _require(layer: LayerContext, what: str, *paths: str) -> None:
@@ -104,8 +111,8 @@ def create_scratch_disks(layer: LayerContext) -> None:
     """The formatted disk and the differencing disk of a base layer."""
     from cimlayer.disks import create_scratch_disk  # noqa: PLC0415
 
-    base = layer.directory.path_for("blank-base.vhdx")
-    blank = layer.directory.path_for("blank.vhdx")
+    base = layer.directory.path_for(SCRATCH_BASE)
+    blank = layer.directory.path_for(SCRATCH)
     create_scratch_disk(base, blank, SCRATCH_SIZE, seed=layer.seed_for("blank"), sync=False)
 
 
@@ -120,8 +127,8 @@ def process_base_layer(layer: LayerContext) -> None:
         Hive.open(_read_hive(files, hive.path), name=layer.label(hive.path))
         files.link(hive.path, hive.base_path)
         pending.append(PendingLink(hive.base_path, hive.path))
-    files.write("layout", LAYOUT)
-    pending.append(PendingFile("layout", files, FileBasicInfo.at(layer.time)))
+    files.write(LAYOUT, LAYOUT_CONTENT)
+    pending.append(PendingFile(LAYOUT, files, FileBasicInfo.at(layer.time)))
 
 
 def process_child_layer(layer: LayerContext) -> None:

@@ -63,14 +63,17 @@ STANDARD_FILES = (
     UTILITY_VM_BOOT_MANAGER,
 )
 
-DISKS = (
-    "blank-base.vhdx", "blank.vhdx", "SystemTemplateBase.vhdx", "SystemTemplate.vhdx",
-    rf"{UTILITY_VM}\SystemTemplateBase.vhdx", rf"{UTILITY_VM}\SystemTemplate.vhdx",
-)  # fmt: skip
+# What an import makes beside them.
+LAYOUT = "layout"
+UTILITY_VM_BUILD = "uvmbuildversion"
+SCRATCH_BASE, SCRATCH = "blank-base.vhdx", "blank.vhdx"
+TEMPLATE_BASE, TEMPLATE = "SystemTemplateBase.vhdx", "SystemTemplate.vhdx"  # at first; at last in the utility VM's
 RECORD = "cimlayer.json"  # what the layer was made from
+
 # Whatever an import may write to a layer directory, and so what one that was killed may have left there.
 WRITTEN_FILES = (
-    *STANDARD_FILES, *(hive.base_path for hive in HIVES), "layout", "uvmbuildversion", *DISKS, RECORD,
+    *STANDARD_FILES, *(hive.base_path for hive in HIVES), LAYOUT, UTILITY_VM_BUILD, SCRATCH_BASE, SCRATCH,
+    *(directory + disk for directory in ("", f"{UTILITY_VM}\\") for disk in (TEMPLATE_BASE, TEMPLATE)), RECORD,
 )  # fmt: skip
 
 _STANDARD_KEYS = frozenset(map(upcase_key, STANDARD_FILES))

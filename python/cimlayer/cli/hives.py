@@ -15,6 +15,7 @@ from cimfs_ext.regf import Hive, Key
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import escaped
 from cimlayer.errors import DirtyHiveWarning, PathNotFoundError
+from cimlayer.hivefiles import read_hive_of
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.standard import HIVES
 
@@ -49,7 +50,7 @@ def open_in(image: ImageReader, name: str) -> Hive:
     places += [f"Hives\\{name}", name]
     for place in places:
         try:
-            return _open(image.read(place), [], f"{image.name}:{place}")
+            return _open(read_hive_of(image, place), [], f"{image.name}:{place}")
         except (PathNotFoundError, IsADirectoryError):
             continue
     known = ", ".join(hives_of(image)) or "none of its own"
