@@ -29,6 +29,8 @@ int layer_importer_init(struct layer_importer *importer, const struct cimfs_api 
     importer->image = image;
     importer->standard = standard;
     importer->standard_count = standard_count;
+    for (size_t s = 0; s < standard_count; s++)
+        importer->standard_lengths[s] = cimfs_wide_length(standard[s], LAYER_MAX_PATH);
     importer->limits = (struct layer_limits){UINT64_MAX, UINT64_MAX, UINT64_MAX};
     layer_tar_init(&importer->tar);
     struct layer_wide *wides[] = {&importer->path, &importer->target, &importer->previous};
@@ -156,22 +158,26 @@ static const char *check_file_path(const struct layer_wide *path)
 
 enum relation { UNRELATED, SAME, ABOVE, BELOW };
 
-/* How the path stands to another one, upcased and NUL-terminated. */
-static enum relation relation_to(const struct layer_wide *path, const uint16_t *name)
+/* How the path stands to a standard file's. */
+static enum relation relation_to(const struct layer_importer *importer, const struct layer_wide *path, unsigned standard)
 {
-    size_t i = 0;
-    while (i < path->length && name[i] && cimfs_upcase(path->units[i]) == name[i])
-        i++;
-    if (i == path->length)
-        return name[i] == 0 ? SAME : name[i] == '\\' ? ABOVE : UNRELATED;
-    return name[i] == 0 && path->units[i] == '\\' ? BELOW : UNRELATED;
+    const uint16_t *name = importer->standard[standard];
+    size_t length = importer->standard_lengths[standard];
+    size_t shorter = length < path->length ? length : path->length;
+    /* Nearly all paths are told apart by this: one can be above the other only if that goes on with a separator. */
+    if (length != path->length && (length < path->length ? path->units[shorter] : name[shorter]) != '\\')
+        return UNRELATED;
+    for (size_t i = 0; i < shorter; i++)
+        if (cimfs_upcase(path->units[i]) != name[i])
+            return UNRELATED;
+    return length == path->length ? SAME : length > path->length ? ABOVE : BELOW;
 }
 
 /* The index of the standard file of that path, or LAYER_MAX_STANDARD. */
 static unsigned find_standard(const struct layer_importer *importer, const struct layer_wide *path)
 {
     for (unsigned s = 0; s < importer->standard_count; s++)
-        if (relation_to(path, importer->standard[s]) == SAME)
+        if (importer->standard_lengths[s] == path->length && relation_to(importer, path, s) == SAME)
             return s;
     return LAYER_MAX_STANDARD;
 }
@@ -195,7 +201,7 @@ static const char *check_place(const struct layer_importer *importer, int is_dir
     for (unsigned s = 0; s < importer->standard_count; s++) {
         if (!(importer->brought >> s & 1))
             continue;
-        enum relation relation = relation_to(path, importer->standard[s]);
+        enum relation relation = relation_to(importer, path, s);
         if (relation == BELOW || (relation == ABOVE && !is_directory) ||
             (relation == SAME && importer->tar.entry.type != LAYER_FILE))
             return REPLACES_STANDARD;

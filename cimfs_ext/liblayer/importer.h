@@ -59,7 +59,7 @@ struct layer_importer {
     int64_t time; /* FILETIME of directories that no entry describes */
     int has_parent;
     const uint16_t *const *standard; /* upcased, NUL-terminated paths of standard files */
-    size_t standard_count;
+    size_t standard_count, standard_lengths[LAYER_MAX_STANDARD];
     uint64_t brought; /* a bit for each standard file that the layer has brought so far */
     struct layer_limits limits;
 

@@ -102,6 +102,8 @@ class LayerDirectory:
 
     def clear(self, relatives: Iterable[str]) -> None:
         """Remove the files of these paths, and drafts of them, as far as they are there; no directory."""
+        if not self.root.exists():
+            return
         keys = defaultdict(set)
         for relative in relatives:
             directory, _, name = relative.rpartition("\\")
