@@ -608,17 +608,54 @@ def test_missing_region(tmp_path: Path, index: int) -> None:
         everything(path)
 
 
-@pytest.mark.parametrize("kind", ["a symbolic link", "a directory"])
-def test_region_must_be_a_plain_file(tmp_path: Path, kind: str) -> None:
-    _, path = built(tmp_path)
-    target = region_file(path, 2)
-    moved = target.rename(tmp_path / "elsewhere")
+def replace(target: Path, kind: str) -> None:
+    moved = target.rename(target.with_name("elsewhere"))
     if kind == "a directory":
         target.mkdir()
     else:
         target.symlink_to(moved)
-    with pytest.raises(errors.ImageError, match=target.name):
+
+
+NO_PLAIN_FILES = ["a symbolic link", "a directory"]
+
+
+@pytest.mark.parametrize("kind", NO_PLAIN_FILES)
+def test_region_must_be_a_plain_file(tmp_path: Path, kind: str) -> None:
+    _, path = built(tmp_path)
+    replace(region_file(path, 2), kind)
+    with pytest.raises(errors.CorruptImageError, match=rf"not a plain file in region_{REGION_SET}_2"):
         everything(path)
+
+
+@pytest.mark.parametrize("kind", NO_PLAIN_FILES)
+def test_paths_behind_a_region_that_is_no_plain_file_are_not_missing(tmp_path: Path, kind: str) -> None:
+    """Whoever takes "not there" for an answer would lose a whiteout."""
+    make_image(tmp_path, "a.cim", {"x": b"1"})
+    with ImageReader(make_image(tmp_path, "b.cim", {"d": None, "d\\secret": b"2"}, "a.cim")) as image:
+        region = tmp_path / image.region_sets[-1].file_names()[0]
+    path = make_image(tmp_path, "c.cim", {"y": b"3"}, "b.cim")
+    replace(region, kind)
+    with ImageReader(path) as image, pytest.raises(errors.CorruptImageError, match="not a plain file"):
+        image.exists("d\\secret")
+    with writer(tmp_path, "c.cim", "d.cim") as fork:
+        with pytest.raises(errors.CorruptImageError, match="not a plain file"):
+            fork.delete_path("d\\secret")
+        with pytest.raises(errors.InvalidCallError, match="can only be closed"):
+            fork.commit()
+
+
+@pytest.mark.parametrize("kind", NO_PLAIN_FILES)
+def test_image_and_object_ids_must_be_plain_files(tmp_path: Path, kind: str) -> None:
+    path = make_image(tmp_path, "a.cim", {"x": b"1"})
+    with ImageReader(path) as image:
+        ids = image.region_sets[-1].file_names()[3]
+        replace(tmp_path / ids, kind)
+        assert {(problem.file, problem.reason) for problem in image.verify().problems} == {
+            (ids, "the object ID file is not a plain file")
+        }
+    replace(path, kind)
+    with pytest.raises(errors.CorruptImageError, match=r"not a regular file .*a\.cim"):
+        ImageReader(path)
 
 
 PE_DAMAGE: dict[str, tuple[int, bytes]] = {

@@ -99,7 +99,12 @@ static cimfs_hresult load_region(const struct cimfs_reader *reader, uint32_t ind
 {
     const struct cimfs_io *io = reader->io;
     struct cimfs_region_header header;
-    CIMFS_TRY(io->open(reader->directory, name, CIMFS_OPEN_READ, &map->file));
+    cimfs_hresult opened = io->open(reader->directory, name, CIMFS_OPEN_READ, &map->file);
+    if (cimfs_is_no_plain_file(opened)) {
+        *reason = "the region file is not a plain file";
+        return CIMFS_E_FILE_CORRUPT;
+    }
+    CIMFS_TRY(opened);
     CIMFS_TRY(io->size(map->file, &map->size));
     if (map->size < sizeof header || map->size > CIMFS_OFFSET_MASK || map->size > SIZE_MAX) {
         *reason = "the file is too short for a region";
@@ -268,6 +273,9 @@ static cimfs_hresult read_filesystem_file(struct cimfs_reader *reader, struct ci
     if (result == CIMFS_OK) {
         result = read_sets(reader, file, &reason);
         reader->io->close(file);
+    } else if (cimfs_is_no_plain_file(result)) {
+        result = CIMFS_E_FILE_CORRUPT;
+        reason = "not a regular file";
     }
     if (result == CIMFS_E_HANDLE_EOF) {
         result = CIMFS_E_FILE_CORRUPT;

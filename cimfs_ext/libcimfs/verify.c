@@ -309,6 +309,9 @@ static cimfs_hresult load_ids(struct check *check, cimfs_file directory, const s
     if (result == CIMFS_E_FILE_NOT_FOUND) {
         reason = "the object ID file is not there";
         result = CIMFS_E_FILE_CORRUPT;
+    } else if (cimfs_is_no_plain_file(result)) {
+        reason = "the object ID file is not a plain file";
+        result = CIMFS_E_FILE_CORRUPT;
     } else if (result == CIMFS_OK) {
         result = read_ids(check, file, number, set->first + number, &reason);
         check->io->close(file);
