@@ -585,6 +585,17 @@ def test_more_regions_than_the_format_has(tmp_path: Path) -> None:
         ImageReader(path)
 
 
+@pytest.mark.parametrize("repeated", ["a parent's set", "its own set"])
+def test_region_set_that_stands_in_the_list_twice(tmp_path: Path, repeated: str) -> None:
+    _, path = built(tmp_path)
+    header = bytearray(path.read_bytes())
+    header[70:72] = u16(3)
+    own, parent, other = (struct.pack("<16sH6x", id_, 1) for id_ in (header[32:48], b"p" * 16, b"q" * 16))
+    path.write_bytes(header + parent + other + (own if repeated == "its own set" else parent))
+    with pytest.raises(errors.CorruptImageError, match=r"a region set stands in the list twice .*a\.cim"):
+        ImageReader(path)
+
+
 def test_every_truncation_of_a_region(tmp_path: Path) -> None:
     _, path = built(tmp_path)
     for index in range(3):
@@ -653,6 +664,7 @@ def test_image_and_object_ids_must_be_plain_files(tmp_path: Path, kind: str) -> 
         assert {(problem.file, problem.reason) for problem in image.verify().problems} == {
             (ids, "the object ID file is not a plain file")
         }
+    make_image(tmp_path, "b.cim", {"y": b"2"}, "a.cim")  # which can do without
     replace(path, kind)
     with pytest.raises(errors.CorruptImageError, match=r"not a regular file .*a\.cim"):
         ImageReader(path)

@@ -233,6 +233,22 @@ cimfs_hresult cimfs_reader_check_filesystem_header(const struct cimfs_reader *re
 
 /* ---- opening ---- */
 
+static int by_id(const void *a, const void *b)
+{
+    return memcmp(&((const struct cimfs_region_set *)a)->id, &((const struct cimfs_region_set *)b)->id,
+                  sizeof(struct cimfs_guid));
+}
+
+/* Sorts them. A set that stood in the list again and again would cost its files each time. */
+static int has_duplicates(struct cimfs_region_set *sets, uint32_t count)
+{
+    qsort(sets, count, sizeof *sets, by_id);
+    for (uint32_t i = 1; i < count; i++)
+        if (by_id(&sets[i - 1], &sets[i]) == 0)
+            return 1;
+    return 0;
+}
+
 static cimfs_hresult read_sets(struct cimfs_reader *reader, cimfs_file file, const char **reason)
 {
     struct cimfs_filesystem_header header;
@@ -255,6 +271,9 @@ static cimfs_hresult read_sets(struct cimfs_reader *reader, cimfs_file file, con
         reader->set_count = parents + 1;
         if (reader->region_count > CIMFS_MAX_REGIONS || reader->region_count == 0) {
             *reason = "no regions, or more than 65,536";
+            result = CIMFS_E_FILE_CORRUPT;
+        } else if (has_duplicates(raw, reader->set_count)) {
+            *reason = "a region set stands in the list twice";
             result = CIMFS_E_FILE_CORRUPT;
         }
     }
