@@ -106,7 +106,7 @@ cdef extern from "libcimfs/verify.h" nogil:
         void *context
         int (*problem)(void *, uint64_t, const cimfs_error *) noexcept nogil
         int (*progress)(void *, const cimfs_verify_counts *) noexcept nogil
-    cimfs_hresult cimfs_verify(const cimfs_io *, const char *, const cimfs_reader *, const cimfs_verify_events *,
+    cimfs_hresult cimfs_verify(const cimfs_io *, const cimfs_reader *, const cimfs_verify_events *,
                                cimfs_verify_counts *)
 
 cdef struct _Children:  # of a directory, one at a time
@@ -121,7 +121,6 @@ cdef class ImageReader:
     cdef cimfs_reader *reader
     cdef readonly str directory
     cdef readonly str name
-    cdef bytes directory_bytes
     cdef int check_open(self) except -1
     cdef int open_file(self, uint32_t id, cimfs_record *record) except -1
     cdef object entry(self, uint32_t id, str name, const cimfs_record *record)

@@ -65,11 +65,11 @@ cdef class ImageReader:
         full = os.fsdecode(full)
         self.directory, self.name = os.path.split(full)
         self.directory = self.directory or os.curdir
-        self.directory_bytes = os.fsencode(self.directory)
+        directory_bytes = os.fsencode(self.directory)
         name_bytes = os.fsencode(self.name)
-        if b"\0" in self.directory_bytes or b"\0" in name_bytes:
+        if b"\0" in directory_bytes or b"\0" in name_bytes:
             raise ValueError("embedded null byte")
-        cdef const char *directory = self.directory_bytes
+        cdef const char *directory = directory_bytes
         cdef const char *name = name_bytes
         memset(&error, 0, sizeof(error))
         with nogil:
@@ -425,14 +425,13 @@ cdef class ImageReader:
         cdef cimfs_verify_counts counts
         cdef cimfs_verify_events events
         cdef cimfs_hresult code
-        cdef const char *directory = self.directory_bytes
         self.check_open()
         check = _Check(progress, [])
         events.context = <void *>check
         events.problem = on_problem
         events.progress = on_progress
         with nogil:
-            code = cimfs_verify(&cimfs_system_io, directory, self.reader, &events, &counts)
+            code = cimfs_verify(&cimfs_system_io, self.reader, &events, &counts)
         if check.raised is not None:
             raise check.raised
         if code < 0:

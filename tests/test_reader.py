@@ -869,6 +869,17 @@ def test_verify_counts(sample: Path) -> None:
     assert seen == sorted(seen)
 
 
+def test_relative_path_of_an_image_holds_when_the_current_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_image(tmp_path, "a.cim", {"x": b"1"})
+    monkeypatch.chdir(tmp_path)
+    with ImageReader("a.cim") as image:
+        monkeypatch.chdir("/")
+        assert image.read("x") == b"1"
+        assert image.verify().ok
+
+
 def test_verify_is_stopped_by_its_progress(tmp_path: Path) -> None:
     def stop(_: int) -> None:
         raise KeyboardInterrupt

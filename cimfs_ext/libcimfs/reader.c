@@ -384,6 +384,11 @@ const char *cimfs_reader_name(const struct cimfs_reader *reader)
     return reader->name;
 }
 
+cimfs_file cimfs_reader_directory(const struct cimfs_reader *reader)
+{
+    return reader->directory;
+}
+
 const struct cimfs_set *cimfs_reader_sets(const struct cimfs_reader *reader, uint32_t *count)
 {
     *count = reader->set_count;

@@ -434,14 +434,14 @@ static cimfs_hresult read_ids(struct check *check, cimfs_file file, uint32_t num
     return CIMFS_OK;
 }
 
-static cimfs_hresult load_ids(struct check *check, cimfs_file directory, const struct cimfs_set *set, uint32_t number)
+static cimfs_hresult load_ids(struct check *check, const struct cimfs_set *set, uint32_t number)
 {
     char name[CIMFS_FILE_NAME];
     const char *reason = NULL;
     cimfs_file file;
     CIMFS_TRY(step(check));
     cimfs_set_file_name("objectid", &set->id, number, name);
-    cimfs_hresult result = check->io->open(directory, name, CIMFS_OPEN_READ, &file);
+    cimfs_hresult result = check->io->open(cimfs_reader_directory(check->reader), name, CIMFS_OPEN_READ, &file);
     if (result == CIMFS_E_FILE_NOT_FOUND) {
         reason = "the object ID file is not there";
         result = CIMFS_E_FILE_CORRUPT;
@@ -457,18 +457,14 @@ static cimfs_hresult load_ids(struct check *check, cimfs_file directory, const s
     return problem(check, result, 0);
 }
 
-static cimfs_hresult load_all_ids(struct check *check, const char *path)
+static cimfs_hresult load_all_ids(struct check *check)
 {
     uint32_t count;
     const struct cimfs_set *sets = cimfs_reader_sets(check->reader, &count);
-    cimfs_file directory;
-    cimfs_hresult result = check->io->open_directory(path, 0, &directory);
-    for (uint32_t s = 0; s < count && result == CIMFS_OK; s++)
-        for (uint32_t i = 0; i < sets[s].count && result == CIMFS_OK; i++)
-            result = load_ids(check, directory, &sets[s], i);
-    if (directory != CIMFS_NO_FILE)
-        check->io->close(directory);
-    return result;
+    for (uint32_t s = 0; s < count; s++)
+        for (uint32_t i = 0; i < sets[s].count; i++)
+            CIMFS_TRY(load_ids(check, &sets[s], i));
+    return CIMFS_OK;
 }
 
 /* ---- comparing both ---- */
@@ -558,7 +554,7 @@ static cimfs_hresult compare_all(struct check *check)
     return CIMFS_OK;
 }
 
-cimfs_hresult cimfs_verify(const struct cimfs_io *io, const char *directory, const struct cimfs_reader *reader,
+cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader *reader,
                            const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts)
 {
     struct check check = {.io = io, .reader = reader, .events = events, .counts = counts};
@@ -572,7 +568,7 @@ cimfs_hresult cimfs_verify(const struct cimfs_io *io, const char *directory, con
     if (result == CIMFS_OK)
         result = visit_tree(&check);
     if (result == CIMFS_OK)
-        result = load_all_ids(&check, directory);
+        result = load_all_ids(&check);
     if (result == CIMFS_OK)
         result = compare_all(&check);
     free(check.referred.items);

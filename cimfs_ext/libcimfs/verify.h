@@ -26,7 +26,7 @@ struct cimfs_verify_events {
 };
 
 /* OK however many problems were found; a failure only if the check itself could not go on or was stopped (E_FAIL). */
-cimfs_hresult cimfs_verify(const struct cimfs_io *io, const char *directory, const struct cimfs_reader *reader,
+cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader *reader,
                            const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts);
 
 #endif
