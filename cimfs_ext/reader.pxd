@@ -107,7 +107,7 @@ cdef extern from "libcimfs/verify.h" nogil:
         int (*problem)(void *, uint64_t, const cimfs_error *) noexcept nogil
         int (*progress)(void *, const cimfs_verify_counts *) noexcept nogil
     cimfs_hresult cimfs_verify(const cimfs_io *, const cimfs_reader *, const cimfs_verify_events *,
-                               cimfs_verify_counts *)
+                               cimfs_verify_counts *, cimfs_error *)
 
 cdef struct _Children:  # of a directory, one at a time
     cimfs_links links

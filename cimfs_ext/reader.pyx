@@ -424,18 +424,20 @@ cdef class ImageReader:
         """
         cdef cimfs_verify_counts counts
         cdef cimfs_verify_events events
+        cdef cimfs_error error
         cdef cimfs_hresult code
         self.check_open()
         check = _Check(progress, [])
         events.context = <void *>check
         events.problem = on_problem
         events.progress = on_progress
+        memset(&error, 0, sizeof(error))
         with nogil:
-            code = cimfs_verify(&cimfs_system_io, self.reader, &events, &counts)
+            code = cimfs_verify(&cimfs_system_io, self.reader, &events, &counts, &error)
         if check.raised is not None:
             raise check.raised
         if code < 0:
-            raise error_for(code, NULL, "verify", self.name)
+            raise error_for(code, &error, "verify", self.name)
         return entries.VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
                                     counts.unjudged, counts.problems, tuple(check.problems))
 

@@ -1,7 +1,9 @@
 """ImageReader: good images, and what it says of bad ones (cim-format.md, "Reader's duties")."""
 
 import bisect
+import errno
 import io
+import os
 import random
 import re
 import struct
@@ -867,6 +869,23 @@ def test_verify_counts(sample: Path) -> None:
     objects = cimoracle.object_ids(sample.parent, sample.name)
     assert (report.objects, report.bytes) == (len(objects), sum(item.length for item in objects))
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize(("more", "where"), [(0, r"files .*a\.cim"), (1, "files in region_")])
+def test_running_out_of_descriptors_is_no_problem_of_the_image(tmp_path: Path, more: int, where: str) -> None:
+    resource = pytest.importorskip("resource")
+    with ImageReader(make_image(tmp_path, "a.cim", {"x": b"1"})) as image:
+        free = os.dup(0)
+        os.close(free)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limits[1]))
+        try:
+            with pytest.raises(errors.ImageError, match=where) as raised:
+                image.verify()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert raised.value.errno == errno.EMFILE
+        assert image.verify().ok
 
 
 def test_relative_path_of_an_image_holds_when_the_current_directory_changes(

@@ -74,10 +74,10 @@ static cimfs_hresult refer(struct check *check, uint64_t offset, uint64_t length
     return length == 0 ? CIMFS_OK : append(&check->referred, &extent);
 }
 
-/* Report what a reader function said; running out of memory is no fault of the image, and being stopped none at all. */
+/* Report what a reader function said, unless it says nothing of the image: that something ran out, or to stop. */
 static cimfs_hresult problem(struct check *check, cimfs_hresult code, uint64_t offset)
 {
-    if (code >= 0 || code == CIMFS_E_OUT_OF_MEMORY || code == CIMFS_E_FAIL)
+    if (code >= 0 || code == CIMFS_E_OUT_OF_MEMORY || code == CIMFS_E_TOO_MANY_OPEN_FILES || code == CIMFS_E_FAIL)
         return code;
     check->counts->problems++;
     return check->events->problem(check->events->context, offset, &check->error) ? CIMFS_E_FAIL : CIMFS_OK;
@@ -555,7 +555,8 @@ static cimfs_hresult compare_all(struct check *check)
 }
 
 cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader *reader,
-                           const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts)
+                           const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts,
+                           struct cimfs_error *error)
 {
     struct check check = {.io = io, .reader = reader, .events = events, .counts = counts};
     *counts = (struct cimfs_verify_counts){0};
@@ -577,6 +578,8 @@ cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader 
     free(check.stack);
     free(check.tables);
     free(check.table_slots.at);
+    if (result < 0)
+        *error = check.error;
     free(check.piece);
     return result;
 }

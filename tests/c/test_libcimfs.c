@@ -164,7 +164,7 @@ static int verify(const char *name, struct cimfs_verify_counts *counts)
     struct cimfs_verify_events events = {&problems, ignore_problem, ignore_progress};
     if (cimfs_reader_open(&memory_io, "/memory", name, &last_error, &reader) < 0)
         return -1;
-    cimfs_hresult result = cimfs_verify(&memory_io, reader, &events, counts);
+    cimfs_hresult result = cimfs_verify(&memory_io, reader, &events, counts, &last_error);
     cimfs_reader_close(reader);
     return result < 0 ? -1 : problems;
 }
