@@ -274,11 +274,12 @@ cdef class ImageReader:
 
         A hostile image in which a directory lies in itself gives a CorruptImageError.
         """
-        base = "" if not isinstance(top, str) else top.replace("/", "\\").strip("\\")
-        pending = [(base, top)]
+        path = "" if not isinstance(top, str) else top.replace("/", "\\").strip("\\")
+        directory = top
+        names = [path] if path else []  # whose join is the path of the directory: one path, however many are to come
+        pending = []
         seen = {self.find(top)}
-        while pending:
-            path, directory = pending.pop()
+        while True:
             found = []
             for entry in self.listdir(directory):
                 inner = f"{path}\\{entry.name}" if path else entry.name
@@ -289,8 +290,13 @@ cdef class ImageReader:
                     if entry.file_id in seen:
                         raise _corrupt("a directory has two names, or lies in itself", inner)
                     seen.add(entry.file_id)
-                    found.append((inner, entry))
+                    found.append((len(names), entry))
             pending.extend(reversed(found))
+            if not pending:
+                return
+            depth, directory = pending.pop()
+            names[depth:] = [directory.name]
+            path = "\\".join(names)
 
     def streams(self, target):
         """The alternate streams of a file or directory, in the order of their names."""

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import struct
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -847,6 +848,29 @@ def test_walk_stops_at_the_longest_path(tmp_path: Path) -> None:
     path = builder.save(tmp_path / "a.cim", directory)
     with ImageReader(path) as image, pytest.raises(errors.CorruptImageError, match="32,767"):
         list(image.walk())
+
+
+def test_walk_keeps_no_path_for_what_it_has_still_to_visit(tmp_path: Path) -> None:
+    builder = Builder()
+    directory = builder.directory({f"{i:05}": builder.directory({}) for i in range(1000)})
+    for _ in range(127):
+        directory = builder.directory({"x" * 255: directory})
+    with ImageReader(builder.save(tmp_path / "a.cim", directory)) as image:
+        tracemalloc.start()
+        paths = {path[-8:] for path, _ in image.walk()}
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert len(paths) == 1000 + 1
+    assert peak < 4 << 20
+
+
+def test_walk_of_a_tree_gives_the_path_of_each_entry(tmp_path: Path) -> None:
+    paths = ["a", "a\\b", "a\\b\\c", "a\\b\\d", "a\\e", "a\\e\\f", "g", "g\\b", "g\\b\\c", "h"]
+    with ImageReader(make_image(tmp_path, "a.cim", dict.fromkeys(paths))) as image:
+        assert sorted(path for path, _ in image.walk()) == paths
+        assert [path for path, _ in image.walk("A/b/")] == ["A\\b\\c", "A\\b\\d"]
+        assert [path for path, _ in image.walk("a")] == ["a\\b", "a\\e", "a\\b\\c", "a\\b\\d", "a\\e\\f"]
+        assert [path for path, _ in image.walk(image.stat("a\\e"))] == ["f"]
 
 
 def test_entry_of_another_image(tmp_path: Path, sample: Path) -> None:
