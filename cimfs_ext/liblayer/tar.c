@@ -114,8 +114,11 @@ static int filetime_from(int64_t seconds, int64_t ticks, int64_t *filetime)
 {
     if (seconds > (INT64_MAX - UNIX_EPOCH) / TICKS - 1 || seconds < (INT64_MIN + UNIX_EPOCH) / TICKS + 1)
         return -1;
-    *filetime = UNIX_EPOCH + seconds * TICKS + ticks;
-    return *filetime < 0 ? -1 : 0;
+    int64_t time = UNIX_EPOCH + seconds * TICKS + ticks;
+    if (time < 0)
+        return -1;
+    *filetime = time;
+    return 0;
 }
 
 int layer_tar_time(struct layer_slice text, int64_t *filetime)
@@ -341,6 +344,15 @@ static int pick_time(struct layer_tar *tar, struct layer_slice text, int64_t oth
     return 0;
 }
 
+/* GNU headers may carry two more times; zero, or what is no number, means that they do not. */
+static int gnu_time(const uint8_t *block, struct field field, int64_t *time)
+{
+    int64_t seconds;
+    if (parse_number(block, field, &seconds) < 0 || seconds == 0)
+        return 0;
+    return filetime_from(seconds, 0, time);
+}
+
 static int take_times(struct layer_tar *tar, struct layer_entry *entry)
 {
     const uint8_t *block = tar->header;
@@ -352,11 +364,8 @@ static int take_times(struct layer_tar *tar, struct layer_entry *entry)
         return -1;
     int64_t access = time, change = time;
     if (memcmp(block + MAGIC_OFFSET, "ustar  ", 8) == 0) {
-        /* GNU headers may carry both times; zero means that they do not. */
-        if (parse_number(block, GNU_ATIME, &seconds) == 0 && seconds != 0)
-            filetime_from(seconds, 0, &access);
-        if (parse_number(block, GNU_CTIME, &seconds) == 0 && seconds != 0)
-            filetime_from(seconds, 0, &change);
+        if (gnu_time(block, GNU_ATIME, &access) < 0 || gnu_time(block, GNU_CTIME, &change) < 0)
+            return fail(tar, "a time that is malformed or out of range");
     }
     entry->last_write_time = time;
     if (pick_time(tar, PICK(tar, atime), access, &entry->last_access_time) < 0 ||
