@@ -119,6 +119,7 @@ cdef struct _Children:  # of a directory, one at a time
 
 cdef class ImageReader:
     cdef cimfs_reader *reader
+    cdef int busy  # calls that run without the GIL
     cdef readonly str directory
     cdef readonly str name
     cdef int check_open(self) except -1

@@ -89,8 +89,13 @@ cdef class ImageReader:
         self.close()
 
     def close(self):
-        """Release the files. Must not be called while another thread uses the reader."""
+        """Release the files. Must not be called while another thread uses the reader.
+
+        RuntimeError if it reads or checks at the moment, as in what :meth:`verify` calls: it stays open.
+        """
         cdef cimfs_reader *reader = self.reader
+        if self.busy:
+            raise RuntimeError(f"{self.name}: the image is in use")
         self.reader = NULL
         if reader != NULL:
             cimfs_reader_close(reader)
@@ -438,8 +443,10 @@ cdef class ImageReader:
         events.problem = on_problem
         events.progress = on_progress
         memset(&error, 0, sizeof(error))
+        self.busy += 1
         with nogil:
             code = cimfs_verify(&cimfs_system_io, self.reader, &events, &counts, &error)
+        self.busy -= 1
         if check.raised is not None:
             raise check.raised
         if code < 0:
@@ -503,7 +510,7 @@ cdef class _StreamCursor:
     cdef ImageReader image
     cdef cimfs_extent extent
 
-    def __init__(self, ImageReader image, target, stream):
+    def __cinit__(self, ImageReader image not None, target, stream):
         self.image = image
         image.open_extent(target, stream, &self.extent)
 
@@ -523,8 +530,10 @@ cdef class _StreamCursor:
             return 0
         to = &view[0]
         memset(&error, 0, sizeof(error))
+        self.image.busy += 1
         with nogil:
             code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
+        self.image.busy -= 1
         if code < 0:
             raise error_for(code, &error, "read", self.image.name)
         return got

@@ -17,7 +17,7 @@ import pytest
 from cimfs_ext import errors
 from cimfs_ext.entries import StreamEntry
 from cimfs_ext.image import ImageWriter
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.reader import ImageReader, StreamReader
 from support import cimoracle
 from support.cimbytes import DATA, LINKS, PE_IMAGE, REGION_SET, Builder, link_table, patch, region_file, stream
 from support.images import DIRECTORY, NULL_DACL, TIME, add, make_image, read_files, writer
@@ -173,6 +173,28 @@ def test_closed_reader_takes_no_calls(sample: Path) -> None:
     for call in calls:
         with pytest.raises(ValueError, match="closed"):
             call()
+
+
+def test_reader_in_use_cannot_be_closed(tmp_path: Path) -> None:
+    content = random.Random(5).randbytes(20 << 20)
+    refused: list[str] = []
+
+    def close(_: int) -> None:
+        with pytest.raises(RuntimeError, match="in use") as raised:
+            image.close()
+        refused.append(str(raised.value))
+
+    with ImageReader(make_image(tmp_path, "a.cim", {"x": content})) as image:
+        assert image.verify(close).ok
+        assert image.read("x") == content
+    assert set(refused) == {"a.cim: the image is in use"}
+    with pytest.raises(ValueError, match="closed"):
+        image.read("x")
+
+
+def test_stream_needs_an_image() -> None:
+    with pytest.raises(TypeError):
+        StreamReader(None, "x")  # type: ignore[arg-type]
 
 
 def test_threads_may_share_a_reader(sample: Path) -> None:
