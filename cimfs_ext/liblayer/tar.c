@@ -244,7 +244,8 @@ static struct layer_slice moved(struct layer_slice value, char **to)
 static int merge_eas(struct layer_tar *tar, const struct layer_pax *first, struct layer_pax *later)
 {
     size_t i = 0, k = 0;
-    qsort(later->eas, later->ea_count, sizeof *later->eas, layer_ea_compare);
+    if (later->ea_count > 0)
+        qsort(later->eas, later->ea_count, sizeof *later->eas, layer_ea_compare);
     tar->ea_count = 0;
     while (i < first->ea_count || k < later->ea_count) {
         int from_later = i == first->ea_count ||
