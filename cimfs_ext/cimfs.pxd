@@ -15,6 +15,7 @@ cdef extern from "cimfs.h" nogil:
     const cimfs_hresult CIMFS_E_ACCESS_DENIED
     const cimfs_hresult CIMFS_E_OUT_OF_MEMORY
     const cimfs_hresult CIMFS_E_SHARING_VIOLATION
+    const cimfs_hresult CIMFS_E_TOO_MANY_OPEN_FILES
     const cimfs_hresult CIMFS_E_HANDLE_EOF
     const cimfs_hresult CIMFS_E_FILE_EXISTS
     const cimfs_hresult CIMFS_E_INVALID_ARG

@@ -60,11 +60,13 @@ cdef class FileExtractor:
                 file_id, name = files[<Py_ssize_t>i]
                 jobs[i] = Job(file_id, <const char *>(<bytes>name))
             memset(&error, 0, sizeof(error))
+            self.image.busy += 1
             with nogil:
                 while result == 0 and done < count:
                     result = layer_extract_file(self.image.reader, jobs[done].file_id, directory, jobs[done].name,
                                                 buffer, &self.stopped, &error)
                     done += 1
+            self.image.busy -= 1
         finally:
             free(jobs)
             free(buffer)

@@ -12,6 +12,7 @@ E_NOTIMPL = 0x80004001
 
 # A library stays loaded: images that are still open call into it.
 cdef dict LOADED = {}
+cdef object MADE_HERE = object()  # no caller has it: there are no objects without a table
 
 
 cdef str build_needed(str name):
@@ -33,8 +34,9 @@ cdef object unsupported(str reason, str path):
 cdef class Implementation:
     """One filling of the function table of ``cimfs.h``; obtained by :func:`choose` or :func:`load`."""
 
-    def __init__(self):
-        raise TypeError("use choose() or load()")
+    def __cinit__(self, made_here=None):
+        if made_here is not MADE_HERE:
+            raise TypeError("use choose() or load()")
 
     @property
     def name(self):
@@ -72,7 +74,7 @@ def load(str path=None):
     cdef bytes text = None if path is None else os.fsencode(path)
     if path in LOADED:
         return LOADED[path]
-    result = Implementation.__new__(Implementation)
+    result = Implementation.__new__(Implementation, MADE_HERE)
     result.path = path or ""
     code = cimfs_system_load(&result.system, NULL if text is None else <const char *>text)
     if code == CIMFS_E_NOTIMPL:
@@ -89,7 +91,7 @@ def load(str path=None):
 cdef Implementation portable():
     cdef Implementation result
     if "portable" not in LOADED:
-        result = Implementation.__new__(Implementation)
+        result = Implementation.__new__(Implementation, MADE_HERE)
         result.path = ""
         result.api = cimfs_portable_api()
         LOADED["portable"] = result

@@ -106,8 +106,8 @@ cdef extern from "libcimfs/verify.h" nogil:
         void *context
         int (*problem)(void *, uint64_t, const cimfs_error *) noexcept nogil
         int (*progress)(void *, const cimfs_verify_counts *) noexcept nogil
-    cimfs_hresult cimfs_verify(const cimfs_io *, const char *, const cimfs_reader *, const cimfs_verify_events *,
-                               cimfs_verify_counts *)
+    cimfs_hresult cimfs_verify(const cimfs_io *, const cimfs_reader *, const cimfs_verify_events *,
+                               cimfs_verify_counts *, cimfs_error *)
 
 cdef struct _Children:  # of a directory, one at a time
     cimfs_links links
@@ -119,9 +119,9 @@ cdef struct _Children:  # of a directory, one at a time
 
 cdef class ImageReader:
     cdef cimfs_reader *reader
+    cdef int busy  # calls that run without the GIL
     cdef readonly str directory
     cdef readonly str name
-    cdef bytes directory_bytes
     cdef int check_open(self) except -1
     cdef int open_file(self, uint32_t id, cimfs_record *record) except -1
     cdef object entry(self, uint32_t id, str name, const cimfs_record *record)

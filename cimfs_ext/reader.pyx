@@ -65,11 +65,11 @@ cdef class ImageReader:
         full = os.fsdecode(full)
         self.directory, self.name = os.path.split(full)
         self.directory = self.directory or os.curdir
-        self.directory_bytes = os.fsencode(self.directory)
+        directory_bytes = os.fsencode(self.directory)
         name_bytes = os.fsencode(self.name)
-        if b"\0" in self.directory_bytes or b"\0" in name_bytes:
+        if b"\0" in directory_bytes or b"\0" in name_bytes:
             raise ValueError("embedded null byte")
-        cdef const char *directory = self.directory_bytes
+        cdef const char *directory = directory_bytes
         cdef const char *name = name_bytes
         memset(&error, 0, sizeof(error))
         with nogil:
@@ -89,8 +89,13 @@ cdef class ImageReader:
         self.close()
 
     def close(self):
-        """Release the files. Must not be called while another thread uses the reader."""
+        """Release the files. Must not be called while another thread uses the reader.
+
+        RuntimeError if it reads or checks at the moment, as in what :meth:`verify` calls: it stays open.
+        """
         cdef cimfs_reader *reader = self.reader
+        if self.busy:
+            raise RuntimeError(f"{self.name}: the image is in use")
         self.reader = NULL
         if reader != NULL:
             cimfs_reader_close(reader)
@@ -274,11 +279,12 @@ cdef class ImageReader:
 
         A hostile image in which a directory lies in itself gives a CorruptImageError.
         """
-        base = "" if not isinstance(top, str) else top.replace("/", "\\").strip("\\")
-        pending = [(base, top)]
+        path = "" if not isinstance(top, str) else top.replace("/", "\\").strip("\\")
+        directory = top
+        names = [path] if path else []  # whose join is the path of the directory: one path, however many are to come
+        pending = []
         seen = {self.find(top)}
-        while pending:
-            path, directory = pending.pop()
+        while True:
             found = []
             for entry in self.listdir(directory):
                 inner = f"{path}\\{entry.name}" if path else entry.name
@@ -289,8 +295,13 @@ cdef class ImageReader:
                     if entry.file_id in seen:
                         raise _corrupt("a directory has two names, or lies in itself", inner)
                     seen.add(entry.file_id)
-                    found.append((inner, entry))
+                    found.append((len(names), entry))
             pending.extend(reversed(found))
+            if not pending:
+                return
+            depth, directory = pending.pop()
+            names[depth:] = [directory.name]
+            path = "\\".join(names)
 
     def streams(self, target):
         """The alternate streams of a file or directory, in the order of their names."""
@@ -424,19 +435,22 @@ cdef class ImageReader:
         """
         cdef cimfs_verify_counts counts
         cdef cimfs_verify_events events
+        cdef cimfs_error error
         cdef cimfs_hresult code
-        cdef const char *directory = self.directory_bytes
         self.check_open()
         check = _Check(progress, [])
         events.context = <void *>check
         events.problem = on_problem
         events.progress = on_progress
+        memset(&error, 0, sizeof(error))
+        self.busy += 1
         with nogil:
-            code = cimfs_verify(&cimfs_system_io, directory, self.reader, &events, &counts)
+            code = cimfs_verify(&cimfs_system_io, self.reader, &events, &counts, &error)
+        self.busy -= 1
         if check.raised is not None:
             raise check.raised
         if code < 0:
-            raise error_for(code, NULL, "verify", self.name)
+            raise error_for(code, &error, "verify", self.name)
         return entries.VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
                                     counts.unjudged, counts.problems, tuple(check.problems))
 
@@ -496,7 +510,7 @@ cdef class _StreamCursor:
     cdef ImageReader image
     cdef cimfs_extent extent
 
-    def __init__(self, ImageReader image, target, stream):
+    def __cinit__(self, ImageReader image not None, target, stream):
         self.image = image
         image.open_extent(target, stream, &self.extent)
 
@@ -516,8 +530,10 @@ cdef class _StreamCursor:
             return 0
         to = &view[0]
         memset(&error, 0, sizeof(error))
+        self.image.busy += 1
         with nogil:
             code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
+        self.image.busy -= 1
         if code < 0:
             raise error_for(code, &error, "read", self.image.name)
         return got

@@ -85,6 +85,8 @@ cdef extern from "hive/hive.h" nogil:
 
 Value = namedtuple("Value", "name type data tombstone")
 
+cdef object MADE_HERE = object()  # no caller has it: there are no hives without a tree
+
 
 cdef bytes allocate(size_t size):
     """Bytes that nobody else has seen yet, to be filled."""
@@ -151,6 +153,8 @@ cdef class Key:
     cdef readonly str path
 
     cdef hive_key *held(self) except NULL:
+        if self.hive is None:  # checked here, and not in a constructor: keys are made by the hundred thousand
+            raise TypeError("a key that no hive has made")
         self.hive.check()
         return self.key
 
@@ -213,6 +217,8 @@ cdef class Key:
         return as_value(found)
 
     def __repr__(self) -> str:
+        if self.hive is None:
+            return "<Key of no hive>"
         return f"<Key {self.path!r} of {self.hive.name!r}>"
 
 
@@ -229,15 +235,14 @@ cdef class Hive:
     cdef list sources  # what the tree refers to: the file's bytes and the deltas that were merged
     cdef readonly str name
 
-    def __cinit__(self):
+    def __cinit__(self, made_here=None):
+        if made_here is not MADE_HERE:
+            raise TypeError("use Hive.open or Hive.empty")
         self.sources = []
         self.name = ""
 
     def __dealloc__(self):
         hive_destroy(self.hive)
-
-    def __init__(self):
-        raise TypeError("use Hive.open or Hive.empty")
 
     @staticmethod
     def open(source: bytes | str | os.PathLike[str], *, logs=(), str name="") -> Hive:
@@ -249,7 +254,7 @@ cdef class Hive:
         ignored. A hive that stays dirty is read as it is, with a DirtyHiveWarning. ``name`` is the path if not given.
         Raises CorruptHiveError with the offset in the file (what counts as corrupt: hive/hive.h), and OSError.
         """
-        cdef Hive self = Hive.__new__(Hive)
+        cdef Hive self = Hive.__new__(Hive, MADE_HERE)
         cdef const uint8_t[::1] data = load(source)
         cdef list log_data = [memoryview(load(log)) for log in logs]
         cdef hive_bytes file = view(data)
@@ -278,7 +283,7 @@ cdef class Hive:
 
         Administrators and the system have all rights to it, everybody may read.
         """
-        cdef Hive self = Hive.__new__(Hive)
+        cdef Hive self = Hive.__new__(Hive, MADE_HERE)
         cdef hive_error error
         self.name = name
         cdef int code = hive_create(timestamp, &self.hive, &error)

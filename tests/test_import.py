@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -414,6 +416,33 @@ def fails(root: Path, tar: TarBuilder | bytes, reason: str, **where: object) -> 
     for name, value in where.items():
         assert getattr(caught.value, name) == value
     return caught.value
+
+
+BEFORE_1601 = tars.base256(-12_000_000_000, 12)
+
+
+@pytest.mark.parametrize(
+    "times", [BEFORE_1601, bytes(12) + BEFORE_1601, tars.base256(1 << 60, 12), tars.base256(5, 12) + BEFORE_1601]
+)
+def test_times_of_a_gnu_header_that_are_out_of_range_are_refused(root: Path, times: bytes) -> None:
+    fails(root, tars.header(b"Files/f", magic=tars.GNU_MAGIC, prefix=times), "time that is malformed", what="Files/f")
+
+
+@pytest.mark.parametrize(
+    ("field", "access", "change"),
+    [
+        (tars.base256(5, 12) + tars.base256(-6, 12), 5, -6),
+        (bytes(12) + tars.octal(6, 12), 1, 6),
+        (b"a prefix, as some write it there", 1, 1),
+    ],
+)
+def test_times_of_a_gnu_header(root: Path, field: bytes, access: int, change: int) -> None:
+    add(root, tars.header(b"Files/f", magic=tars.GNU_MAGIC, mtime=1, prefix=field) + bytes(1024))
+    with cimlayer.ImageReader(root / "cim-layers" / "child.cim") as image:
+        entry = image.stat("Files\\f")
+    epoch = 116_444_736_000_000_000
+    times = [(time - epoch) / 10**7 for time in (entry.last_write_time, entry.last_access_time, entry.change_time)]
+    assert times == [1, access, change]
 
 
 @pytest.mark.parametrize("case", BAD_NAMES)
@@ -972,8 +1001,12 @@ def test_memory_for_headers_of_records_is_bounded(root: Path) -> None:
 def test_records_beyond_all_limits_are_refused(root: Path) -> None:
     fails(root, tars.header(b"x", (8 << 20) + 1, tars.PAX_FILE), "8 MiB", offset=0)
     tar = TarBuilder()
-    tar.pax_global({"path": "x" * 300_000})
-    fails(root, tar, "262,144", offset=0)
+    tar.pax_global({"path": "x" * 8_193})
+    fails(root, tar, "8,192", offset=0)
+    tar = TarBuilder()
+    for n in range(10):  # all of which hold for what follows
+        tar.pax_global({f"MSWINDOWS.xattr.{n}.{i:04}": "QQ==" for i in range(100)})
+    fails(root, tar, "8,192")
 
 
 def test_many_entries_of_one_name_are_cheap(root: Path) -> None:
@@ -987,14 +1020,46 @@ def test_many_entries_of_one_name_are_cheap(root: Path) -> None:
     assert growth(root, tar(), jobs=1) < 60
 
 
-def test_global_attributes_do_not_make_entries_dear(root: Path) -> None:
-    records = {f"MSWINDOWS.xattr.{n:04}": "QQ==" for n in range(4000)}
+def attribute_records(attributes: dict[str, str]) -> dict[str, str]:
+    return {f"MSWINDOWS.xattr.{name}": base64.b64encode(value.encode()).decode() for name, value in attributes.items()}
+
+
+@pytest.mark.parametrize(
+    ("globals_", "local", "expected"),
+    [
+        ([{"c": "1", "a": "2", "b": "3"}], {}, {"a": "2", "b": "3", "c": "1"}),
+        ([], {"c": "1", "a": "2"}, {"a": "2", "c": "1"}),
+        ([{"c": "1", "a": "2"}], {"d": "4", "b": "3"}, {"a": "2", "b": "3", "c": "1", "d": "4"}),
+        ([{"c": "1", "a": "2"}], {"c": "5"}, {"a": "2", "c": "5"}),
+        ([{"c": "1", "a": "2"}], {"c": ""}, {"a": "2"}),
+        ([{"c": "1", "a": "2"}, {"b": "3", "a": "4"}], {"ab": "5"}, {"a": "4", "ab": "5", "b": "3", "c": "1"}),
+        ([{"c": "1", "a": "2"}, {"a": ""}], {"b": "3"}, {"b": "3", "c": "1"}),
+        ([{"c": "1", "a": "2"}, {"a": ""}, {"a": "3"}], {}, {"a": "3", "c": "1"}),
+    ],
+)
+def test_attributes_of_all_entries_and_of_one(
+    root: Path, globals_: list[dict[str, str]], local: dict[str, str], expected: dict[str, str]
+) -> None:
+    """By name; of one name the latest counts, and those of the entry come after all others."""
     tar = TarBuilder()
-    tar.pax_global(records)
-    for n in range(2000):
-        tar.file(f"Files/{n}")
+    for attributes in globals_:
+        tar.pax_global(attribute_records(attributes))
+    for n in range(2):
+        tar.file(f"Files/{n}", pax=attribute_records(local))
     add(root, tar)
     with cimlayer.ImageReader(root / "cim-layers" / "child.cim") as image:
-        assert len(image.extended_attributes(r"Files\1999")) == 4000 * 16
+        for n in range(2):
+            assert list(attributes_in(image.extended_attributes(rf"Files\{n}")).items()) == list(expected.items())
+
+
+def attributes_in(data: bytes) -> dict[str, str]:
+    """The names and values of a FILE_FULL_EA_INFORMATION list."""
+    found = {}
+    while data:
+        following, _, name_size, value_size = struct.unpack_from("<IBBH", data)
+        name, value = data[8 : 8 + name_size], data[9 + name_size : 9 + name_size + value_size]
+        found[name.decode()] = value.decode()
+        data = data[following:] if following else b""
+    return found
 
 

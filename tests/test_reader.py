@@ -1,10 +1,13 @@
 """ImageReader: good images, and what it says of bad ones (cim-format.md, "Reader's duties")."""
 
 import bisect
+import errno
 import io
+import os
 import random
 import re
 import struct
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +17,9 @@ import pytest
 from cimfs_ext import errors
 from cimfs_ext.entries import StreamEntry
 from cimfs_ext.image import ImageWriter
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.reader import ImageReader, StreamReader
 from support import cimoracle
-from support.cimbytes import DATA, LINKS, REGION_SET, Builder, link_table, patch, region_file, stream
+from support.cimbytes import DATA, LINKS, PE_IMAGE, REGION_SET, Builder, link_table, patch, region_file, stream
 from support.images import DIRECTORY, NULL_DACL, TIME, add, make_image, read_files, writer
 
 NOISE = random.Random(2).randbytes(3 << 20)
@@ -170,6 +173,28 @@ def test_closed_reader_takes_no_calls(sample: Path) -> None:
     for call in calls:
         with pytest.raises(ValueError, match="closed"):
             call()
+
+
+def test_reader_in_use_cannot_be_closed(tmp_path: Path) -> None:
+    content = random.Random(5).randbytes(20 << 20)
+    refused: list[str] = []
+
+    def close(_: int) -> None:
+        with pytest.raises(RuntimeError, match="in use") as raised:
+            image.close()
+        refused.append(str(raised.value))
+
+    with ImageReader(make_image(tmp_path, "a.cim", {"x": content})) as image:
+        assert image.verify(close).ok
+        assert image.read("x") == content
+    assert set(refused) == {"a.cim: the image is in use"}
+    with pytest.raises(ValueError, match="closed"):
+        image.read("x")
+
+
+def test_stream_needs_an_image() -> None:
+    with pytest.raises(TypeError):
+        StreamReader(None, "x")  # type: ignore[arg-type]
 
 
 def test_threads_may_share_a_reader(sample: Path) -> None:
@@ -585,6 +610,17 @@ def test_more_regions_than_the_format_has(tmp_path: Path) -> None:
         ImageReader(path)
 
 
+@pytest.mark.parametrize("repeated", ["a parent's set", "its own set"])
+def test_region_set_that_stands_in_the_list_twice(tmp_path: Path, repeated: str) -> None:
+    _, path = built(tmp_path)
+    header = bytearray(path.read_bytes())
+    header[70:72] = u16(3)
+    own, parent, other = (struct.pack("<16sH6x", id_, 1) for id_ in (header[32:48], b"p" * 16, b"q" * 16))
+    path.write_bytes(header + parent + other + (own if repeated == "its own set" else parent))
+    with pytest.raises(errors.CorruptImageError, match=r"a region set stands in the list twice .*a\.cim"):
+        ImageReader(path)
+
+
 def test_every_truncation_of_a_region(tmp_path: Path) -> None:
     _, path = built(tmp_path)
     for index in range(3):
@@ -608,17 +644,55 @@ def test_missing_region(tmp_path: Path, index: int) -> None:
         everything(path)
 
 
-@pytest.mark.parametrize("kind", ["a symbolic link", "a directory"])
-def test_region_must_be_a_plain_file(tmp_path: Path, kind: str) -> None:
-    _, path = built(tmp_path)
-    target = region_file(path, 2)
-    moved = target.rename(tmp_path / "elsewhere")
+def replace(target: Path, kind: str) -> None:
+    moved = target.rename(target.with_name("elsewhere"))
     if kind == "a directory":
         target.mkdir()
     else:
         target.symlink_to(moved)
-    with pytest.raises(errors.ImageError, match=target.name):
+
+
+NO_PLAIN_FILES = ["a symbolic link", "a directory"]
+
+
+@pytest.mark.parametrize("kind", NO_PLAIN_FILES)
+def test_region_must_be_a_plain_file(tmp_path: Path, kind: str) -> None:
+    _, path = built(tmp_path)
+    replace(region_file(path, 2), kind)
+    with pytest.raises(errors.CorruptImageError, match=rf"not a plain file in region_{REGION_SET}_2"):
         everything(path)
+
+
+@pytest.mark.parametrize("kind", NO_PLAIN_FILES)
+def test_paths_behind_a_region_that_is_no_plain_file_are_not_missing(tmp_path: Path, kind: str) -> None:
+    """Whoever takes "not there" for an answer would lose a whiteout."""
+    make_image(tmp_path, "a.cim", {"x": b"1"})
+    with ImageReader(make_image(tmp_path, "b.cim", {"d": None, "d\\secret": b"2"}, "a.cim")) as image:
+        region = tmp_path / image.region_sets[-1].file_names()[0]
+    path = make_image(tmp_path, "c.cim", {"y": b"3"}, "b.cim")
+    replace(region, kind)
+    with ImageReader(path) as image, pytest.raises(errors.CorruptImageError, match="not a plain file"):
+        image.exists("d\\secret")
+    with writer(tmp_path, "c.cim", "d.cim") as fork:
+        with pytest.raises(errors.CorruptImageError, match="not a plain file"):
+            fork.delete_path("d\\secret")
+        with pytest.raises(errors.InvalidCallError, match="can only be closed"):
+            fork.commit()
+
+
+@pytest.mark.parametrize("kind", NO_PLAIN_FILES)
+def test_image_and_object_ids_must_be_plain_files(tmp_path: Path, kind: str) -> None:
+    path = make_image(tmp_path, "a.cim", {"x": b"1"})
+    with ImageReader(path) as image:
+        ids = image.region_sets[-1].file_names()[3]
+        replace(tmp_path / ids, kind)
+        assert {(problem.file, problem.reason) for problem in image.verify().problems} == {
+            (ids, "the object ID file is not a plain file")
+        }
+    make_image(tmp_path, "b.cim", {"y": b"2"}, "a.cim")  # which can do without
+    replace(path, kind)
+    with pytest.raises(errors.CorruptImageError, match=r"not a regular file .*a\.cim"):
+        ImageReader(path)
 
 
 PE_DAMAGE: dict[str, tuple[int, bytes]] = {
@@ -669,6 +743,100 @@ def test_verify_reads_shared_bytes_once(tmp_path: Path, kind: str) -> None:
     assert report.bytes < 2 << 20
 
 
+def shared_streams(builder: Builder, count: int) -> dict[str, int]:
+    """Files with one table of alternate streams, the last one of which is of unknown type."""
+    streams = [*(stream(0, 8, DATA, True) for _ in range(count - 1)), stream(0, 8, 9)]
+    at = builder.put(link_table([(f"{i:05}", value) for i, value in enumerate(streams)]))
+    return {f"{i:05}": builder.add(streams=at) for i in range(count)}
+
+
+def shared_children(builder: Builder, count: int) -> dict[str, int]:
+    """Directories with one table of files, the last name of which is out of order."""
+    names = [*(f"{i:05}" for i in range(count)), "0"]
+    table = link_table([(name, struct.pack("<I", builder.add())) for name in names])
+    at = builder.put(table)
+    return {f"{i:05}": builder.add(stream(at, len(table), LINKS)) for i in range(count)}
+
+
+def shared_mappings(builder: Builder, count: int) -> dict[str, int]:
+    """Files that are one PE image, the last mapping of which points beyond its data."""
+    mappings = [*((i, 0) for i in range(1, count)), (count, 2**32 - 1)]
+    image = builder.pe_image(NOISE[:9000], 9000, mappings)
+    return {f"{i:05}": builder.add(image) for i in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("children", "reason"),
+    [
+        (shared_streams, "a stream of unknown type"),
+        (shared_children, "the names of a link table are out of order"),
+        (shared_mappings, "a mapping of a PE image points beyond its data"),
+    ],
+)
+def test_verify_walks_a_shared_table_once(
+    tmp_path: Path, children: Callable[[Builder, int], dict[str, int]], reason: str
+) -> None:
+    builder = Builder()
+    path = builder.save(tmp_path / "a.cim", builder.directory(children(builder, 500)))
+    with ImageReader(path) as image:
+        report = image.verify()
+    assert [problem.reason for problem in report.problems] == [reason]
+    if children is shared_streams:
+        assert (report.files, report.streams) == (500, 500 * 500)
+    elif children is shared_children:
+        assert (report.files, report.directories) == (500, 501)
+    else:
+        assert report.files == 500
+
+
+def test_directory_that_lies_in_a_shared_table_has_two_names(tmp_path: Path) -> None:
+    builder = Builder()
+    table = link_table([("inner", struct.pack("<I", builder.directory({})))])
+    shared = stream(builder.put(table), len(table), LINKS)
+    children = {name: builder.add(shared) for name in ("a", "b")}
+    path = builder.save(tmp_path / "a.cim", builder.directory(children))
+    with ImageReader(path) as image:
+        assert [problem.reason for problem in image.verify().problems] == [
+            "a directory has two names, or lies in itself"
+        ]
+
+
+def test_verify_walks_no_more_tables_than_fit_into_the_regions(tmp_path: Path) -> None:
+    """A stream for each length that a PE image could have: no table is the same, and all are."""
+    builder = Builder()
+    header = builder.pe_image(NOISE[:9000], 1, [(i, 0) for i in range(9000)])
+    (at,) = struct.unpack_from("<Q", header)
+    files = {f"{i:05}": builder.add(stream(at, 8000 + i, PE_IMAGE)) for i in range(500)}
+    path = builder.save(tmp_path / "a.cim", builder.directory(files))
+    seen: list[int] = []
+    with ImageReader(path) as image:
+        report = image.verify(seen.append)
+    assert {problem.reason for problem in report.problems} == {"the tables of the image overlap one another"}
+    assert len(seen) < 10
+
+
+def test_verify_reads_nothing_of_what_ends_beyond_its_region(tmp_path: Path) -> None:
+    builder = Builder()
+    start = builder.put(NOISE[: 1 << 20], 1)
+    files = {f"{i:03}": builder.add(stream(start, (1 << 40) + i)) for i in range(100)}
+    path = builder.save(tmp_path / "a.cim", builder.directory(files))
+    with ImageReader(path) as image:
+        report = image.verify()
+    assert {problem.reason for problem in report.problems} == {"an object reaches beyond the end of its region"}
+    assert (report.problem_count, report.bytes < 1 << 20) == (100, True)
+
+
+def test_verify_can_be_stopped_where_it_reads_nothing(tmp_path: Path) -> None:
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    builder = Builder()
+    file = builder.add(builder.pe_image(NOISE[:70_000], 70_000, [(i, 0) for i in range(1, 65_536)]))
+    path = builder.save(tmp_path / "a.cim", builder.directory({"x": file}))
+    with ImageReader(path) as image, pytest.raises(KeyboardInterrupt):
+        image.verify(stop)
+
+
 def test_overlapping_objects_of_ours_are_a_problem(tmp_path: Path) -> None:
     path = make_image(tmp_path, "a.cim", {"x": NOISE[:100], "y": NOISE[100:150]})
     with ImageReader(path) as image:
@@ -704,6 +872,29 @@ def test_walk_stops_at_the_longest_path(tmp_path: Path) -> None:
         list(image.walk())
 
 
+def test_walk_keeps_no_path_for_what_it_has_still_to_visit(tmp_path: Path) -> None:
+    builder = Builder()
+    directory = builder.directory({f"{i:05}": builder.directory({}) for i in range(1000)})
+    for _ in range(127):
+        directory = builder.directory({"x" * 255: directory})
+    with ImageReader(builder.save(tmp_path / "a.cim", directory)) as image:
+        tracemalloc.start()
+        paths = {path[-8:] for path, _ in image.walk()}
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert len(paths) == 1000 + 1
+    assert peak < 4 << 20
+
+
+def test_walk_of_a_tree_gives_the_path_of_each_entry(tmp_path: Path) -> None:
+    paths = ["a", "a\\b", "a\\b\\c", "a\\b\\d", "a\\e", "a\\e\\f", "g", "g\\b", "g\\b\\c", "h"]
+    with ImageReader(make_image(tmp_path, "a.cim", dict.fromkeys(paths))) as image:
+        assert sorted(path for path, _ in image.walk()) == paths
+        assert [path for path, _ in image.walk("A/b/")] == ["A\\b\\c", "A\\b\\d"]
+        assert [path for path, _ in image.walk("a")] == ["a\\b", "a\\e", "a\\b\\c", "a\\b\\d", "a\\e\\f"]
+        assert [path for path, _ in image.walk(image.stat("a\\e"))] == ["f"]
+
+
 def test_entry_of_another_image(tmp_path: Path, sample: Path) -> None:
     with ImageReader(sample) as image:
         entry = image.stat("big")
@@ -724,6 +915,34 @@ def test_verify_counts(sample: Path) -> None:
     objects = cimoracle.object_ids(sample.parent, sample.name)
     assert (report.objects, report.bytes) == (len(objects), sum(item.length for item in objects))
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize(("more", "where"), [(0, r"files .*a\.cim"), (1, "files in region_")])
+def test_running_out_of_descriptors_is_no_problem_of_the_image(tmp_path: Path, more: int, where: str) -> None:
+    resource = pytest.importorskip("resource")
+    with ImageReader(make_image(tmp_path, "a.cim", {"x": b"1"})) as image:
+        free = os.dup(0)
+        os.close(free)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limits[1]))
+        try:
+            with pytest.raises(errors.ImageError, match=where) as raised:
+                image.verify()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert raised.value.errno == errno.EMFILE
+        assert image.verify().ok
+
+
+def test_relative_path_of_an_image_holds_when_the_current_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_image(tmp_path, "a.cim", {"x": b"1"})
+    monkeypatch.chdir(tmp_path)
+    with ImageReader("a.cim") as image:
+        monkeypatch.chdir("/")
+        assert image.read("x") == b"1"
+        assert image.verify().ok
 
 
 def test_verify_is_stopped_by_its_progress(tmp_path: Path) -> None:

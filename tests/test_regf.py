@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError
-from cimfs_ext.regf import Hive
+from cimfs_ext.regf import Hive, Key
 from support import hives
 from support.hives import REG_BINARY, REG_DWORD, REG_SZ, Builder, Node, Val, build, corpus
 
@@ -566,6 +566,17 @@ def test_a_buffer_is_not_copied_and_kept_alive() -> None:
     expected = hives.dissect_tree(bytes(data))
     del data
     assert hives.our_tree(hive) == expected
+
+
+def test_hives_and_keys_come_from_nowhere_else() -> None:
+    for make in (Hive, lambda: Hive.__new__(Hive)):
+        with pytest.raises(TypeError, match=r"Hive\.open or Hive\.empty"):
+            make()
+    key = Key.__new__(Key)
+    for look in (lambda: key.name, key.subkeys, key.values, lambda: key.value(""), lambda: key.security):
+        with pytest.raises(TypeError, match="no hive"):
+            look()
+    assert repr(key) == "<Key of no hive>"
 
 
 def test_threads_do_not_share_a_hive_unnoticed() -> None:

@@ -488,3 +488,9 @@ def test_suite_passes_with_the_loaded_library(libcimfs: Path, modules: tuple[str
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert re.search(r"\d+ (passed|skipped)", done.stdout)
+
+
+def test_implementations_are_chosen_or_loaded() -> None:
+    for make in (Implementation, lambda: Implementation.__new__(Implementation)):
+        with pytest.raises(TypeError, match=r"choose\(\) or load\(\)"):
+            make()

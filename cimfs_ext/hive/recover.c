@@ -66,11 +66,11 @@ static bool sequences_differ(const uint8_t *base) {
     return load32(base + BASE_SEQUENCE1) != load32(base + BASE_SEQUENCE2);
 }
 
-/* Gives the bins a size; false when it is impossible, and then nothing has changed. */
+/* Gives the bins a size; false when it is impossible, and then nothing has changed. The limit has room for the base block. */
 static bool resize(image *to, uint32_t bins_size) {
-    size_t size = REGF_BASE_BLOCK + (size_t)bins_size;
-    if (bins_size % REGF_BIN_ALIGN || size > to->limit)
+    if (bins_size % REGF_BIN_ALIGN || bins_size > INT32_MAX || bins_size > to->limit - REGF_BASE_BLOCK)
         return false;
+    size_t size = REGF_BASE_BLOCK + (size_t)bins_size;
     to->size = size > to->size ? size : to->size;
     return true;
 }

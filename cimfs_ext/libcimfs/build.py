@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 HEADERS = (HERE.parent / "cimfs.h", HERE / "libcimfs.h")
-FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-D_GNU_SOURCE"]
+FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64"]
 
 PKG_CONFIG = """\
 prefix={prefix}

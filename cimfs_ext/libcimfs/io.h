@@ -20,6 +20,7 @@ enum cimfs_open_mode {
 struct cimfs_io {
     /* lock: become the one writer of the directory until it is closed, or SHARING_VIOLATION. */
     cimfs_hresult (*open_directory)(const char *path, int lock, cimfs_file *directory);
+    /* A link is PATH_NOT_FOUND; a directory or a device FILE_CORRUPT. */
     cimfs_hresult (*open)(cimfs_file directory, const char *name, enum cimfs_open_mode mode, cimfs_file *file);
     void (*close)(cimfs_file file);
     cimfs_hresult (*size)(cimfs_file file, uint64_t *size);
@@ -38,6 +39,12 @@ struct cimfs_io {
     cimfs_hresult (*random)(void *data, size_t size);
     int64_t (*now)(void); /* FILETIME */
 };
+
+/* Is something in the file's place that is none? */
+static inline int cimfs_is_no_plain_file(cimfs_hresult opened)
+{
+    return opened == CIMFS_E_PATH_NOT_FOUND || opened == CIMFS_E_FILE_CORRUPT;
+}
 
 /* The operating system's own. */
 extern const struct cimfs_io cimfs_system_io;

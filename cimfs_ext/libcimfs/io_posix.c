@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+_Static_assert(sizeof(off_t) == 8, "to be compiled with _FILE_OFFSET_BITS=64");
+
 static const int64_t UNIX_EPOCH = 116444736000000000; /* 1970-01-01 as a FILETIME */
 
 static cimfs_hresult from_errno(int error)

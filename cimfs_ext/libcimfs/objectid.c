@@ -56,7 +56,7 @@ static cimfs_hresult open_table(struct cimfs_parent_ids *ids, cimfs_file directo
     cimfs_set_file_name("objectid", &set->id, region, name);
     *table = (struct cimfs_id_table){.region = set->first + region};
     cimfs_hresult result = ids->io->open(directory, name, CIMFS_OPEN_READ, &file);
-    if (result == CIMFS_E_FILE_NOT_FOUND || result == CIMFS_E_FILE_CORRUPT)
+    if (result == CIMFS_E_FILE_NOT_FOUND || cimfs_is_no_plain_file(result))
         return CIMFS_OK;
     CIMFS_TRY(result);
     ids->table_count++;

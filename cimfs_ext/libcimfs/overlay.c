@@ -338,6 +338,14 @@ static cimfs_hresult measure(struct merge merge, uint32_t *count, uint64_t *size
     }
 }
 
+static cimfs_hresult changed(const struct merge *merge)
+{
+    const struct cimfs_links *base = &merge->owner->base;
+    return cimfs_reader_corrupt(base->reader, base->offset, "a link table changed while it was read",
+                                merge->overlay->error);
+}
+
+/* The base lies in a mapped file, which others may write: what was measured may hold no longer. */
 static cimfs_hresult fill(struct merge merge, uint8_t *table, uint32_t count, uint32_t size)
 {
     uint32_t value_size = merge.owner->base.value_size;
@@ -346,11 +354,15 @@ static cimfs_hresult fill(struct merge merge, uint8_t *table, uint32_t count, ui
     uint32_t names = offsets + count * (uint32_t)sizeof(le32);
     struct cimfs_link_table header = {.length = put32(size), .count = put32(count)};
     memcpy(table, &header, sizeof header);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0;; i++) {
         int more;
         CIMFS_TRY(next_merged(&merge, &more));
+        if (!more)
+            return i == count && names == size ? CIMFS_OK : changed(&merge);
         le32 at = put32(names);
         le16 length = put16((uint16_t)merge.name.length);
+        if (i == count || size - names < sizeof length + merge.name.length * sizeof(le16))
+            return changed(&merge);
         memcpy(table + values + (size_t)i * value_size, merge.value, value_size);
         memcpy(table + offsets + (size_t)i * sizeof at, &at, sizeof at);
         memcpy(table + names, &length, sizeof length);
@@ -360,7 +372,6 @@ static cimfs_hresult fill(struct merge merge, uint8_t *table, uint32_t count, ui
             memcpy(table + names, &unit, sizeof unit);
         }
     }
-    return CIMFS_OK;
 }
 
 static cimfs_hresult store(const struct merge *merge, struct cimfs_objects *objects, uint64_t *offset,

@@ -99,7 +99,12 @@ static cimfs_hresult load_region(const struct cimfs_reader *reader, uint32_t ind
 {
     const struct cimfs_io *io = reader->io;
     struct cimfs_region_header header;
-    CIMFS_TRY(io->open(reader->directory, name, CIMFS_OPEN_READ, &map->file));
+    cimfs_hresult opened = io->open(reader->directory, name, CIMFS_OPEN_READ, &map->file);
+    if (cimfs_is_no_plain_file(opened)) {
+        *reason = "the region file is not a plain file";
+        return CIMFS_E_FILE_CORRUPT;
+    }
+    CIMFS_TRY(opened);
     CIMFS_TRY(io->size(map->file, &map->size));
     if (map->size < sizeof header || map->size > CIMFS_OFFSET_MASK || map->size > SIZE_MAX) {
         *reason = "the file is too short for a region";
@@ -228,6 +233,22 @@ cimfs_hresult cimfs_reader_check_filesystem_header(const struct cimfs_reader *re
 
 /* ---- opening ---- */
 
+static int by_id(const void *a, const void *b)
+{
+    return memcmp(&((const struct cimfs_region_set *)a)->id, &((const struct cimfs_region_set *)b)->id,
+                  sizeof(struct cimfs_guid));
+}
+
+/* Sorts them. A set that stood in the list again and again would cost its files each time. */
+static int has_duplicates(struct cimfs_region_set *sets, uint32_t count)
+{
+    qsort(sets, count, sizeof *sets, by_id);
+    for (uint32_t i = 1; i < count; i++)
+        if (by_id(&sets[i - 1], &sets[i]) == 0)
+            return 1;
+    return 0;
+}
+
 static cimfs_hresult read_sets(struct cimfs_reader *reader, cimfs_file file, const char **reason)
 {
     struct cimfs_filesystem_header header;
@@ -251,6 +272,9 @@ static cimfs_hresult read_sets(struct cimfs_reader *reader, cimfs_file file, con
         if (reader->region_count > CIMFS_MAX_REGIONS || reader->region_count == 0) {
             *reason = "no regions, or more than 65,536";
             result = CIMFS_E_FILE_CORRUPT;
+        } else if (has_duplicates(raw, reader->set_count)) {
+            *reason = "a region set stands in the list twice";
+            result = CIMFS_E_FILE_CORRUPT;
         }
     }
     free(raw);
@@ -268,6 +292,9 @@ static cimfs_hresult read_filesystem_file(struct cimfs_reader *reader, struct ci
     if (result == CIMFS_OK) {
         result = read_sets(reader, file, &reason);
         reader->io->close(file);
+    } else if (cimfs_is_no_plain_file(result)) {
+        result = CIMFS_E_FILE_CORRUPT;
+        reason = "not a regular file";
     }
     if (result == CIMFS_E_HANDLE_EOF) {
         result = CIMFS_E_FILE_CORRUPT;
@@ -355,6 +382,11 @@ void cimfs_reader_close(struct cimfs_reader *reader)
 const char *cimfs_reader_name(const struct cimfs_reader *reader)
 {
     return reader->name;
+}
+
+cimfs_file cimfs_reader_directory(const struct cimfs_reader *reader)
+{
+    return reader->directory;
 }
 
 const struct cimfs_set *cimfs_reader_sets(const struct cimfs_reader *reader, uint32_t *count)

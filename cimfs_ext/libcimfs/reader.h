@@ -56,6 +56,8 @@ void cimfs_reader_close(struct cimfs_reader *reader);
 
 /* The .cim file's name, for messages. */
 const char *cimfs_reader_name(const struct cimfs_reader *reader);
+/* The directory that its files are opened in, wherever it has been moved to since. */
+cimfs_file cimfs_reader_directory(const struct cimfs_reader *reader);
 /* What the image consists of. Sets stand in the order of the region list, the image's own last. */
 const struct cimfs_set *cimfs_reader_sets(const struct cimfs_reader *reader, uint32_t *count);
 uint32_t cimfs_reader_region_count(const struct cimfs_reader *reader);

@@ -4,9 +4,11 @@
 
 #include "contentid.h"
 #include "guid.h"
+#include "slots.h"
 
 #define PIECE (256u << 10)          /* bytes read and hashed at a time: they stay in the cache */
 #define PROGRESS_BYTES (8ull << 20) /* between two calls of progress */
+#define PROGRESS_STEPS (1u << 14)   /* the same, where little or nothing is read */
 
 /* An object that the image refers to, or one that an object ID file lists. */
 struct extent {
@@ -20,6 +22,16 @@ struct list {
     size_t count, capacity;
 };
 
+enum table_kind { CHILDREN, STREAMS, PE_MAPPINGS };
+
+/* A table that was walked. Files of a sound image share some, those of a hostile one may all share one. */
+struct table {
+    uint64_t offset;
+    uint64_t length; /* of PE mappings: the stream's */
+    enum table_kind kind;
+    uint32_t found; /* alternate streams; whether there are directories */
+};
+
 struct check {
     const struct cimfs_io *io;
     const struct cimfs_reader *reader;
@@ -31,8 +43,14 @@ struct check {
     uint64_t seen_ids;
     uint32_t *stack; /* directories to visit */
     size_t stack_count, stack_capacity;
+    struct table *tables;
+    uint32_t table_count, table_capacity;
+    struct cimfs_slots table_slots;
+    uint64_t seeds[2];
+    uint64_t table_bytes, region_bytes;
     uint8_t *piece;
     uint64_t reported; /* bytes at the last call of progress */
+    uint32_t steps;
     struct cimfs_error error;
 };
 
@@ -56,10 +74,10 @@ static cimfs_hresult refer(struct check *check, uint64_t offset, uint64_t length
     return length == 0 ? CIMFS_OK : append(&check->referred, &extent);
 }
 
-/* Report what a reader function said; running out of memory is no fault of the image. */
+/* Report what a reader function said, unless it says nothing of the image: that something ran out, or to stop. */
 static cimfs_hresult problem(struct check *check, cimfs_hresult code, uint64_t offset)
 {
-    if (code >= 0 || code == CIMFS_E_OUT_OF_MEMORY)
+    if (code >= 0 || code == CIMFS_E_OUT_OF_MEMORY || code == CIMFS_E_TOO_MANY_OPEN_FILES || code == CIMFS_E_FAIL)
         return code;
     check->counts->problems++;
     return check->events->problem(check->events->context, offset, &check->error) ? CIMFS_E_FAIL : CIMFS_OK;
@@ -80,14 +98,89 @@ static cimfs_hresult advance(struct check *check, size_t count)
     return check->events->progress(check->events->context, check->counts) ? CIMFS_E_FAIL : CIMFS_OK;
 }
 
+static cimfs_hresult step(struct check *check)
+{
+    if (++check->steps % PROGRESS_STEPS != 0)
+        return CIMFS_OK;
+    return check->events->progress(check->events->context, check->counts) ? CIMFS_E_FAIL : CIMFS_OK;
+}
+
+/* ---- tables, each of which is walked once ---- */
+
+/* Keyed with random numbers, so that no image has tables that collide. */
+static uint64_t table_slot(const struct check *check, const struct table *table)
+{
+    uint64_t hash = table->offset * (check->seeds[0] | 1) + (table->length << 2 | table->kind) * (check->seeds[1] | 1);
+    return hash >> (64 - check->table_slots.bits);
+}
+
+static void insert_table(struct check *check, uint32_t index)
+{
+    uint64_t slot = table_slot(check, &check->tables[index]);
+    while (check->table_slots.at[slot])
+        slot = cimfs_slots_next(&check->table_slots, slot);
+    check->table_slots.at[slot] = index + 1;
+}
+
+static cimfs_hresult grow_tables(struct check *check)
+{
+    CIMFS_TRY(cimfs_slots_grow(&check->table_slots, 8));
+    for (uint32_t i = 0; i < check->table_count; i++)
+        insert_table(check, i);
+    uint32_t capacity = (1u << check->table_slots.bits) / 4 * 3;
+    struct table *tables = realloc(check->tables, capacity * sizeof *tables);
+    if (!tables)
+        return CIMFS_E_OUT_OF_MEMORY;
+    check->tables = tables;
+    check->table_capacity = capacity;
+    return CIMFS_OK;
+}
+
+/*
+ * Where the table is kept, and whether it has still to be walked. size: of the bytes to walk; tables that are larger than
+ * all regions together overlap, and walking all of them would take the square of the image's size.
+ */
+static cimfs_hresult meet_table(struct check *check, const struct table *table, uint64_t size, uint32_t *index,
+                                int *fresh)
+{
+    const struct cimfs_slots *slots = &check->table_slots;
+    *fresh = 0;
+    if (check->table_count == check->table_capacity)
+        CIMFS_TRY(grow_tables(check));
+    for (uint64_t slot = table_slot(check, table); slots->at[slot]; slot = cimfs_slots_next(slots, slot)) {
+        const struct table *known = &check->tables[slots->at[slot] - 1];
+        *index = slots->at[slot] - 1;
+        if (known->offset == table->offset && known->length == table->length && known->kind == table->kind)
+            return CIMFS_OK;
+    }
+    *index = check->table_count++;
+    check->tables[*index] = *table;
+    insert_table(check, *index);
+    if (size > check->region_bytes - check->table_bytes)
+        return corrupt(check, table->offset, "the tables of the image overlap one another");
+    check->table_bytes += size;
+    *fresh = 1;
+    return CIMFS_OK;
+}
+
 /* ---- what the image refers to ---- */
 
 /* Each run is looked up, none is read: files may share their data, which is read once with the other objects. */
 static cimfs_hresult visit_pe(struct check *check, const struct cimfs_extent *stream)
 {
-    struct cimfs_pe_run run = {0};
-    for (uint64_t at = 0; at < stream->length; at += run.size) {
-        cimfs_hresult result = cimfs_reader_locate_pe(check->reader, stream, at, &check->error, &run);
+    struct cimfs_pe_run run;
+    uint32_t index;
+    int fresh;
+    cimfs_hresult result = cimfs_reader_locate_pe(check->reader, stream, 0, &check->error, &run);
+    if (result < 0)
+        return problem(check, result, stream->offset);
+    const struct table table = {.offset = stream->offset, .length = stream->length, .kind = PE_MAPPINGS};
+    CIMFS_TRY(meet_table(check, &table, run.header_size, &index, &fresh));
+    if (!fresh)
+        return CIMFS_OK;
+    for (uint64_t at = run.size; at < stream->length; at += run.size) {
+        CIMFS_TRY(step(check));
+        result = cimfs_reader_locate_pe(check->reader, stream, at, &check->error, &run);
         if (result < 0)
             return problem(check, result, stream->offset);
     }
@@ -126,24 +219,41 @@ static cimfs_hresult visit_attachments(struct check *check, const struct cimfs_r
     return CIMFS_OK;
 }
 
-static cimfs_hresult visit_streams(struct check *check, const struct cimfs_record *record)
+static cimfs_hresult walk_streams(struct check *check, const struct cimfs_links *links, uint32_t *found)
 {
-    struct cimfs_links links;
     struct cimfs_link pair[2];
-    cimfs_hresult result = cimfs_reader_streams(check->reader, record, &check->error, &links);
-    if (result < 0)
-        return problem(check, result, get64(record->streams));
-    CIMFS_TRY(refer(check, links.offset, links.length));
-    for (uint32_t i = 0; i < links.count; i++) {
-        result = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &check->error, &pair[i % 2]);
+    CIMFS_TRY(refer(check, links->offset, links->length));
+    for (uint32_t i = 0; i < links->count; i++) {
+        CIMFS_TRY(step(check));
+        cimfs_hresult result = cimfs_links_next(links, i, &pair[(i + 1) % 2], &check->error, &pair[i % 2]);
         if (result < 0)
-            return problem(check, result, links.offset);
+            return problem(check, result, links->offset);
         struct cimfs_raw_stream raw;
         memcpy(&raw, pair[i % 2].value, sizeof raw);
         struct cimfs_extent stream = cimfs_extent_of(raw);
-        check->counts->streams++;
+        ++*found;
         CIMFS_TRY(visit_stream(check, &stream));
     }
+    return CIMFS_OK;
+}
+
+static cimfs_hresult visit_streams(struct check *check, const struct cimfs_record *record)
+{
+    struct cimfs_links links;
+    uint32_t index, found = 0;
+    int fresh;
+    cimfs_hresult result = cimfs_reader_streams(check->reader, record, &check->error, &links);
+    if (result < 0)
+        return problem(check, result, get64(record->streams));
+    if (links.length == 0)
+        return CIMFS_OK;
+    const struct table table = {.offset = links.offset, .length = links.length, .kind = STREAMS};
+    CIMFS_TRY(meet_table(check, &table, links.length, &index, &fresh));
+    if (fresh) {
+        CIMFS_TRY(walk_streams(check, &links, &found));
+        check->tables[index].found = found;
+    }
+    check->counts->streams += check->tables[index].found;
     return CIMFS_OK;
 }
 
@@ -161,6 +271,8 @@ static cimfs_hresult push(struct check *check, uint32_t id)
     return CIMFS_OK;
 }
 
+static const char TWO_NAMES[] = "a directory has two names, or lies in itself";
+
 /* A file that a directory names; owner is the link table's offset. */
 static cimfs_hresult visit_file(struct check *check, uint32_t id, uint64_t owner)
 {
@@ -172,7 +284,7 @@ static cimfs_hresult visit_file(struct check *check, uint32_t id, uint64_t owner
     check->seen[(id - 1) / 8] |= (uint8_t)(1 << ((id - 1) % 8));
     if (cimfs_is_directory(&record)) {
         if (seen)
-            return corrupt(check, owner, "a directory has two names, or lies in itself");
+            return corrupt(check, owner, TWO_NAMES);
         check->counts->directories++;
         CIMFS_TRY(push(check, id));
     } else if (seen) {
@@ -186,25 +298,42 @@ static cimfs_hresult visit_file(struct check *check, uint32_t id, uint64_t owner
     return visit_streams(check, &record);
 }
 
+static cimfs_hresult walk_children(struct check *check, const struct cimfs_links *links)
+{
+    struct cimfs_link pair[2];
+    CIMFS_TRY(refer(check, links->offset, links->length));
+    for (uint32_t i = 0; i < links->count; i++) {
+        uint32_t child;
+        CIMFS_TRY(step(check));
+        cimfs_hresult result = cimfs_links_next(links, i, &pair[(i + 1) % 2], &check->error, &pair[i % 2]);
+        if (result == CIMFS_OK)
+            result = cimfs_links_file_id(links, &pair[i % 2], &check->error, &child);
+        if (result < 0)
+            return problem(check, result, links->offset);
+        CIMFS_TRY(visit_file(check, child, links->offset));
+    }
+    return CIMFS_OK;
+}
+
 static cimfs_hresult visit_directory(struct check *check, uint32_t id)
 {
     struct cimfs_record record;
     struct cimfs_links links;
-    struct cimfs_link pair[2];
+    uint32_t index;
+    int fresh;
     CIMFS_TRY(cimfs_reader_record(check->reader, id, &check->error, &record));
     cimfs_hresult result = cimfs_reader_children(check->reader, &record, &check->error, &links);
     if (result < 0)
         return problem(check, result, cimfs_extent_of(record.data).offset);
-    CIMFS_TRY(refer(check, links.offset, links.length));
-    for (uint32_t i = 0; i < links.count; i++) {
-        uint32_t child;
-        result = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &check->error, &pair[i % 2]);
-        if (result == CIMFS_OK)
-            result = cimfs_links_file_id(&links, &pair[i % 2], &check->error, &child);
-        if (result < 0)
-            return problem(check, result, links.offset);
-        CIMFS_TRY(visit_file(check, child, links.offset));
-    }
+    if (links.length == 0)
+        return CIMFS_OK;
+    const struct table table = {.offset = links.offset, .length = links.length, .kind = CHILDREN};
+    CIMFS_TRY(meet_table(check, &table, links.length, &index, &fresh));
+    if (!fresh)
+        return check->tables[index].found ? corrupt(check, links.offset, TWO_NAMES) : CIMFS_OK;
+    uint64_t before = check->counts->directories;
+    CIMFS_TRY(walk_children(check, &links));
+    check->tables[index].found = check->counts->directories != before;
     return CIMFS_OK;
 }
 
@@ -246,8 +375,13 @@ static cimfs_hresult check_headers(struct check *check)
 {
     CIMFS_TRY(problem(check, cimfs_reader_check_filesystem_header(check->reader, &check->error), 0));
     for (uint32_t i = 0; i < cimfs_reader_region_count(check->reader); i++) {
+        uint64_t size;
+        uint8_t type;
+        CIMFS_TRY(step(check));
         cimfs_hresult result = cimfs_reader_check_region_header(check->reader, i, &check->error);
         CIMFS_TRY(problem(check, result, cimfs_region_offset(i, 0)));
+        if (cimfs_reader_region(check->reader, i, &check->error, &size, &type) == CIMFS_OK)
+            check->region_bytes += size;
     }
     return CIMFS_OK;
 }
@@ -284,6 +418,7 @@ static cimfs_hresult read_ids(struct check *check, cimfs_file file, uint32_t num
         uint64_t now = count - done < fits ? count - done : fits;
         CIMFS_TRY(check->io->read(file, ids, (size_t)now * sizeof *ids, at + done * sizeof *ids));
         for (uint64_t i = 0; i < now; i++) {
+            CIMFS_TRY(step(check));
             struct extent extent = {.offset = cimfs_region_offset(region, get64(ids[i].offset)),
                                     .length = get64(ids[i].length)};
             if (get64(ids[i].offset) > CIMFS_OFFSET_MASK) {
@@ -299,15 +434,19 @@ static cimfs_hresult read_ids(struct check *check, cimfs_file file, uint32_t num
     return CIMFS_OK;
 }
 
-static cimfs_hresult load_ids(struct check *check, cimfs_file directory, const struct cimfs_set *set, uint32_t number)
+static cimfs_hresult load_ids(struct check *check, const struct cimfs_set *set, uint32_t number)
 {
     char name[CIMFS_FILE_NAME];
     const char *reason = NULL;
     cimfs_file file;
+    CIMFS_TRY(step(check));
     cimfs_set_file_name("objectid", &set->id, number, name);
-    cimfs_hresult result = check->io->open(directory, name, CIMFS_OPEN_READ, &file);
+    cimfs_hresult result = check->io->open(cimfs_reader_directory(check->reader), name, CIMFS_OPEN_READ, &file);
     if (result == CIMFS_E_FILE_NOT_FOUND) {
         reason = "the object ID file is not there";
+        result = CIMFS_E_FILE_CORRUPT;
+    } else if (cimfs_is_no_plain_file(result)) {
+        reason = "the object ID file is not a plain file";
         result = CIMFS_E_FILE_CORRUPT;
     } else if (result == CIMFS_OK) {
         result = read_ids(check, file, number, set->first + number, &reason);
@@ -318,18 +457,14 @@ static cimfs_hresult load_ids(struct check *check, cimfs_file directory, const s
     return problem(check, result, 0);
 }
 
-static cimfs_hresult load_all_ids(struct check *check, const char *path)
+static cimfs_hresult load_all_ids(struct check *check)
 {
     uint32_t count;
     const struct cimfs_set *sets = cimfs_reader_sets(check->reader, &count);
-    cimfs_file directory;
-    cimfs_hresult result = check->io->open_directory(path, 0, &directory);
-    for (uint32_t s = 0; s < count && result == CIMFS_OK; s++)
-        for (uint32_t i = 0; i < sets[s].count && result == CIMFS_OK; i++)
-            result = load_ids(check, directory, &sets[s], i);
-    if (directory != CIMFS_NO_FILE)
-        check->io->close(directory);
-    return result;
+    for (uint32_t s = 0; s < count; s++)
+        for (uint32_t i = 0; i < sets[s].count; i++)
+            CIMFS_TRY(load_ids(check, &sets[s], i));
+    return CIMFS_OK;
 }
 
 /* ---- comparing both ---- */
@@ -357,25 +492,31 @@ static cimfs_hresult read_object(struct check *check, const struct extent *objec
 }
 
 /*
- * end: of the last object that was read. Objects with our IDs never overlap, and of others each byte is read once:
- * the time is that of reading the regions, whatever the tables say.
+ * end: of the last object that was read. Objects with our IDs never overlap, and of others each byte is read once, and
+ * none of those that do not lie in their region: the time is that of reading the regions, whatever the tables say.
  */
 static cimfs_hresult compare_object(struct check *check, const struct extent *object, const struct extent *listed,
                                     uint64_t *end)
 {
     uint8_t digest[CIMFS_HASH_SIZE];
     struct cimfs_hash hash;
+    const uint8_t *data;
     uint64_t known = *end > object->offset ? *end - object->offset : 0;
     check->counts->objects++;
     check->counts->unjudged += !listed;
     if (listed && known > 0)
         return corrupt(check, object->offset, "an object overlaps another one");
-    cimfs_hash_init(&hash);
-    cimfs_hresult result = read_object(check, object, known, &hash);
+    CIMFS_TRY(step(check));
+    cimfs_hresult result =
+        cimfs_reader_view(check->reader, object->offset, object->length, &check->error, &data);
     if (result < 0)
-        return result == CIMFS_E_FAIL ? result : problem(check, result, object->offset);
+        return problem(check, result, object->offset);
     if (known < object->length)
         *end = object->offset + object->length;
+    cimfs_hash_init(&hash);
+    result = read_object(check, object, known, &hash);
+    if (result < 0)
+        return problem(check, result, object->offset);
     cimfs_hash_final(&hash, digest);
     if (listed && memcmp(digest, listed->hash, sizeof digest) != 0)
         return corrupt(check, object->offset, "an object's bytes do not match its content ID");
@@ -413,25 +554,32 @@ static cimfs_hresult compare_all(struct check *check)
     return CIMFS_OK;
 }
 
-cimfs_hresult cimfs_verify(const struct cimfs_io *io, const char *directory, const struct cimfs_reader *reader,
-                           const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts)
+cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader *reader,
+                           const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts,
+                           struct cimfs_error *error)
 {
     struct check check = {.io = io, .reader = reader, .events = events, .counts = counts};
     *counts = (struct cimfs_verify_counts){0};
     check.piece = malloc(PIECE);
-    cimfs_hresult result = check.piece ? check_headers(&check) : CIMFS_E_OUT_OF_MEMORY;
+    cimfs_hresult result = check.piece ? io->random(check.seeds, sizeof check.seeds) : CIMFS_E_OUT_OF_MEMORY;
+    if (result == CIMFS_OK)
+        result = check_headers(&check);
     if (result == CIMFS_OK)
         result = visit_tables(&check);
     if (result == CIMFS_OK)
         result = visit_tree(&check);
     if (result == CIMFS_OK)
-        result = load_all_ids(&check, directory);
+        result = load_all_ids(&check);
     if (result == CIMFS_OK)
         result = compare_all(&check);
     free(check.referred.items);
     free(check.listed.items);
     free(check.seen);
     free(check.stack);
+    free(check.tables);
+    free(check.table_slots.at);
+    if (result < 0)
+        *error = check.error;
     free(check.piece);
     return result;
 }

@@ -25,8 +25,12 @@ struct cimfs_verify_events {
     int (*progress)(void *context, const struct cimfs_verify_counts *counts);
 };
 
-/* OK however many problems were found; a failure only if the check itself could not go on or was stopped (E_FAIL). */
-cimfs_hresult cimfs_verify(const struct cimfs_io *io, const char *directory, const struct cimfs_reader *reader,
-                           const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts);
+/*
+ * OK however many problems were found; a failure only if the check itself could not go on, for want of memory or
+ * descriptors, or was stopped (E_FAIL).
+ */
+cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader *reader,
+                           const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts,
+                           struct cimfs_error *error);
 
 #endif

@@ -6,20 +6,6 @@
 
 enum { HEADER = 8, MAX_NAME = 254, MAX_VALUE = 65535, MAX_LIST = 65535 };
 
-static int compare_names(struct layer_slice a, struct layer_slice b)
-{
-    int order = memcmp(a.data, b.data, a.size < b.size ? a.size : b.size);
-    return order ? order : (a.size > b.size) - (a.size < b.size);
-}
-
-/* By name; of equal names the later record comes last. */
-static int by_name(const void *left, const void *right)
-{
-    const struct layer_ea *a = left, *b = right;
-    int order = compare_names(a->name, b->name);
-    return order ? order : (a->order > b->order) - (a->order < b->order);
-}
-
 static int append(const struct layer_ea *ea, struct layer_buffer *to, size_t *last, const char **reason)
 {
     if (ea->name.size > MAX_NAME) {
@@ -64,11 +50,11 @@ static int append(const struct layer_ea *ea, struct layer_buffer *to, size_t *la
     return 0;
 }
 
-/* Global attributes come again with every entry, in the order of the time before. */
+/* Global attributes come again with every entry, and in order. */
 static int is_sorted(const struct layer_ea *eas, size_t count)
 {
     for (size_t i = 1; i < count; i++)
-        if (by_name(&eas[i - 1], &eas[i]) > 0)
+        if (layer_ea_compare(&eas[i - 1], &eas[i]) > 0)
             return 0;
     return 1;
 }
@@ -78,9 +64,9 @@ int layer_ea_list(struct layer_ea *eas, size_t count, struct layer_buffer *to, c
     size_t last = SIZE_MAX;
     to->size = 0;
     if (!is_sorted(eas, count))
-        qsort(eas, count, sizeof *eas, by_name);
+        qsort(eas, count, sizeof *eas, layer_ea_compare);
     for (size_t i = 0; i < count; i++) {
-        if (i + 1 < count && compare_names(eas[i].name, eas[i + 1].name) == 0)
+        if (i + 1 < count && layer_ea_compare_names(&eas[i], &eas[i + 1]) == 0)
             continue;
         if (eas[i].value.size > 0 && append(&eas[i], to, &last, reason) < 0)
             return -1;

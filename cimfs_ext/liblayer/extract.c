@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+_Static_assert(sizeof(off_t) == 8, "to be compiled with _FILE_OFFSET_BITS=64");
+
 enum { HOLE = 1 << 16 }; /* a run of zeros of this length, at a multiple of it, is left out */
 
 static const int64_t UNIX_EPOCH = 116444736000000000; /* 1970-01-01 as a FILETIME */

@@ -114,8 +114,11 @@ static int filetime_from(int64_t seconds, int64_t ticks, int64_t *filetime)
 {
     if (seconds > (INT64_MAX - UNIX_EPOCH) / TICKS - 1 || seconds < (INT64_MIN + UNIX_EPOCH) / TICKS + 1)
         return -1;
-    *filetime = UNIX_EPOCH + seconds * TICKS + ticks;
-    return *filetime < 0 ? -1 : 0;
+    int64_t time = UNIX_EPOCH + seconds * TICKS + ticks;
+    if (time < 0)
+        return -1;
+    *filetime = time;
+    return 0;
 }
 
 int layer_tar_time(struct layer_slice text, int64_t *filetime)
@@ -237,6 +240,23 @@ static struct layer_slice moved(struct layer_slice value, char **to)
     return value.data ? copy : value;
 }
 
+/* Both lists as one in tar->eas, in order. Those that came first are in order: they come again with every entry. */
+static int merge_eas(struct layer_tar *tar, const struct layer_pax *first, struct layer_pax *later)
+{
+    size_t i = 0, k = 0;
+    if (later->ea_count > 0)
+        qsort(later->eas, later->ea_count, sizeof *later->eas, layer_ea_compare);
+    tar->ea_count = 0;
+    while (i < first->ea_count || k < later->ea_count) {
+        int from_later = i == first->ea_count ||
+                         (k < later->ea_count && layer_ea_compare_names(&later->eas[k], &first->eas[i]) < 0);
+        struct layer_ea ea = from_later ? later->eas[k++] : first->eas[i++];
+        if (add_ea(&tar->eas, &tar->ea_count, &tar->ea_capacity, ea) < 0)
+            return fail(tar, "out of memory");
+    }
+    return 0;
+}
+
 /* What a global header says holds until a later one says otherwise: keep what still counts, in a text of its own. */
 static int merge_globals(struct layer_tar *tar)
 {
@@ -249,15 +269,19 @@ static int merge_globals(struct layer_tar *tar)
             *known = *said;
         total += known->size;
     }
-    if (global->ea_count + later->ea_count > MAX_EAS)
-        return fail(tar, "more extended attributes than a list of 65,535 bytes holds");
-    for (size_t i = 0; i < later->ea_count; i++)
-        if (add_ea(&global->eas, &global->ea_count, &global->ea_capacity, later->eas[i]) < 0)
+    if (merge_eas(tar, global, later) < 0)
+        return -1;
+    global->ea_count = 0;
+    for (size_t i = 0; i < tar->ea_count; i++) {
+        int hidden = i + 1 < tar->ea_count && layer_ea_compare_names(&tar->eas[i], &tar->eas[i + 1]) == 0;
+        if (hidden || tar->eas[i].value.size == 0)
+            continue;
+        if (add_ea(&global->eas, &global->ea_count, &global->ea_capacity, tar->eas[i]) < 0)
             return fail(tar, "out of memory");
-    for (size_t i = 0; i < global->ea_count; i++)
-        total += global->eas[i].name.size + global->eas[i].value.size;
+        total += sizeof EA_PREFIX + tar->eas[i].name.size + tar->eas[i].value.size;
+    }
     if (total > LAYER_TAR_MAX_GLOBALS)
-        return fail(tar, "global PAX records of more than 262,144 bytes");
+        return fail(tar, "global PAX records of more than 8,192 bytes");
     char *text = malloc(total + 1), *to = text;
     if (!text)
         return fail(tar, "out of memory");
@@ -267,7 +291,6 @@ static int merge_globals(struct layer_tar *tar)
             *known = moved(*known, &to);
     }
     for (size_t i = 0; i < global->ea_count; i++) {
-        global->eas[i].order = i;
         global->eas[i].name = moved(global->eas[i].name, &to);
         global->eas[i].value = moved(global->eas[i].value, &to);
     }
@@ -322,6 +345,15 @@ static int pick_time(struct layer_tar *tar, struct layer_slice text, int64_t oth
     return 0;
 }
 
+/* GNU headers may carry two more times; zero, or what is no number, means that they do not. */
+static int gnu_time(const uint8_t *block, struct field field, int64_t *time)
+{
+    int64_t seconds;
+    if (parse_number(block, field, &seconds) < 0 || seconds == 0)
+        return 0;
+    return filetime_from(seconds, 0, time);
+}
+
 static int take_times(struct layer_tar *tar, struct layer_entry *entry)
 {
     const uint8_t *block = tar->header;
@@ -333,11 +365,8 @@ static int take_times(struct layer_tar *tar, struct layer_entry *entry)
         return -1;
     int64_t access = time, change = time;
     if (memcmp(block + MAGIC_OFFSET, "ustar  ", 8) == 0) {
-        /* GNU headers may carry both times; zero means that they do not. */
-        if (parse_number(block, GNU_ATIME, &seconds) == 0 && seconds != 0)
-            filetime_from(seconds, 0, &access);
-        if (parse_number(block, GNU_CTIME, &seconds) == 0 && seconds != 0)
-            filetime_from(seconds, 0, &change);
+        if (gnu_time(block, GNU_ATIME, &access) < 0 || gnu_time(block, GNU_CTIME, &change) < 0)
+            return fail(tar, "a time that is malformed or out of range");
     }
     entry->last_write_time = time;
     if (pick_time(tar, PICK(tar, atime), access, &entry->last_access_time) < 0 ||
@@ -369,19 +398,15 @@ static void take_names(struct layer_tar *tar, struct layer_entry *entry)
 
 static int take_eas(struct layer_tar *tar, struct layer_entry *entry)
 {
-    const struct layer_pax *sources[] = {&tar->global, &tar->local};
-    for (size_t s = 0; s < 2; s++) {
-        if (sources[1 - s]->ea_count == 0) {
-            entry->eas = sources[s]->eas;
-            entry->ea_count = sources[s]->ea_count;
-            return 0;
-        }
-    }
-    for (size_t s = 0; s < 2; s++)
-        for (size_t i = 0; i < sources[s]->ea_count; i++)
-            if (add_ea(&tar->eas, &entry->ea_count, &tar->ea_capacity, sources[s]->eas[i]) < 0)
-                return fail(tar, "out of memory");
+    const struct layer_pax *only = tar->global.ea_count == 0 ? &tar->local : &tar->global;
+    entry->eas = only->eas;
+    entry->ea_count = only->ea_count;
+    if (tar->global.ea_count == 0 || tar->local.ea_count == 0)
+        return 0;
+    if (merge_eas(tar, &tar->global, &tar->local) < 0)
+        return -1;
     entry->eas = tar->eas;
+    entry->ea_count = tar->ea_count;
     return 0;
 }
 

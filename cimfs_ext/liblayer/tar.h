@@ -10,10 +10,11 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define LAYER_TAR_BLOCK 512u
 #define LAYER_TAR_MAX_RECORDS (8u << 20) /* bytes of PAX records or of a GNU long name */
-#define LAYER_TAR_MAX_GLOBALS (1u << 18) /* bytes of those that hold for all entries to come */
+#define LAYER_TAR_MAX_GLOBALS (1u << 13) /* bytes of those that hold for all entries to come: each of them costs that */
 
 struct layer_slice {
     const char *data; /* NULL: absent */
@@ -25,6 +26,20 @@ struct layer_ea {
     struct layer_slice value; /* base64 */
     size_t order;             /* of two with one name the later one counts */
 };
+
+static inline int layer_ea_compare_names(const struct layer_ea *a, const struct layer_ea *b)
+{
+    int order = memcmp(a->name.data, b->name.data, a->name.size < b->name.size ? a->name.size : b->name.size);
+    return order ? order : (a->name.size > b->name.size) - (a->name.size < b->name.size);
+}
+
+/* By name, for qsort; of equal names the later record comes last. */
+static inline int layer_ea_compare(const void *left, const void *right)
+{
+    const struct layer_ea *a = left, *b = right;
+    int order = layer_ea_compare_names(a, b);
+    return order ? order : (a->order > b->order) - (a->order < b->order);
+}
 
 /* The records that mean something to us, as they stand in the archive. */
 struct layer_pax {
@@ -49,7 +64,7 @@ struct layer_entry {
     uint32_t attributes;
     struct layer_slice raw_descriptor, sddl; /* base64; text */
     int mount_point;
-    struct layer_ea *eas;
+    struct layer_ea *eas; /* in the order of their names, if there are global ones */
     size_t ea_count;
 };
 
@@ -80,7 +95,7 @@ struct layer_tar {
     struct layer_pax incoming; /* a global header as it comes */
     struct layer_pax long_name, long_link; /* GNU: only the text is used */
     struct layer_ea *eas; /* of the entry, if it has both global and local ones */
-    size_t ea_capacity;
+    size_t ea_count, ea_capacity;
 };
 
 void layer_tar_init(struct layer_tar *tar);

@@ -43,6 +43,7 @@ def linux_layer() -> bytes:
     tar.file("deep/down/file", b"x" * 600, mtime=1_700_000_000)
     tar.gnu_long_name("long/" + "n" * 120)
     tar.file("short", b"long", magic=GNU_MAGIC)
+    tar.pax_global({"comment": "no attributes yet"})
     tar.pax_global({"mtime": "1.5", "MSWINDOWS.xattr.G": "QQ=="})
     tar.pax_global({"atime": "-2.25"})
     tar.file("old/", kind=V7_FILE, magic=V7_MAGIC)

@@ -205,7 +205,7 @@ static void read_image(const char *name)
     if (cimfs_reader_open(&memory_io, "/memory", name, &error, &reader) < 0)
         return;
     walk(reader, cimfs_reader_root(reader), &looks, 0);
-    cimfs_verify(&memory_io, "/memory", reader, &events, &counts);
+    cimfs_verify(&memory_io, reader, &events, &counts, &error);
     cimfs_reader_close(reader);
 }
 
