@@ -5,6 +5,8 @@ from types import TracebackType
 
 from cimfs_ext.entries import ImageEntry, RegionSet, StreamEntry, VerifyReport
 
+def read_region_sets(path: str | PathLike[str]) -> list[RegionSet]: ...
+
 class ImageReader:
     directory: str
     name: str

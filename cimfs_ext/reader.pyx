@@ -46,6 +46,44 @@ cdef bytes path_units(str path):
     return path.replace("/", "\\").strip("\\").encode("utf-16-le", "surrogatepass")
 
 
+cdef tuple split(path):
+    """The directory and the name of an image's file."""
+    directory, name = os.path.split(os.fsdecode(path))
+    if "\0" in directory or "\0" in name:
+        raise ValueError("embedded null byte")
+    return directory or os.curdir, name
+
+
+cdef list sets_of(const cimfs_reader *reader):
+    cdef uint32_t count, i
+    cdef const cimfs_set *sets = cimfs_reader_sets(reader, &count)
+    return [entries.RegionSet(UUID(bytes_le=(<char *>sets[i].id.b)[:16]), sets[i].count) for i in range(count)]
+
+
+def read_region_sets(path):
+    """:attr:`ImageReader.region_sets` of the image of that path, with its errors, from its ``.cim`` file alone.
+
+    That the regions are there is not looked at.
+    """
+    cdef cimfs_error error
+    cdef cimfs_reader *reader = NULL
+    cdef str directory_name, file_name
+    directory_name, file_name = split(path)
+    cdef bytes directory_bytes = os.fsencode(directory_name), name_bytes = os.fsencode(file_name)
+    cdef const char *directory = directory_bytes
+    cdef const char *name = name_bytes
+    cdef cimfs_hresult code
+    memset(&error, 0, sizeof(error))
+    with nogil:
+        code = cimfs_reader_open_list(&cimfs_system_io, directory, name, &error, &reader)
+    if code < 0:
+        raise error_for(code, &error, "open image", os.fsdecode(path))
+    try:
+        return sets_of(reader)
+    finally:
+        cimfs_reader_close(reader)
+
+
 cdef class ImageReader:
     """A committed image, opened by the path of its ``.cim`` file.
 
@@ -61,21 +99,15 @@ cdef class ImageReader:
         cdef cimfs_error error
         cdef cimfs_hresult code
         self.reader = NULL
-        full = os.fspath(path)
-        full = os.fsdecode(full)
-        self.directory, self.name = os.path.split(full)
-        self.directory = self.directory or os.curdir
-        directory_bytes = os.fsencode(self.directory)
-        name_bytes = os.fsencode(self.name)
-        if b"\0" in directory_bytes or b"\0" in name_bytes:
-            raise ValueError("embedded null byte")
+        self.directory, self.name = split(path)
+        cdef bytes directory_bytes = os.fsencode(self.directory), name_bytes = os.fsencode(self.name)
         cdef const char *directory = directory_bytes
         cdef const char *name = name_bytes
         memset(&error, 0, sizeof(error))
         with nogil:
             code = cimfs_reader_open(&cimfs_system_io, directory, name, &error, &self.reader)
         if code < 0:
-            raise error_for(code, &error, "open image", full)
+            raise error_for(code, &error, "open image", os.fsdecode(path))
 
     def __dealloc__(self):
         if self.reader != NULL:
@@ -109,12 +141,8 @@ cdef class ImageReader:
     @property
     def region_sets(self):
         """The image's region sets, parents first, its own last."""
-        cdef uint32_t count, i
         self.check_open()
-        cdef const cimfs_set *sets = cimfs_reader_sets(self.reader, &count)
-        return [
-            entries.RegionSet(UUID(bytes_le=(<char *>sets[i].id.b)[:16]), sets[i].count) for i in range(count)
-        ]
+        return sets_of(self.reader)
 
     @property
     def last_file_id(self):

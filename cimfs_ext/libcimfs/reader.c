@@ -331,8 +331,8 @@ static cimfs_hresult read_filesystem(struct cimfs_reader *reader, struct cimfs_e
     return CIMFS_OK;
 }
 
-cimfs_hresult cimfs_reader_open(const struct cimfs_io *io, const char *directory, const char *file_name,
-                                struct cimfs_error *error, struct cimfs_reader **out)
+cimfs_hresult cimfs_reader_open_list(const struct cimfs_io *io, const char *directory, const char *file_name,
+                                     struct cimfs_error *error, struct cimfs_reader **out)
 {
     *out = NULL;
     struct cimfs_reader *reader = calloc(1, sizeof *reader);
@@ -353,12 +353,23 @@ cimfs_hresult cimfs_reader_open(const struct cimfs_io *io, const char *directory
         goto done;
     }
     result = read_filesystem_file(reader, error);
-    if (result < 0)
-        goto done;
-    reader->regions = calloc(reader->region_count, sizeof *reader->regions);
-    result = reader->regions ? read_filesystem(reader, error)
-                             : cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, file_name, CIMFS_NO_OFFSET, NULL);
 done:
+    if (result < 0)
+        cimfs_reader_close(reader);
+    else
+        *out = reader;
+    return result;
+}
+
+cimfs_hresult cimfs_reader_open(const struct cimfs_io *io, const char *directory, const char *file_name,
+                                struct cimfs_error *error, struct cimfs_reader **out)
+{
+    struct cimfs_reader *reader;
+    *out = NULL;
+    CIMFS_TRY(cimfs_reader_open_list(io, directory, file_name, error, &reader));
+    reader->regions = calloc(reader->region_count, sizeof *reader->regions);
+    cimfs_hresult result = reader->regions ? read_filesystem(reader, error)
+                                           : cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, file_name, CIMFS_NO_OFFSET, NULL);
     if (result < 0)
         cimfs_reader_close(reader);
     else

@@ -52,6 +52,9 @@ struct cimfs_link {
 /* file_name is the .cim file's name in the directory, in UTF-8. */
 cimfs_hresult cimfs_reader_open(const struct cimfs_io *io, const char *directory, const char *file_name,
                                 struct cimfs_error *error, struct cimfs_reader **reader);
+/* Only the .cim file, to be asked for its name, version and sets; the regions may be missing. */
+cimfs_hresult cimfs_reader_open_list(const struct cimfs_io *io, const char *directory, const char *file_name,
+                                     struct cimfs_error *error, struct cimfs_reader **reader);
 void cimfs_reader_close(struct cimfs_reader *reader);
 
 /* The .cim file's name, for messages. */

@@ -16,7 +16,7 @@ from uuid import UUID
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation, choose
 from cimfs_ext.names import upcase_key
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.reader import read_region_sets
 from cimlayer import processing
 from cimlayer.cleaning import remove_leftovers
 from cimlayer.errors import CorruptImageError, FormatError, ImageBusyError, ImageExistsError, PathNotFoundError
@@ -332,8 +332,7 @@ class CimLayerWriter:
 
 def _set_ids(image_path: Path) -> list[UUID]:
     """Of the image's own region set, its parent's, and so on to the base."""
-    with ImageReader(image_path) as image:
-        return [one.set_id for one in reversed(image.region_sets)]
+    return [one.set_id for one in reversed(read_region_sets(image_path))]
 
 
 class _ImageOptions(TypedDict):
@@ -373,8 +372,7 @@ def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False
 def _own_files(image_path: Path, force: bool) -> list[str]:
     """The files of the image's own region set, unknown if it is damaged; OSError if other images refer to them."""
     try:
-        with ImageReader(image_path) as image:
-            own = image.region_sets[-1]
+        own = read_region_sets(image_path)[-1]
     except CorruptImageError:
         if not force:
             raise
@@ -389,7 +387,6 @@ def _forks(path: Path, image_path: Path, set_id: object) -> bool:
     if path == image_path:
         return False
     try:
-        with ImageReader(path) as image:
-            return any(parent.set_id == set_id for parent in image.region_sets[:-1])
+        return set_id in _set_ids(path)[1:]
     except (CorruptImageError, FileNotFoundError):  # lost already
         return False
