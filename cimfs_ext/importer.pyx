@@ -19,6 +19,8 @@ from cimfs_ext.image cimport ImageWriter, error_for, wide
 
 
 cdef extern from "liblayer/importer.h" nogil:
+    const unsigned int LAYER_MAX_STANDARD
+
     struct layer_slice:
         const char *data
         size_t size
@@ -117,7 +119,7 @@ cdef class LayerImporter:
       write, change and last access FILETIME
     - ``link_to_standard_file(path, target)``
 
-    ``standard_files`` are the paths that are not written to the image at once; ``time`` is the FILETIME of directories
+    ``standard_files`` are the paths, at most 64, that are not written to the image at once; ``time`` is the FILETIME of directories
     that no entry describes; ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of ``cimlayer.Limits``, and
     beyond them is a :class:`~cimfs_ext.errors.LimitError`. A malformed tar or entry is a
     :class:`~cimfs_ext.errors.FormatError` with the entry's name and its offset in the tar, a failing image an
@@ -136,6 +138,8 @@ cdef class LayerImporter:
         writer.check_open()
         self.writer = writer
         self.handler = handler
+        if len(standard_files) > LAYER_MAX_STANDARD:
+            raise ValueError(f"at most {LAYER_MAX_STANDARD} standard files")
         self.standard_texts = [wide(name.upper()) for name in standard_files]
         self.standard = <const uint16_t **>malloc((len(self.standard_texts) + 1) * sizeof(uint16_t *))
         if self.standard == NULL:

@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 
 import cimlayer
-from cimlayer.errors import FormatError, OperationCancelledError
+from cimfs_ext.importer import LayerImporter
+from cimlayer.errors import FormatError, ImageError, OperationCancelledError
 from cimlayer.sddl import descriptor_from_sddl
 from support import layers, tars
+from support.images import NULL_DACL, read_files, writer
 from support.layers import Model, differences, image_of, snapshot
 from support.tars import TarBuilder, windows_pax
 
@@ -1063,3 +1065,58 @@ def attributes_in(data: bytes) -> dict[str, str]:
     return found
 
 
+
+# ---- the importer by itself ----
+
+
+class Handler:
+    """Answers as it is told."""
+
+    def __init__(self, **answers: Callable[..., object]) -> None:
+        self.__dict__.update(answers)
+
+
+def described(name: str) -> bytes:
+    tar = TarBuilder()
+    tar.file(name, pax={"MSWINDOWS.sd": "D:"})
+    return tar.finish()
+
+
+def refuse(*_: object) -> bytes:
+    raise ValueError("not this one")
+
+
+def test_what_the_handler_refused_is_not_gone_on_with(tmp_path: Path) -> None:
+    with writer(tmp_path, None, "a.cim") as image:
+        importer = LayerImporter(image, Handler(descriptor_from_sddl=refuse), [])
+        with pytest.raises(FormatError, match="not this one"):
+            importer.feed(described("f"))
+        for call in (lambda: importer.feed(bytes(1024)), importer.finish):
+            with pytest.raises(ImageError):
+                call()
+        image.commit()
+    assert read_files(tmp_path / "a.cim") == {}
+
+
+def test_a_handler_may_close_the_image(tmp_path: Path) -> None:
+    image = writer(tmp_path, None, "a.cim")
+
+    def close(_: object) -> bytes:
+        image.close()
+        return NULL_DACL
+
+    importer = LayerImporter(image, Handler(descriptor_from_sddl=close), [])
+    with pytest.raises(ValueError, match="closed"):
+        importer.feed(described("f"))
+
+
+def test_an_importer_needs_an_image() -> None:
+    with pytest.raises(TypeError):
+        LayerImporter(None, None, [])
+
+
+def test_an_importer_has_a_limit_of_standard_files(tmp_path: Path) -> None:
+    with writer(tmp_path, None, "a.cim") as image:
+        LayerImporter(image, None, [f"file{number}" for number in range(64)])
+        with pytest.raises(ValueError, match="64"):
+            LayerImporter(image, None, [f"file{number}" for number in range(65)])
