@@ -119,9 +119,9 @@ cdef class LayerImporter:
       write, change and last access FILETIME
     - ``link_to_standard_file(path, target)``
 
-    ``standard_files`` are the paths, at most 64, that are not written to the image at once; ``time`` is the FILETIME of directories
-    that no entry describes; ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of ``cimlayer.Limits``, and
-    beyond them is a :class:`~cimfs_ext.errors.LimitError`. A malformed tar or entry is a
+    ``standard_files`` are the paths, at most 64, that are not written to the image at once; ``time`` is the FILETIME
+    of directories that no entry describes; ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of
+    ``cimlayer.Limits``, and beyond them is a :class:`~cimfs_ext.errors.LimitError`. A malformed tar or entry is a
     :class:`~cimfs_ext.errors.FormatError` with the entry's name and its offset in the tar, a failing image an
     :class:`~cimfs_ext.errors.ImageError`. Not thread safe.
     """
