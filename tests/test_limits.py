@@ -330,7 +330,7 @@ def test_every_hostile_shape_has_its_result(tmp_path: Path, shape: str) -> None:
         with pytest.raises(FormatError, match=re.escape(result)) as caught:
             tree_of(tmp_path, tar)
         assert caught.value.offset >= 0
-        assert list((tmp_path / "images").iterdir()) == []
+        assert not (tmp_path / "images").exists()
     else:
         assert tree_of(tmp_path, tar) == result
         with cimlayer.ImageReader(tmp_path / "images" / "a.cim") as image:
@@ -554,7 +554,7 @@ def test_commands_take_limits(layer: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "bytes", "bytes=", "bytes=1X", "files=1K", "bytes=-1", "files=0", "size=1", f"ratio={1 << 63}"]
+    "text", ["=", "bytes", "bytes=", "bytes=1X", "files=1K", "bytes=-1", "files=0", "size=1", f"ratio={1 << 63}"]
 )
 def test_what_is_no_limit_is_a_wrong_call(tmp_path: Path, text: str) -> None:
     result = call("import", tmp_path / "a.tar", tmp_path / "1", "--limit", text)
