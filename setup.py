@@ -14,7 +14,7 @@ LIBCIMFS = [
     f"cimfs_ext/libcimfs/{name}.c"
     for name in (
         "content", "contentid", "error", "filetable", "guid", "image", "linktable", "metadata", "names", "objectid",
-        "objects", "overlay", "reader", "region", "tree", "upcase", "verify",
+        "objects", "overlay", "reader", "region", "tree", "upcase", "verify", "walked",
         "io_win32" if sys.platform == "win32" else "io_posix",
     )
 ]

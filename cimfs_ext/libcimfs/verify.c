@@ -4,7 +4,7 @@
 
 #include "contentid.h"
 #include "guid.h"
-#include "slots.h"
+#include "walked.h"
 
 #define PIECE (256u << 10)          /* bytes read and hashed at a time: they stay in the cache */
 #define PROGRESS_BYTES (8ull << 20) /* between two calls of progress */
@@ -22,16 +22,6 @@ struct list {
     size_t count, capacity;
 };
 
-enum table_kind { CHILDREN, STREAMS, PE_MAPPINGS };
-
-/* A table that was walked. Files of a sound image share some, those of a hostile one may all share one. */
-struct table {
-    uint64_t offset;
-    uint64_t length; /* of PE mappings: the stream's */
-    enum table_kind kind;
-    uint32_t found; /* alternate streams; whether there are directories */
-};
-
 struct check {
     const struct cimfs_io *io;
     const struct cimfs_reader *reader;
@@ -43,11 +33,8 @@ struct check {
     uint64_t seen_ids;
     uint32_t *stack; /* directories to visit */
     size_t stack_count, stack_capacity;
-    struct table *tables;
-    uint32_t table_count, table_capacity;
-    struct cimfs_slots table_slots;
-    uint64_t seeds[2];
-    uint64_t table_bytes, region_bytes;
+    struct cimfs_walked walked;
+    uint64_t walked_bytes, region_bytes;
     uint8_t *piece;
     uint64_t reported; /* bytes at the last call of progress */
     uint32_t steps;
@@ -105,65 +92,25 @@ static cimfs_hresult step(struct check *check)
     return check->events->progress(check->events->context, check->counts) ? CIMFS_E_FAIL : CIMFS_OK;
 }
 
-/* ---- tables, each of which is walked once ---- */
-
-/* Keyed with random numbers, so that no image has tables that collide. */
-static uint64_t table_slot(const struct check *check, const struct table *table)
-{
-    uint64_t hash = table->offset * (check->seeds[0] | 1) + (table->length << 2 | table->kind) * (check->seeds[1] | 1);
-    return hash >> (64 - check->table_slots.bits);
-}
-
-static void insert_table(struct check *check, uint32_t index)
-{
-    uint64_t slot = table_slot(check, &check->tables[index]);
-    while (check->table_slots.at[slot])
-        slot = cimfs_slots_next(&check->table_slots, slot);
-    check->table_slots.at[slot] = index + 1;
-}
-
-static cimfs_hresult grow_tables(struct check *check)
-{
-    CIMFS_TRY(cimfs_slots_grow(&check->table_slots, 8));
-    for (uint32_t i = 0; i < check->table_count; i++)
-        insert_table(check, i);
-    uint32_t capacity = (1u << check->table_slots.bits) / 4 * 3;
-    struct table *tables = realloc(check->tables, capacity * sizeof *tables);
-    if (!tables)
-        return CIMFS_E_OUT_OF_MEMORY;
-    check->tables = tables;
-    check->table_capacity = capacity;
-    return CIMFS_OK;
-}
+/* ---- what the image refers to ---- */
 
 /*
- * Where the table is kept, and whether it has still to be walked. size: of the bytes to walk; tables that are larger than
- * all regions together overlap, and walking all of them would take the square of the image's size.
+ * Where the table is remembered, and whether it has still to be walked. size: of the bytes to walk; tables that are larger
+ * than all regions together overlap, and walking all of them would take the square of the image's size.
  */
-static cimfs_hresult meet_table(struct check *check, const struct table *table, uint64_t size, uint32_t *index,
+static cimfs_hresult meet_table(struct check *check, const struct cimfs_walked_table *table, uint64_t size, uint32_t *index,
                                 int *fresh)
 {
-    const struct cimfs_slots *slots = &check->table_slots;
-    *fresh = 0;
-    if (check->table_count == check->table_capacity)
-        CIMFS_TRY(grow_tables(check));
-    for (uint64_t slot = table_slot(check, table); slots->at[slot]; slot = cimfs_slots_next(slots, slot)) {
-        const struct table *known = &check->tables[slots->at[slot] - 1];
-        *index = slots->at[slot] - 1;
-        if (known->offset == table->offset && known->length == table->length && known->kind == table->kind)
-            return CIMFS_OK;
-    }
-    *index = check->table_count++;
-    check->tables[*index] = *table;
-    insert_table(check, *index);
-    if (size > check->region_bytes - check->table_bytes)
+    CIMFS_TRY(cimfs_walked_meet(&check->walked, table, index, fresh));
+    if (!*fresh)
+        return CIMFS_OK;
+    if (size > check->region_bytes - check->walked_bytes) {
+        *fresh = 0;
         return corrupt(check, table->offset, "the tables of the image overlap one another");
-    check->table_bytes += size;
-    *fresh = 1;
+    }
+    check->walked_bytes += size;
     return CIMFS_OK;
 }
-
-/* ---- what the image refers to ---- */
 
 /* Each run is looked up, none is read: files may share their data, which is read once with the other objects. */
 static cimfs_hresult visit_pe(struct check *check, const struct cimfs_extent *stream)
@@ -174,7 +121,7 @@ static cimfs_hresult visit_pe(struct check *check, const struct cimfs_extent *st
     cimfs_hresult result = cimfs_reader_locate_pe(check->reader, stream, 0, &check->error, &run);
     if (result < 0)
         return problem(check, result, stream->offset);
-    const struct table table = {.offset = stream->offset, .length = stream->length, .kind = PE_MAPPINGS};
+    const struct cimfs_walked_table table = {.offset = stream->offset, .length = stream->length, .kind = CIMFS_TABLE_PE_MAPPINGS};
     CIMFS_TRY(meet_table(check, &table, run.header_size, &index, &fresh));
     if (!fresh)
         return CIMFS_OK;
@@ -247,13 +194,13 @@ static cimfs_hresult visit_streams(struct check *check, const struct cimfs_recor
         return problem(check, result, get64(record->streams));
     if (links.length == 0)
         return CIMFS_OK;
-    const struct table table = {.offset = links.offset, .length = links.length, .kind = STREAMS};
+    const struct cimfs_walked_table table = {.offset = links.offset, .length = links.length, .kind = CIMFS_TABLE_STREAMS};
     CIMFS_TRY(meet_table(check, &table, links.length, &index, &fresh));
     if (fresh) {
         CIMFS_TRY(walk_streams(check, &links, &found));
-        check->tables[index].found = found;
+        check->walked.tables[index].found = found;
     }
-    check->counts->streams += check->tables[index].found;
+    check->counts->streams += check->walked.tables[index].found;
     return CIMFS_OK;
 }
 
@@ -327,13 +274,13 @@ static cimfs_hresult visit_directory(struct check *check, uint32_t id)
         return problem(check, result, cimfs_extent_of(record.data).offset);
     if (links.length == 0)
         return CIMFS_OK;
-    const struct table table = {.offset = links.offset, .length = links.length, .kind = CHILDREN};
+    const struct cimfs_walked_table table = {.offset = links.offset, .length = links.length, .kind = CIMFS_TABLE_CHILDREN};
     CIMFS_TRY(meet_table(check, &table, links.length, &index, &fresh));
     if (!fresh)
-        return check->tables[index].found ? corrupt(check, links.offset, TWO_NAMES) : CIMFS_OK;
+        return check->walked.tables[index].found ? corrupt(check, links.offset, TWO_NAMES) : CIMFS_OK;
     uint64_t before = check->counts->directories;
     CIMFS_TRY(walk_children(check, &links));
-    check->tables[index].found = check->counts->directories != before;
+    check->walked.tables[index].found = check->counts->directories != before;
     return CIMFS_OK;
 }
 
@@ -561,7 +508,7 @@ cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader 
     struct check check = {.io = io, .reader = reader, .events = events, .counts = counts};
     *counts = (struct cimfs_verify_counts){0};
     check.piece = malloc(PIECE);
-    cimfs_hresult result = check.piece ? io->random(check.seeds, sizeof check.seeds) : CIMFS_E_OUT_OF_MEMORY;
+    cimfs_hresult result = check.piece ? io->random(check.walked.seeds, sizeof check.walked.seeds) : CIMFS_E_OUT_OF_MEMORY;
     if (result == CIMFS_OK)
         result = check_headers(&check);
     if (result == CIMFS_OK)
@@ -576,8 +523,7 @@ cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader 
     free(check.listed.items);
     free(check.seen);
     free(check.stack);
-    free(check.tables);
-    free(check.table_slots.at);
+    cimfs_walked_cleanup(&check.walked);
     if (result < 0)
         *error = check.error;
     free(check.piece);
