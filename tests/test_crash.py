@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.image import ImageWriter
+from cimfs_ext.reader import ImageReader, read_region_sets
+from cimfs_ext.regf import Hive
 from cimlayer import destroy_cim_layer, import_layer, is_cim_layer
 from cimlayer.cleaning import collect_garbage
+from cimlayer.creating import create_image
 from cimlayer.errors import ImageExistsError
+from cimlayer.images import import_image
 from cimlayer.layerdir import LayerDirectory
-from support.disk import Disk, restore
-from support.images import assert_sound, read_files, snapshot
+from support.containers import Store, base_tar, child_tar, plain
+from support.disk import Disk, State, read, restore
+from support.images import DIRECTORY, TIME, assert_sound, read_files, snapshot
+from support.tars import TarBuilder
+from support.utilityvms import add_utility_vm
 
 ROOT = Path(__file__).parents[1]
 BASE_TAR, CHILD_TAR = ROOT / "examples" / "sample-layer.tar", ROOT / "examples" / "sample-child.tar"
-KILLS = int(os.environ.get("CIMLAYER_CRASH_KILLS", "40"))
-KINDS = ("create", "fork", "extend")
+KILLS = int(os.environ.get("CIMLAYER_CRASH_KILLS", "240"))
 TORN_STATES = int(os.environ.get("CIMLAYER_CRASH_STATES", "4"))  # per operation
+RERUNS = int(os.environ.get("CIMLAYER_CRASH_RERUNS", "10"))  # of one change, from what a crash has left
 
 IMPORT = """
 import sys
@@ -35,86 +45,239 @@ tar, layer, reproducible, *parents = sys.argv[1:]
 print("ready", flush=True)
 import_layer(tar, layer, parents, reproducible=reproducible == "reproducible", jobs=2)
 """
+CHANGE = "import sys, test_crash; getattr(test_crash, sys.argv[1])(test_crash.Path(sys.argv[2]))"
+
+Change = Callable[[Path], object]
 
 
-# ---- every prefix of what the library does to the directory ----
+# ---- what is changed, below a root ----
+
+
+def fill(image: ImageWriter, mark: int) -> None:
+    text = b"".join(bytes([mark + page]) * 4096 for page in range(5))
+    image.create_file("d", attributes=DIRECTORY)
+    for path, data in (("d\\large", text), ("d\\equal", text), ("d\\small", text[:100])):
+        image.create_file(path, size=len(data))
+        image.write(data[: len(data) // 2])  # in two pieces: what turns out to be there already is taken back
+        image.write(data[len(data) // 2 :])
+    image.create_alternate_stream("d\\small:s", 50)
+    image.write(text[:50])
+    image.create_hard_link("link", "d\\small")
+    image.commit()
+
+
+def create(root: Path) -> None:
+    with ImageWriter(root, None, "base.cim", time=TIME) as image:
+        fill(image, ord("a"))
+
+
+def fork(root: Path) -> None:
+    with ImageWriter(root, "base.cim", "fork.cim", time=TIME) as image:
+        fill(image, ord("h"))
+
+
+def extend(root: Path) -> None:
+    with ImageWriter(root, "fork.cim", time=TIME) as image:
+        fill(image, ord("o"))
+
+
+def import_base(root: Path) -> None:
+    import_layer(BASE_TAR, root / "new" / "layers" / "base")
+
+
+def import_child(root: Path) -> None:
+    tar = TarBuilder()
+    tar.file("Hives/SYSTEM_Delta", Hive.empty(0).to_bytes())
+    tar.hardlink("Files/link", "Hives/SYSTEM_Delta")
+    import_layer(io.BytesIO(tar.finish()), root / "child", [root / "base"])
+
+
+def import_killed_child(root: Path) -> None:
+    """Into the directories that an import has left which was killed."""
+    import_child(root)
+
+
+def import_utility_vm(root: Path) -> None:
+    tar = TarBuilder()
+    add_utility_vm(tar)
+    import_layer(io.BytesIO(tar.finish()), root / "uvm", [root / "base"], reproducible=True)
+
+
+def import_layers_of_image(root: Path) -> None:
+    store = Store()
+    with tempfile.TemporaryDirectory() as folder:
+        layers = [plain(base_tar(a=b"1")), plain(child_tar(b=b"2"))]
+        import_image(store.layout(Path(folder), [store.image(layers)]), root / "image")
+
+
+def create_from_tar(root: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "plain.tar").write_bytes(child_tar(a=b"1"))
+        create_image(root / "new" / "images" / "plain.cim", Path(folder) / "plain.tar")
+
+
+def destroy(root: Path) -> None:
+    destroy_cim_layer(root / "base")
+
+
+IMAGE_CHANGES = (create, fork, extend)
+NEEDS_A_BASE = (import_child, import_killed_child, import_utility_vm, destroy)
+LAYER_CHANGES = (import_base, import_layers_of_image, create_from_tar, *NEEDS_A_BASE)
+
+
+# ---- every prefix of what is done to the disk ----
 
 
 @pytest.fixture(scope="module")
 def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("no C compiler is installed")
-    target = tmp_path_factory.mktemp("recorder") / "record_writes"
-    sources = [ROOT / "tests" / "c" / "record_writes.c", *sorted((ROOT / "cimfs_ext" / "libcimfs").glob("*.c"))]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-Icimfs_ext"]
-    subprocess.run([compiler, *flags, *map(str, sources), "-o", str(target)], cwd=ROOT, check=True)
-    return target
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("no C compiler is installed, or calls cannot be recorded here")
+    library = tmp_path_factory.mktemp("recorder") / "record_calls.so"
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-fPIC", "-shared"]
+    subprocess.run([compiler, *flags, ROOT / "tests" / "c" / "record_calls.c", "-o", library], check=True)
+    return library
 
 
-def run_recorder(recorder: Path, directory: Path, kind: str) -> list[str]:
-    journal = directory.parent / "journal"
-    subprocess.run([str(recorder), str(directory), str(journal), kind], check=True)
-    return journal.read_text("ascii").splitlines()
+def record(recorder: Path, root: Path, change: Change) -> list[str]:
+    """Make the change; returns the journal of it."""
+    journal = root.with_name("journal")
+    recording = {"LD_PRELOAD": str(recorder), "RECORD_ROOT": str(root), "RECORD_JOURNAL": str(journal)}
+    environment = os.environ | recording | {"PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([sys.executable, "-c", CHANGE, change.__name__, str(root)], check=True, env=environment)
+    return journal.read_text("utf-8").splitlines()
+
+
+def crashes(journal: list[str], disk: Disk) -> Iterator[tuple[str, bool, State]]:
+    """What a crash may leave before the first operation and after each; where it was, and whether it was the last."""
+    for done in range(len(journal) + 1):
+        if done:
+            disk.apply(journal[done - 1])
+        where, at_end = f"operation {done} of {len(journal)}", done == len(journal)
+        yield f"{where}, killed", at_end, disk.killed()
+        yield f"{where}, without power", at_end, disk.powerless()
+        for n in range(TORN_STATES):
+            yield f"{where}, torn {n}", at_end, disk.torn(done * 1000 + n)
 
 
 def images_in(directory: Path) -> dict[str, object]:
     """The content of every image that is visible, each of them sound."""
     found: dict[str, object] = {}
-    for path in sorted(directory.glob("*.cim")):
+    for path in sorted(directory.rglob("*.cim")):
         assert_sound(path)
         found[path.name] = read_files(path)
     return found
 
 
-def images_before(kind: str, recorder: Path, tmp_path: Path) -> Path:
-    directory = tmp_path / "images"
-    directory.mkdir()
-    for earlier in KINDS[: KINDS.index(kind)]:
-        run_recorder(recorder, directory, earlier)
-    return directory
+def prepare(change: Change, tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    root.mkdir()
+    if change in IMAGE_CHANGES:
+        for earlier in IMAGE_CHANGES[: IMAGE_CHANGES.index(change)]:
+            earlier(root)
+    elif change in NEEDS_A_BASE:
+        import_layer(BASE_TAR, root / "base", sync=False)
+    if change is import_killed_child:
+        (root / "child" / "Hives").mkdir(parents=True)
+    return root
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", IMAGE_CHANGES)
 def test_any_prefix_of_the_operations_leaves_the_old_images_or_the_new(
-    recorder: Path, tmp_path: Path, kind: str
+    recorder: Path, tmp_path: Path, change: Change
 ) -> None:
-    directory = images_before(kind, recorder, tmp_path)
-    files = snapshot(directory)
-    before = images_in(directory)
-    journal = run_recorder(recorder, directory, kind)
-    after = images_in(directory)
+    root = prepare(change, tmp_path)
+    disk, before = Disk(read(root)), images_in(root)
+    journal = record(recorder, root, change)
+    after = images_in(root)
     assert after != before
-    crashed = tmp_path / "crashed"
     seen = []
-    disk = Disk(files)
-    for done in range(len(journal) + 1):
-        if done:
-            disk.apply(journal[done - 1])
-        states = [disk.killed(), disk.powerless(), *(disk.torn(done * 1000 + n) for n in range(TORN_STATES))]
-        for n, state in enumerate(states):
-            found = images_in(restore(crashed, state))
-            assert found in (before, after), f"operation {done}, state {n}"
-            if done == len(journal):
-                assert found == after, f"a committed image is lost in state {n}"
-            seen.append(found == after)
+    for where, at_end, state in crashes(journal, disk):
+        found = images_in(restore(tmp_path / "crashed", state))
+        assert found == after or (found == before and not at_end), where
+        seen.append(found == after)
     assert True in seen and False in seen
-    assert disk.killed() == snapshot(directory)
+    assert disk.killed() == read(root)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_same_change_succeeds_after_a_kill_at_any_operation(recorder: Path, tmp_path: Path, kind: str) -> None:
-    directory = images_before(kind, recorder, tmp_path)
-    disk = Disk(snapshot(directory))
-    before = images_in(directory)
-    journal = run_recorder(recorder, directory, kind)
-    after = images_in(directory)
-    crashed = tmp_path / "crashed"
+@pytest.mark.parametrize("change", IMAGE_CHANGES)
+def test_the_same_change_succeeds_after_a_kill_at_any_operation(
+    recorder: Path, tmp_path: Path, change: Change
+) -> None:
+    root = prepare(change, tmp_path)
+    disk, before = Disk(read(root)), images_in(root)
+    journal = record(recorder, root, change)
+    after = images_in(root)
     for line in journal:
         disk.apply(line)
-        if images_in(restore(crashed, disk.killed())) == before:
-            run_recorder(recorder, crashed, kind)
+        crashed = restore(tmp_path / "crashed", disk.killed())
+        if images_in(crashed) == before:
+            change(crashed)
         assert images_in(crashed) == after, line[:80]
+
+
+def files_of_images(root: Path) -> dict[str, State]:
+    """By image: itself, the regions that it refers to, and the directory of its layer."""
+    everything = read(root)
+    found = {}
+    for image in root.rglob("*.cim"):
+        paths = [image, *(image.parent / name for one in read_region_sets(image) for name in one.file_names())]
+        layer = image.parents[1] / image.stem
+        paths += [layer, *layer.rglob("*")] if layer.is_dir() else []
+        names = [path.relative_to(root).as_posix() for path in paths]
+        found[names[0]] = {name: everything[name] for name in names}
+    return found
+
+
+def files_without_image(root: Path) -> set[Path]:
+    needed = {root / path for files in files_of_images(root).values() for path in files}
+    return {*root.rglob("region_*"), *root.rglob("objectid_*"), *root.rglob("image_*")} - needed
+
+
+@pytest.mark.parametrize("change", LAYER_CHANGES)
+def test_an_image_that_is_there_after_a_crash_is_whole_and_so_is_its_layer(
+    recorder: Path, tmp_path: Path, change: Change
+) -> None:
+    root = prepare(change, tmp_path)
+    disk, images = Disk(read(root)), files_of_images(root)
+    old = set(images)
+    journal = record(recorder, root, change)
+    made = files_of_images(root)
+    new, images = set(made), images | made
+    seen = set()
+    for where, at_end, state in crashes(journal, disk):
+        visible = images.keys() & state.keys()
+        seen.add(frozenset(visible))
+        assert visible >= old & new, where
+        for image in visible:
+            wrong = [path for path, data in images[image].items() if state.get(path, 0) != data]
+            assert not wrong, f"{where}: {image} is there, {wrong} are not as they were"
+        assert visible == new or not at_end, where
+    assert {frozenset(old), frozenset(new)} <= seen
+    assert disk.killed() == read(root)
+
+
+@pytest.mark.parametrize("change", LAYER_CHANGES)
+def test_the_same_layer_succeeds_after_a_crash_and_nothing_else_is_left(
+    recorder: Path, tmp_path: Path, change: Change
+) -> None:
+    root = prepare(change, tmp_path)
+    disk = Disk(read(root))
+    journal = record(recorder, root, change)
+    after = images_in(root)
+    left = 0
+    for number, (where, _, state) in enumerate(crashes(journal, disk)):
+        if number % (len(journal) * (2 + TORN_STATES) // RERUNS):
+            continue
+        crashed = restore(tmp_path / "crashed", state)
+        left += len(files_without_image(crashed))
+        with contextlib.suppress(FileExistsError):  # it had come to its end
+            change(crashed)
+        assert images_in(crashed) == after, where
+        for directory in {path.parent for path in files_without_image(crashed)}:
+            collect_garbage(directory, delete=True)
+        assert not files_without_image(crashed), where
+    assert left
 
 
 # ---- kill -9 at any time ----

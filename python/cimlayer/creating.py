@@ -24,7 +24,7 @@ from cimlayer.fileinfo import (
     pax_seconds,
 )
 from cimlayer.limits import DEFAULT_LIMITS, Limits
-from cimlayer.paths import make_directories, remove_directories
+from cimlayer.paths import make_directories, remove_directories, sync_directories
 from cimlayer.sddl import descriptor_from_sddl
 from cimlayer.streaming import open_source, tar_pieces
 
@@ -85,6 +85,8 @@ def create_image(
                 cancel.raise_if_cancelled()
                 importer.feed(piece)
             importer.finish()
+            if sync:
+                sync_directories(made)
             image.commit()
             return Creation(importer.entries, importer.file_bytes)
     except BaseException as error:

@@ -18,6 +18,7 @@ from cimlayer.importing import write_layer
 from cimlayer.layer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci import WINDOWS, Image, ImageSource, LayerBlob, Platform
+from cimlayer.opendirectory import sync_directory
 from cimlayer.paths import get_cim_path_from_layer, is_cim_layer
 from cimlayer.standard import RECORD
 from cimlayer.streaming import PIECE, LayerStream, PieceReader
@@ -107,7 +108,7 @@ def import_image(
         plan = [_Planned(blob, id_, root / id_.hex) for blob, id_ in zip(image.layers, chain, strict=True)]
         done = _reused(plan, progress)
         _check_presence([layer.blob for layer in plan[len(done) :]], images.files.name)
-        with _made(root):
+        with _made(root, sync):
             done += _import(images, plan, len(done), sync, reproducible, jobs, limits, progress, cancel)
     return _result(image, done)
 
@@ -250,11 +251,13 @@ def _in_the_way(layer: _Planned, why: str) -> FileExistsError:
 
 
 @contextlib.contextmanager
-def _made(root: Path) -> Iterator[None]:
+def _made(root: Path, sync: bool) -> Iterator[None]:
     """The directory of the layers; one that was made for an image that failed goes again, if nothing is in it."""
     existed = root.exists()
     root.mkdir(exist_ok=True)
     try:
+        if sync and not existed:
+            sync_directory(root.parent)
         yield
     except BaseException:
         if not existed:

@@ -25,6 +25,7 @@ from cimlayer.fileinfo import Attachments, FileBasicInfo, creation_time
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.layeritems import ImageFileItem, Item, StandardFileItem, StreamItem
 from cimlayer.locking import locked, name_holder
+from cimlayer.opendirectory import OpenDirectory
 from cimlayer.paths import (
     get_cim_dir_from_layer,
     get_cim_name_from_layer,
@@ -33,6 +34,7 @@ from cimlayer.paths import (
     make_directories,
     native_path,
     remove_directories,
+    sync_directories,
 )
 from cimlayer.standard import UTILITY_VM, WRITTEN_FILES, StandardFiles, is_standard_file
 
@@ -252,6 +254,7 @@ class CimLayerWriter:
                 operation.apply(self.image, self._time)
             if self._sync:
                 self.standard.directory.sync()
+                sync_directories(self._made_directories)
             self._cancel.raise_if_cancelled()
             self._commit()
         except BaseException:
@@ -350,8 +353,9 @@ def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False
     does one whose image is damaged, since nobody can tell (CorruptImageError). The parents' files are never touched.
     ImageBusyError: an image is being written beside it, which may become its child.
 
-    The ``.cim`` file goes first. If something cannot be removed after that, the rest is, and the OSError names it;
-    files that it leaves of the image are what :func:`~cimlayer.cleaning.collect_garbage` looks for.
+    The ``.cim`` file goes first, and nothing else before that is on the disk. If something cannot be removed after
+    that, the rest is, and the OSError names it; files that it leaves of the image are what
+    :func:`~cimlayer.cleaning.collect_garbage` looks for.
     """
     if not is_cim_layer(layer_path):
         return
@@ -361,7 +365,9 @@ def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False
     with locked(image_path.parent) if os.name == "posix" else contextlib.nullcontext():
         own_files = _own_files(image_path, force)
         has_directory = Path(layer_path).is_dir()
-        image_path.unlink()  # first: an image without its regions would look damaged
+        with OpenDirectory(image_path.parent) as images:
+            images.remove(image_path.name)  # first, also on the disk: an image without its regions would look damaged
+            images.sync()
         with contextlib.ExitStack() as rest:  # all of it is done, whatever fails
             if has_directory:
                 rest.callback(shutil.rmtree, layer_path)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cimfs_ext.names import upcase_key
-from cimlayer.opendirectory import OpenDirectory
+from cimlayer.opendirectory import OpenDirectory, sync_directory
 
 _NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _DRAFT = re.compile(r"(.+)\.tmp|\.(.+)\.[0-9a-f]{16}")  # as `write` here and the disks name theirs
@@ -117,18 +117,17 @@ class LayerDirectory:
                     raise
 
     def sync(self) -> None:
-        """Wait until what was created here is on the disk."""
+        """Wait until what was created here is on the disk, with the names that lead to it."""
+        above = {""}
         for relative in self._created:
             with suppress(FileNotFoundError), self._parent_of(relative) as (parent, name):
-                if parent.is_directory(name):
-                    with OpenDirectory(parent.path / name, parent) as directory:
-                        directory.sync()
-                else:
+                if not parent.is_directory(name):
                     parent.sync(name)
-        if self._created or self._made_root:
-            for path in (self.root, self.root.parent):
-                with OpenDirectory(path) as directory:
-                    directory.sync()
+            above.update(_directories_above(relative))
+        for path in sorted(above):
+            with self._opened(path) as directory:
+                directory.sync()
+        sync_directory(self.root.parent)
 
     @contextmanager
     def _opened(self, relative: str, *, make: bool = False) -> Iterator[OpenDirectory]:
@@ -181,6 +180,11 @@ def _clear(directory: OpenDirectory, keys: set[bytes]) -> None:
         final = (draft[1] or draft[2]) if draft else name
         if upcase_key(final) in keys and not directory.is_directory(name):
             directory.remove(name)
+
+
+def _directories_above(relative: str) -> Iterator[str]:
+    components = relative.split("\\")
+    return ("\\".join(components[:count]) for count in range(1, len(components)))
 
 
 def _missing(path: Path) -> FileNotFoundError:

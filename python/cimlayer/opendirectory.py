@@ -130,6 +130,12 @@ class OpenDirectory:
         return self.path / name if self._fd is None else name
 
 
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on the disk."""
+    with OpenDirectory(path) as directory:
+        directory.sync()
+
+
 @contextmanager
 def _naming(path: Path, new_path: Path | None = None) -> Iterator[None]:
     """Errors name the whole path: calls on an open directory know an entry's name at most."""

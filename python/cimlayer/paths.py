@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from cimlayer.opendirectory import sync_directory
+
 CIM_DIRECTORY = "cim-layers"
 
 _LONGEST_PLAIN_PATH = 200  # of MAX_PATH's 260 characters: what lies below still needs some
@@ -64,6 +66,12 @@ def make_directories(path: Path) -> list[Path]:
     missing = list(itertools.takewhile(lambda directory: not directory.exists(), (path, *path.parents)))
     path.mkdir(parents=True, exist_ok=True)
     return missing
+
+
+def sync_directories(made: Iterable[Path]) -> None:
+    """Wait until what :func:`make_directories` made can be found on the disk."""
+    for directory in made:
+        sync_directory(directory.parent)
 
 
 def remove_directories(made: Iterable[Path]) -> None:
