@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from cimlayer.layerdir import LayerDirectory
 from support.containers import Store, base_tar, child_tar, plain
 from support.disk import Disk, State, read, restore
 from support.images import DIRECTORY, TIME, assert_sound, read_files, snapshot
+from support.libraries import build_system_calls, run_preloaded
 from support.tars import TarBuilder
 from support.utilityvms import add_utility_vm
 
@@ -130,21 +130,13 @@ LAYER_CHANGES = (import_base, import_layers_of_image, create_from_tar, *NEEDS_A_
 
 @pytest.fixture(scope="module")
 def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("no C compiler is installed, or calls cannot be recorded here")
-    library = tmp_path_factory.mktemp("recorder") / "record_calls.so"
-    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-fPIC", "-shared"]
-    subprocess.run([compiler, *flags, ROOT / "tests" / "c" / "record_calls.c", "-o", library], check=True)
-    return library
+    return build_system_calls(tmp_path_factory.mktemp("recorder") / "system_calls.so")
 
 
 def record(recorder: Path, root: Path, change: Change) -> list[str]:
     """Make the change; returns the journal of it."""
     journal = root.with_name("journal")
-    recording = {"LD_PRELOAD": str(recorder), "RECORD_ROOT": str(root), "RECORD_JOURNAL": str(journal)}
-    environment = os.environ | recording | {"PYTHONPATH": str(Path(__file__).parent)}
-    subprocess.run([sys.executable, "-c", CHANGE, change.__name__, str(root)], check=True, env=environment)
+    run_preloaded(recorder, root, CHANGE, change.__name__, str(root), CALLS_JOURNAL=str(journal))
     return journal.read_text("utf-8").splitlines()
 
 

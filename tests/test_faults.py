@@ -1,10 +1,12 @@
-"""Every file operation outside the image, failing in turn: one clear error, and nothing is left of the layer."""
+"""Every file operation of Python and every call of the system, failing in turn: one error, and nothing is left."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gzip
 import io
+import itertools
 import os
 import shutil
 import tempfile
@@ -27,7 +29,9 @@ from cimlayer.extracting import extract
 from cimlayer.images import import_image
 from cimlayer.paths import get_cim_path_from_layer
 from support.containers import Store, base_tar, child_tar, plain
+from support.disk import read
 from support.faults import Faults, at_every_place, failing
+from support.libraries import build_system_calls, run_preloaded
 from support.tars import TarBuilder
 from support.utilityvms import add_utility_vm
 
@@ -257,3 +261,80 @@ def test_no_room_for_a_file_of_the_image_is_said_as_such(root: Path, size: int) 
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.errno == errno.ENOSPC
     assert state(root) == before
+
+
+# ---- calls of the system, in C too ----
+
+FAILING = """
+import sys, test_faults
+from pathlib import Path
+test_faults.fail_every_call(Path(sys.argv[2]), getattr(test_faults, sys.argv[1]))
+"""
+RELUCTANT = "import sys, test_faults; test_faults.do_everything(test_faults.Path(sys.argv[1]))"
+
+
+@pytest.fixture(scope="module")
+def system_calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_system_calls(tmp_path_factory.mktemp("calls") / "system_calls.so")
+
+
+def fail_every_call(root: Path, work: Work) -> None:
+    """In a process with tests/c/system_calls.c: each call fails once."""
+    system = ctypes.CDLL(None)
+    before = state(root)
+    refused = 0
+    for number in itertools.count():
+        files = descriptors()
+        error: OSError | None = None
+        system.fail_call(number)
+        try:
+            work(root)
+        except OSError as caught:
+            error = caught
+        made = system.calls_made()
+        system.fail_call(-1)
+        if error is None:
+            remove_result(root, before)
+        else:
+            refused += 1
+            cause = error.__cause__ or error
+            assert isinstance(cause, OSError) and cause.errno in (errno.EIO, errno.ENOSPC), (number, error)
+            del cause
+        del error
+        assert descriptors() == files, f"call {number} leaves a file open"
+        assert state(root) == before, f"call {number}"
+        if number >= made:
+            break
+    assert refused > 10
+
+
+@pytest.mark.parametrize("work", [import_child, import_child_with_threads, import_top_of_image, create_from_folder])
+def test_a_failing_call_of_the_system_is_one_error_and_leaves_nothing(
+    root: Path, system_calls: Path, work: Work
+) -> None:
+    run_preloaded(system_calls, root, FAILING, work.__name__, str(root))
+
+
+def do_everything(root: Path) -> None:
+    """The same bytes wherever it is done."""
+    base, child, tree = root / "layers" / "base", root / "layers" / "child", root / "tree"
+    data = {"large": bytes(range(256)) * 9000, "small": b"1"}
+    cimlayer.import_layer(io.BytesIO(base_tar(**data)), base, reproducible=True)
+    (root / "child.tar.gz").write_bytes(gzip.compress(child_tar(small=b"2", new=data["large"][1:]), 1, mtime=0))
+    cimlayer.import_layer(root / "child.tar.gz", child, [base], reproducible=True)
+    with ImageReader(get_cim_path_from_layer(child)) as image:
+        assert not image.verify().problems
+        extract(image, "", tree, metadata="sidecar")
+    export_layer(child, [base], root / "export.tar")
+    create_image(root / "layers" / "plain.cim", tree, reproducible=True)
+    cimlayer.import_layer(io.BytesIO(base_tar(**data)), root / "layers" / "gone")
+    cimlayer.destroy_cim_layer(root / "layers" / "gone")
+
+
+def test_short_and_interrupted_reads_and_writes_change_nothing(tmp_path: Path, system_calls: Path) -> None:
+    usual, reluctant = tmp_path / "usual", tmp_path / "reluctant"
+    usual.mkdir()
+    reluctant.mkdir()
+    do_everything(usual)
+    run_preloaded(system_calls, reluctant, RELUCTANT, str(reluctant), CALLS_RELUCTANT="1")
+    assert read(reluctant) == read(usual)

@@ -62,7 +62,7 @@ class _Change:
 
 
 class Disk:
-    """A directory and all below it; ``apply`` takes the lines of a journal (tests/c/record_calls.c)."""
+    """A directory and all below it; ``apply`` takes the lines of a journal (tests/c/system_calls.c)."""
 
     def __init__(self, state: State) -> None:
         self._durable: _Names = {path: None if data is None else _File(data) for path, data in state.items()}

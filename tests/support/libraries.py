@@ -45,6 +45,22 @@ def install_libcimfs(prefix: Path, compiler: str | None = None) -> Path:
     return prefix
 
 
+def build_system_calls(output: Path) -> Path:
+    """The library of tests/c that is preloaded; the test is skipped where there is no such thing."""
+    if sys.platform != "linux":
+        pytest.skip("a library between a process and the system's calls is made for Linux")
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-fPIC", "-shared"]
+    subprocess.run([c_compiler(), *flags, ROOT / "tests/c/system_calls.c", "-o", output], check=True)
+    return output
+
+
+def run_preloaded(library: Path, root: Path, code: str, *arguments: str, **settings: str) -> None:
+    """Run Python code that can import the tests, with that library around what it does below the root."""
+    environment = os.environ | {"LD_PRELOAD": str(library), "CALLS_ROOT": str(root)} | settings
+    environment["PYTHONPATH"] = str(ROOT / "tests")
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, env=environment, timeout=600)
+
+
 def read_record(path: Path) -> list[dict[str, object]]:
     """The calls that a recording library got, with its hexadecimal values as they are."""
     return [json.loads(line) for line in path.read_text().splitlines()]
