@@ -32,8 +32,7 @@ class WindowsMachine:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.environment = {**os.environ, "WINEPREFIX": str(root / "prefix"), "WINEDEBUG": "-all", "DISPLAY": ""}
-        boot = [str(WINE), "wineboot", "-i"]
-        subprocess.run(boot, check=True, capture_output=True, env=self.environment, timeout=300)
+        self._boot()
         self.system_directory = root / "prefix/drive_c/windows/system32"
         self.program = root / "test_windows_abi.exe"
         sources = [ROOT / "tests/c/test_windows_abi.c", ROOT / "cimfs_ext/system.c"]
@@ -42,6 +41,17 @@ class WindowsMachine:
         subprocess.run(command, check=True)
         self.libcimfs = install_libcimfs(root / "libcimfs", MINGW) / "bin/cimfs.dll"
         self.recording = build_recording(root / "recording.dll", compiler=MINGW)
+
+    def _boot(self) -> None:
+        """Make the prefix: a machine that is busy can have wine give up on the first one (status 53)."""
+        boot = [str(WINE), "wineboot", "-i"]
+        for _ in range(3):
+            done = subprocess.run(boot, check=False, capture_output=True, env=self.environment, timeout=300)
+            if done.returncode == 0:
+                return
+            self.stop()
+            shutil.rmtree(self.root / "prefix", ignore_errors=True)
+        raise RuntimeError(f"wine makes no prefix: {done.stderr.decode(errors='replace')}")
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
