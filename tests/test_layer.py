@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -481,6 +483,17 @@ def test_layer_that_exists_and_parents_elsewhere_are_refused(root: Path) -> None
     with pytest.raises(ValueError, match="one directory"):
         CimLayerWriter(root / "child", [root / "elsewhere" / "base"])
     assert snapshot(root) == before
+
+
+@pytest.mark.parametrize("parents", [["child"], ["child", "base"]])
+def test_parents_are_not_waited_for_where_there_is_not_even_a_directory_of_images(
+    tmp_path: Path, parents: list[str]
+) -> None:
+    code = "import sys; from cimlayer import CimLayerWriter; CimLayerWriter(sys.argv[1], sys.argv[2:])"
+    command = [sys.executable, "-c", code, tmp_path / "new", *(tmp_path / parent for parent in parents)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert "PathNotFoundError" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 LINK_TARGET = HIVES[2].path

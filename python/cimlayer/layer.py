@@ -100,8 +100,8 @@ class CimLayerWriter:
             try:
                 return self._open_image()
             except PathNotFoundError:
-                if get_cim_dir_from_layer(self._path).is_dir():
-                    raise
+                if self._parents or get_cim_dir_from_layer(self._path).is_dir():
+                    raise  # where there are parents, so is the directory that they lie in
                 continue  # what failed beside this has taken back the directory that it had made
             except ImageBusyError as error:
                 left = deadline - time.monotonic()
