@@ -151,7 +151,8 @@ class _TarPolicy:
 
     def __exit__(self, *exc_info: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # why it was left open is the error to tell
+                self._file.close()
         if self._parent is not None:
             self._parent.close()
 

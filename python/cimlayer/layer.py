@@ -285,9 +285,10 @@ class CimLayerWriter:
 
         A layer that was committed stays, also when an interrupt comes right behind the commit.
         """
-        if self._item is not None:
-            self._item.discard()
-            self._item = None
+        item, self._item = self._item, None
+        if item is not None:
+            with contextlib.suppress(OSError):  # what waits to be written finds no room: it goes with its file
+                item.discard()
         image: ImageWriter | None = getattr(self, "image", None)
         if image is not None and image.committed:
             image.close()
