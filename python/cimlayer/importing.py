@@ -182,6 +182,7 @@ class _TarPolicy:
         assert self._file is not None
         with self._named():
             self._file.write(data)
+            self._file.flush()  # a process that is forked off must have nothing to write when it ends
 
     def end_standard_file(self) -> None:
         assert self._file is not None

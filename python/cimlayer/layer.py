@@ -84,6 +84,7 @@ class CimLayerWriter:
         self._time = creation_time(reproducible)
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
         self._item: Item | None = None
+        self._process_id = os.getpid()
         self._has_utility_vm = False
         self.standard = StandardFiles(LayerDirectory(self._path))
         self._made_directories: list[Path] = []
@@ -227,6 +228,8 @@ class CimLayerWriter:
         """
         if self._item is None:
             raise ValueError("nothing is open for writing: add a file or a stream first")
+        if self.image.closed:
+            raise ValueError("the layer is closed")
         try:
             self._item.write(data)
         except BaseException:
@@ -283,8 +286,11 @@ class CimLayerWriter:
     def abandon(self) -> None:
         """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.
 
-        A layer that was committed stays, also when an interrupt comes right behind the commit.
+        A layer that was committed stays, also when an interrupt comes right behind the commit. In a forked process,
+        which has no part in the layer, nothing happens.
         """
+        if os.getpid() != self._process_id:
+            return
         item, self._item = self._item, None
         if item is not None:
             with contextlib.suppress(OSError):  # what waits to be written finds no room: it goes with its file
