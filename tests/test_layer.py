@@ -263,6 +263,15 @@ def test_stream_of_a_standard_file_in_its_backup_stream_is_refused(writer: CimLa
         feed(writer, Stream.data(b"1"), Stream.alternate_stream("zone", b"2"))
 
 
+def test_stream_on_a_pending_link_is_refused(writer: CimLayerWriter, root: Path) -> None:
+    put(writer, HIVES[0].path, b"content")
+    writer.add_link(r"Files\x", HIVES[0].path)  # in place of the parent's file, which is in the image still
+    with pytest.raises(FormatError, match="processed outside the image"):
+        writer.add_alternate_stream(r"files\X:zone", 1)
+    writer.close()
+    assert image_of(root / "child")[r"Files\x"].data == b"content"
+
+
 def test_nothing_takes_the_place_of_a_pending_link(writer: CimLayerWriter) -> None:
     put(writer, HIVES[0].path, b"content")
     writer.add_link(r"Files\link", HIVES[0].path)

@@ -196,7 +196,8 @@ class CimLayerWriter:
         """Add the stream ``path:stream`` of a file or directory that is in the image; its data follows as for add."""
         self._finish_item()
         name = name.removeprefix("\\")
-        if is_standard_file(name.partition(":")[0]):
+        file = name.partition(":")[0]
+        if is_standard_file(file) or self.standard.is_link(file):
             raise FormatError("a stream on a file that is processed outside the image", name)
         self._item = StreamItem(self.image, name, size)
 
