@@ -839,6 +839,32 @@ def test_pipe_is_taken(root: Path, expected: dict[str, tuple[str, bytes]]) -> No
     assert snapshot(root) == expected
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_stream_that_holds_more_than_its_descriptor_tells_is_read(
+    root: Path, expected: dict[str, tuple[str, bytes]], jobs: int
+) -> None:
+    class Deciphered(Trickle):
+        """As an unbuffered file of a TLS socket."""
+
+        def fileno(self) -> int:
+            return reading
+
+    reading, writing = os.pipe()
+    cancel = cimlayer.CancellationToken()
+    guard = threading.Timer(30, cancel.cancel)
+    guard.start()
+    try:
+        source = Deciphered(big_tar())
+        cimlayer.import_layer(
+            source, root / "child", [root / "base"], sync=False, reproducible=True, jobs=jobs, cancel=cancel
+        )
+    finally:
+        guard.cancel()
+        os.close(reading)
+        os.close(writing)
+    assert snapshot(root) == expected
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
 def test_pipe_that_nobody_writes_to_yet_is_waited_for_until_cancelled(
     root: Path, expected: dict[str, tuple[str, bytes]]
