@@ -641,6 +641,18 @@ def test_bad_record_is_refused_and_named(root: Path, records: dict[str, str], re
     assert error.what in {"Files/bad", "tar"}
 
 
+@pytest.mark.parametrize(
+    "records", [{"MSWINDOWS.rawsd": "QUJD"}, {"MSWINDOWS.sd": "".join(p + "(A;;FA;;;SY)" * 3000 for p in ("D:", "S:"))}]
+)
+def test_malformed_descriptor_of_a_standard_file_is_refused_where_it_stands(
+    root: Path, records: dict[str, str]
+) -> None:
+    tar = TarBuilder()
+    tar.file("Files/before")
+    tar.file("Hives/SYSTEM_Delta", layers.hive(), pax=records)
+    fails(root, tar, "descriptor is malformed", what="Hives/SYSTEM_Delta", offset=512)
+
+
 @pytest.mark.parametrize("body", [b"9 a=b\n", b"x a=b\n", b"6 a=b", b"5 ab\n", b"0 a=b\n", b"9" * 20 + b" a=b\n"])
 def test_malformed_records_are_refused(root: Path, body: bytes) -> None:
     tar = TarBuilder()
