@@ -364,6 +364,22 @@ def test_repeated_opaque_whiteouts_are_done_once(root: Path) -> None:
     assert {path for path in paths(root, "two") if path.startswith("Files\\big\\")} == {"Files\\big\\own"}
 
 
+def test_cancelled_whiteout_is_not_gone_on_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel = cimlayer.CancellationToken()
+    removed = []
+
+    def remove(_: object, path: str) -> None:
+        removed.append(path)
+        cancel.cancel()
+
+    monkeypatch.setattr("cimlayer.importing._TarPolicy._remove", remove)
+    tar = TarBuilder()
+    tar.opaque("Files/a")
+    with pytest.raises(OperationCancelledError):
+        cimlayer.import_layer(io.BytesIO(tar.finish()), root / "child", [root / "base"], cancel=cancel)
+    assert len(removed) == 1
+
+
 # ---- links to standard files ----
 
 

@@ -95,7 +95,7 @@ def write_layer(
     pieces: Iterator[Piece], writer: CimLayerWriter, task: LayerTask, limits: Limits, cancel: CancellationToken
 ) -> int:
     """Feed a tar to an open layer, which the caller closes; returns the sum of the files' sizes in bytes."""
-    with _TarPolicy(writer) as policy:
+    with _TarPolicy(writer, cancel) as policy:
         importer = LayerImporter(
             writer.image,
             policy,
@@ -139,8 +139,9 @@ class _TarPolicy:
 
     importer: LayerImporter
 
-    def __init__(self, writer: CimLayerWriter) -> None:
+    def __init__(self, writer: CimLayerWriter, cancel: CancellationToken) -> None:
         self._writer = writer
+        self._cancel = cancel
         self._parent: ImageReader | None = None
         self._file: BinaryIO | None = None
         self._file_name = ""
@@ -243,6 +244,7 @@ class _TarPolicy:
                 continue
             self._hidden.add(key)
             for name in self._names_in_parent(path):
+                self._cancel.raise_if_cancelled()
                 child = f"{path}\\{name}" if path else name
                 if self.importer.was_added(child):
                     self._renew(child)
