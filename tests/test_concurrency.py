@@ -312,6 +312,70 @@ def test_a_forked_process_that_ends_takes_nothing_of_an_import_with_it(base: Pat
     assert_sound(base.parent / "cim-layers" / "child.cim")
 
 
+FORKING_AMID_A_FILE = r"""
+import os, sys
+from cimfs_ext.backupstream import BackupStreamWriter as Stream
+from cimlayer import CimLayerWriter, FileBasicInfo
+writer = CimLayerWriter(sys.argv[1], [sys.argv[2]], sync=False)
+content = bytes(range(250)) * 4
+files = {
+    r"Files\Windows\System32\config\SYSTEM": Stream.data(content),
+    "new": [*Stream.data(content), *Stream.sparse_alternate_stream("map", 4000, [(8, content)])],
+}
+for name, stream in files.items():
+    writer.add(name, FileBasicInfo.at(0), len(content))
+    data = b"".join(stream)
+    for at in range(0, len(data), 300):
+        writer.write(data[at:at + 300])
+        if not os.fork():
+            try:
+                writer.write(data[at + 300:])
+            except ValueError as error:
+                assert str(error) == "the layer is closed", error
+                writer.abandon()
+                sys.exit()
+        assert os.wait()[1] == 0
+writer.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_forked_amid_a_file_neither_writes_to_the_layer_nor_abandons_it(base: Path) -> None:
+    command = [sys.executable, "-c", FORKING_AMID_A_FILE, str(base.parent / "child"), str(base)]
+    subprocess.run(command, check=True, timeout=60)
+    assert_sound(base.parent / "cim-layers" / "child.cim")
+    content = bytes(range(250)) * 4
+    with ImageReader(base.parent / "cim-layers" / "child.cim") as image:
+        assert image.read(r"Files\Windows\System32\config\SYSTEM") == content
+        assert image.read("new") == content
+        assert image.read("new", "map") == bytes(8) + content + bytes(4000 - 8 - len(content))
+
+
+FORKING_IN_A_CALLBACK = """
+import io, os, sys
+from cimlayer import import_layer
+from cimlayer.streaming import PIECE
+from support.tars import TarBuilder
+def fork(event):
+    if not os.fork():
+        sys.exit()
+    assert os.wait()[1] == 0
+tar = TarBuilder()
+tar.file("Files/before", bytes(PIECE - 3 * 512 - 2048))
+tar.file("Files/Windows/System32/config/SYSTEM", bytes(range(250)) * 40)
+import_layer(io.BytesIO(tar.finish()), sys.argv[1], [sys.argv[2]], sync=False, jobs=1, progress=fork)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_forked_amid_an_import_writes_nothing_to_the_layer(base: Path) -> None:
+    command = [sys.executable, "-c", FORKING_IN_A_CALLBACK, str(base.parent / "child"), str(base)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run(command, env=environment, check=True, timeout=60)
+    with ImageReader(base.parent / "cim-layers" / "child.cim") as image:
+        assert image.read(r"Files\Windows\System32\config\SYSTEM") == bytes(range(250)) * 40
+
+
 LOCKING = """
 import os, sys
 from pathlib import Path

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from cimlayer.exporting import export_layer
 from cimlayer.extracting import extract
 from cimlayer.images import import_image
 from cimlayer.paths import get_cim_path_from_layer
+from cimlayer.streaming import PIECE
 from support.containers import Store, base_tar, child_tar, plain
 from support.disk import read
 from support.faults import Faults, at_every_place, failing
@@ -248,17 +250,45 @@ def test_a_failing_file_operation_of_gc_loses_nothing_and_the_next_one_ends_it(r
     assert refused > 3
 
 
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Meanwhile no file gets larger: EFBIG, which is as ENOSPC to the library."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_no_room_for_a_standard_file_is_said_with_its_name(root: Path) -> None:
+    before = state(root)
+    tar = TarBuilder()
+    tar.file("Files/before", bytes(PIECE - 3 * 512 - 2048))  # the next one comes in a small piece and a large one
+    tar.file("Hives/SYSTEM_Delta", os.urandom(100_000))
+    with files_end_at(1024), pytest.raises(OSError, match="large") as caught:
+        cimlayer.import_layer(io.BytesIO(tar.finish()), root / "layer", [root / "base"], jobs=1)
+    assert caught.value.filename == str(root / "layer" / "Hives" / "SYSTEM_Delta")
+    assert state(root) == before
+
+
+def test_a_writer_without_room_for_a_standard_file_is_abandoned(root: Path) -> None:
+    before = state(root)
+    writer = CimLayerWriter(root / "layer", [root / "base"])
+    writer.add(r"Hives\SYSTEM_DELTA", FileBasicInfo.at(0), 100_000)
+    with files_end_at(1024), pytest.raises(OSError, match="large"):
+        for piece in BackupStreamWriter.data((os.urandom(5000) for _ in range(20)), 100_000):
+            writer.write(piece)
+    assert writer.image.closed
+    assert state(root) == before
+
+
 @pytest.mark.parametrize("size", [1 << 17, 1 << 22], ids=["while it is written", "before it is written"])
 def test_no_room_for_a_file_of_the_image_is_said_as_such(root: Path, size: int) -> None:
     before = state(root)
     tar = child_tar(**{f"{number}": os.urandom(size) for number in range(3)})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))  # EFBIG: as ENOSPC to the library
-    try:
-        with pytest.raises(ImageFullError, match="the disk is full") as caught:
-            cimlayer.import_layer(io.BytesIO(tar), root / "layer", [root / "base"], jobs=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_end_at(1 << 16), pytest.raises(ImageFullError, match="the disk is full") as caught:
+        cimlayer.import_layer(io.BytesIO(tar), root / "layer", [root / "base"], jobs=1)
     assert caught.value.errno == errno.ENOSPC
     assert state(root) == before
 

@@ -364,6 +364,22 @@ def test_repeated_opaque_whiteouts_are_done_once(root: Path) -> None:
     assert {path for path in paths(root, "two") if path.startswith("Files\\big\\")} == {"Files\\big\\own"}
 
 
+def test_cancelled_whiteout_is_not_gone_on_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel = cimlayer.CancellationToken()
+    removed = []
+
+    def remove(_: object, path: str) -> None:
+        removed.append(path)
+        cancel.cancel()
+
+    monkeypatch.setattr("cimlayer.importing._TarPolicy._remove", remove)
+    tar = TarBuilder()
+    tar.opaque("Files/a")
+    with pytest.raises(OperationCancelledError):
+        cimlayer.import_layer(io.BytesIO(tar.finish()), root / "child", [root / "base"], cancel=cancel)
+    assert len(removed) == 1
+
+
 # ---- links to standard files ----
 
 
@@ -641,6 +657,18 @@ def test_bad_record_is_refused_and_named(root: Path, records: dict[str, str], re
     assert error.what in {"Files/bad", "tar"}
 
 
+@pytest.mark.parametrize(
+    "records", [{"MSWINDOWS.rawsd": "QUJD"}, {"MSWINDOWS.sd": "".join(p + "(A;;FA;;;SY)" * 3000 for p in ("D:", "S:"))}]
+)
+def test_malformed_descriptor_of_a_standard_file_is_refused_where_it_stands(
+    root: Path, records: dict[str, str]
+) -> None:
+    tar = TarBuilder()
+    tar.file("Files/before")
+    tar.file("Hives/SYSTEM_Delta", layers.hive(), pax=records)
+    fails(root, tar, "descriptor is malformed", what="Hives/SYSTEM_Delta", offset=512)
+
+
 @pytest.mark.parametrize("body", [b"9 a=b\n", b"x a=b\n", b"6 a=b", b"5 ab\n", b"0 a=b\n", b"9" * 20 + b" a=b\n"])
 def test_malformed_records_are_refused(root: Path, body: bytes) -> None:
     tar = TarBuilder()
@@ -836,6 +864,32 @@ def test_pipe_is_taken(root: Path, expected: dict[str, tuple[str, bytes]]) -> No
     with os.fdopen(reading, "rb") as pipe:
         cimlayer.import_layer(pipe, root / "child", [root / "base"], sync=False, reproducible=True)
     thread.join()
+    assert snapshot(root) == expected
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_stream_that_holds_more_than_its_descriptor_tells_is_read(
+    root: Path, expected: dict[str, tuple[str, bytes]], jobs: int
+) -> None:
+    class Deciphered(Trickle):
+        """As an unbuffered file of a TLS socket."""
+
+        def fileno(self) -> int:
+            return reading
+
+    reading, writing = os.pipe()
+    cancel = cimlayer.CancellationToken()
+    guard = threading.Timer(30, cancel.cancel)
+    guard.start()
+    try:
+        source = Deciphered(big_tar())
+        cimlayer.import_layer(
+            source, root / "child", [root / "base"], sync=False, reproducible=True, jobs=jobs, cancel=cancel
+        )
+    finally:
+        guard.cancel()
+        os.close(reading)
+        os.close(writing)
     assert snapshot(root) == expected
 
 

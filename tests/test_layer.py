@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -261,6 +263,15 @@ def test_stream_of_a_standard_file_in_its_backup_stream_is_refused(writer: CimLa
         feed(writer, Stream.data(b"1"), Stream.alternate_stream("zone", b"2"))
 
 
+def test_stream_on_a_pending_link_is_refused(writer: CimLayerWriter, root: Path) -> None:
+    put(writer, HIVES[0].path, b"content")
+    writer.add_link(r"Files\x", HIVES[0].path)  # in place of the parent's file, which is in the image still
+    with pytest.raises(FormatError, match="processed outside the image"):
+        writer.add_alternate_stream(r"files\X:zone", 1)
+    writer.close()
+    assert image_of(root / "child")[r"Files\x"].data == b"content"
+
+
 def test_nothing_takes_the_place_of_a_pending_link(writer: CimLayerWriter) -> None:
     put(writer, HIVES[0].path, b"content")
     writer.add_link(r"Files\link", HIVES[0].path)
@@ -481,6 +492,17 @@ def test_layer_that_exists_and_parents_elsewhere_are_refused(root: Path) -> None
     with pytest.raises(ValueError, match="one directory"):
         CimLayerWriter(root / "child", [root / "elsewhere" / "base"])
     assert snapshot(root) == before
+
+
+@pytest.mark.parametrize("parents", [["child"], ["child", "base"]])
+def test_parents_are_not_waited_for_where_there_is_not_even_a_directory_of_images(
+    tmp_path: Path, parents: list[str]
+) -> None:
+    code = "import sys; from cimlayer import CimLayerWriter; CimLayerWriter(sys.argv[1], sys.argv[2:])"
+    command = [sys.executable, "-c", code, tmp_path / "new", *(tmp_path / parent for parent in parents)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert "PathNotFoundError" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 LINK_TARGET = HIVES[2].path

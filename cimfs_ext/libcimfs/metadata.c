@@ -2,14 +2,12 @@
 
 #include <stdlib.h>
 
+#include "descriptor.h"
+
 static int descriptor_is_valid(const struct cimfs_file_metadata *metadata)
 {
-    enum { HEADER = 20, SELF_RELATIVE = 0x80 };
-    const uint8_t *data = metadata->security_descriptor;
     uint32_t size = metadata->security_descriptor_size;
-    if (size == 0)
-        return 1;
-    return data && size >= HEADER && size <= UINT16_MAX && data[0] == 1 && (data[3] & SELF_RELATIVE);
+    return size == 0 || cimfs_descriptor_is_valid(metadata->security_descriptor, size);
 }
 
 static int reparse_is_valid(const struct cimfs_file_metadata *metadata)

@@ -4,6 +4,7 @@
 
 #include "base64.h"
 #include "ea.h"
+#include "libcimfs/descriptor.h"
 #include "libcimfs/error.h"
 #include "libcimfs/names.h"
 #include "libcimfs/upcase.h"
@@ -541,6 +542,10 @@ static enum layer_import_event start_stream(struct layer_importer *importer)
 static enum layer_import_event start_file(struct layer_importer *importer)
 {
     const char *reason = check_place(importer, (importer->metadata.attributes & CIMFS_ATTRIBUTE_DIRECTORY) != 0);
+    /* The image would say so too, but of a standard file only when nobody knows the entry any more. */
+    if (!reason && importer->descriptor.size &&
+        !cimfs_descriptor_is_valid(importer->descriptor.data, importer->descriptor.size))
+        reason = "the security descriptor is malformed";
     if (reason)
         return bad(importer, reason);
     importer->metadata.security_descriptor = importer->descriptor.data;

@@ -95,7 +95,7 @@ def write_layer(
     pieces: Iterator[Piece], writer: CimLayerWriter, task: LayerTask, limits: Limits, cancel: CancellationToken
 ) -> int:
     """Feed a tar to an open layer, which the caller closes; returns the sum of the files' sizes in bytes."""
-    with _TarPolicy(writer) as policy:
+    with _TarPolicy(writer, cancel) as policy:
         importer = LayerImporter(
             writer.image,
             policy,
@@ -139,8 +139,9 @@ class _TarPolicy:
 
     importer: LayerImporter
 
-    def __init__(self, writer: CimLayerWriter) -> None:
+    def __init__(self, writer: CimLayerWriter, cancel: CancellationToken) -> None:
         self._writer = writer
+        self._cancel = cancel
         self._parent: ImageReader | None = None
         self._file: BinaryIO | None = None
         self._file_name = ""
@@ -151,7 +152,8 @@ class _TarPolicy:
 
     def __exit__(self, *exc_info: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # why it was left open is the error to tell
+                self._file.close()
         if self._parent is not None:
             self._parent.close()
 
@@ -181,6 +183,7 @@ class _TarPolicy:
         assert self._file is not None
         with self._named():
             self._file.write(data)
+            self._file.flush()  # a process that is forked off must have nothing to write when it ends
 
     def end_standard_file(self) -> None:
         assert self._file is not None
@@ -241,6 +244,7 @@ class _TarPolicy:
                 continue
             self._hidden.add(key)
             for name in self._names_in_parent(path):
+                self._cancel.raise_if_cancelled()
                 child = f"{path}\\{name}" if path else name
                 if self.importer.was_added(child):
                     self._renew(child)

@@ -86,6 +86,7 @@ class CimLayerWriter:
         self._time = creation_time(reproducible)
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
         self._item: Item | None = None
+        self._process_id = os.getpid()
         self._has_utility_vm = False
         self.standard = StandardFiles(LayerDirectory(self._path))
         self._made_directories: list[Path] = []
@@ -102,8 +103,8 @@ class CimLayerWriter:
             try:
                 return self._open_image()
             except PathNotFoundError:
-                if get_cim_dir_from_layer(self._path).is_dir():
-                    raise
+                if self._parents or get_cim_dir_from_layer(self._path).is_dir():
+                    raise  # where there are parents, so is the directory that they lie in
                 continue  # what failed beside this has taken back the directory that it had made
             except ImageBusyError as error:
                 left = deadline - time.monotonic()
@@ -197,7 +198,8 @@ class CimLayerWriter:
         """Add the stream ``path:stream`` of a file or directory that is in the image; its data follows as for add."""
         self._finish_item()
         name = name.removeprefix("\\")
-        if is_standard_file(name.partition(":")[0]):
+        file = name.partition(":")[0]
+        if is_standard_file(file) or self.standard.is_link(file):
             raise FormatError("a stream on a file that is processed outside the image", name)
         self._item = StreamItem(self.image, name, size)
 
@@ -229,6 +231,8 @@ class CimLayerWriter:
         """
         if self._item is None:
             raise ValueError("nothing is open for writing: add a file or a stream first")
+        if self.image.closed:
+            raise ValueError("the layer is closed")
         try:
             self._item.write(data)
         except BaseException:
@@ -286,11 +290,15 @@ class CimLayerWriter:
     def abandon(self) -> None:
         """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.
 
-        A layer that was committed stays, also when an interrupt comes right behind the commit.
+        A layer that was committed stays, also when an interrupt comes right behind the commit. In a forked process,
+        which has no part in the layer, nothing happens.
         """
-        if self._item is not None:
-            self._item.discard()
-            self._item = None
+        if os.getpid() != self._process_id:
+            return
+        item, self._item = self._item, None
+        if item is not None:
+            with contextlib.suppress(OSError):  # what waits to be written finds no room: it goes with its file
+                item.discard()
         image: ImageWriter | None = getattr(self, "image", None)
         if image is not None and image.committed:
             image.close()

@@ -164,6 +164,7 @@ class _GatheredStream:
 
     def write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
+        self._file.flush()  # a process that is forked off must have nothing to write when it ends
 
     def skip(self, count: int) -> None:
         self._file.seek(count, os.SEEK_CUR)
@@ -219,6 +220,7 @@ class StandardFileItem(Item):
             self._gathered.take(event[1], event[2])
         elif event[0] == "data":
             self._file.write(event[1])
+            self._file.flush()  # a process that is forked off must have nothing to write when it ends
         elif event[0] == "zeros":
             self._file.seek(event[1], os.SEEK_CUR)
         else:

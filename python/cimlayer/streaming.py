@@ -119,13 +119,13 @@ def _present(result: _T | None) -> _T:
 
 
 def _arrival(stream: BinaryIO) -> select.poll | None:
-    """What tells of bytes to read, for an unbuffered pipe, socket or terminal: a read there may wait for ever."""
-    if os.name != "posix" or not isinstance(stream, io.RawIOBase):
+    """What tells of bytes to read, for the unbuffered file of a pipe or a terminal: a read there may wait for ever.
+
+    Any other stream may have bytes of which its descriptor does not tell, as one of TLS does.
+    """
+    if os.name != "posix" or not isinstance(stream, io.FileIO):
         return None
-    try:
-        descriptor = stream.fileno()
-    except OSError:
-        return None
+    descriptor = stream.fileno()
     mode = os.fstat(descriptor).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         return None
