@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cimlayer.comparing import Change, diff_images, walk_differences
 from cimlayer.errors import CorruptImageError
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.sddl import descriptor_from_sddl
+from support.cimbytes import Builder
 from support.descriptors import parts_of
 from support.image_layers import link_data
 from support.images import add, make_image, writer
@@ -171,6 +173,32 @@ def test_fork_is_compared_without_reading_unchanged_content(
 def test_image_equals_itself(corpus: Path) -> None:
     base = get_cim_path_from_layer(corpus / "base")
     assert changes(base, base) == []
+
+
+def deep_image(directory: Path, depth: int) -> Path:
+    builder = Builder()
+    below = builder.directory({})
+    for _ in range(depth):
+        below = builder.directory({"x": below})
+    return builder.save(directory / "deep.cim", below)
+
+
+def test_path_is_kept_once_however_deep_the_tree_is(tmp_path: Path) -> None:
+    with cimlayer.ImageReader(deep_image(tmp_path, 8000)) as image:
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in walk_differences(image, image)) == 8000
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_differences_stop_at_the_longest_path(tmp_path: Path) -> None:
+    with (
+        cimlayer.ImageReader(deep_image(tmp_path, 17_000)) as image,
+        pytest.raises(CorruptImageError, match="32,767"),
+    ):
+        list(diff_images(image, image))
 
 
 def test_directory_in_itself_is_an_error(tmp_path: Path) -> None:
