@@ -386,6 +386,13 @@ def whiteout_name_of_a_link(image: ImageWriter) -> None:
     image.create_hard_link(".wh.name", "a")
 
 
+TAGGED = b"\0\0\0\0\0\x03\1\0TAG\0v"
+
+
+def needed_attribute(image: ImageWriter) -> None:
+    image.create_file("file", extended_attributes=TAGGED[:4] + b"\x80" + TAGGED[5:])
+
+
 def lone_surrogate(image: ImageWriter) -> None:
     image.create_file("name\ud800")
 
@@ -398,6 +405,7 @@ def lone_surrogate(image: ImageWriter) -> None:
         (whiteout_name, ".wh.name: a name that means a whiteout in a layer tar"),
         (whiteout_name_of_a_directory, "d\\.wh..wh..opq: a name that means a whiteout"),
         (whiteout_name_of_a_link, ".wh.name: a name that means a whiteout"),
+        (needed_attribute, "file: a tar cannot carry the extended attribute 'TAG'"),
         (lone_surrogate, "half a surrogate pair"),
     ],
 )
@@ -407,6 +415,15 @@ def test_what_a_tar_cannot_carry_is_an_error_and_leaves_no_tar(tmp_path: Path, f
         export_layer(layer, [], tmp_path / "tar")
     assert message in str(caught.value)
     assert not (tmp_path / "tar").exists()
+
+
+def test_damaged_extended_attributes_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    layer = bare_layer(tmp_path, "layer", lambda image: image.create_file("file", extended_attributes=TAGGED))
+    for region in (tmp_path / "cim-layers").glob("region_*_0"):
+        region.write_bytes(region.read_bytes().replace(TAGGED, TAGGED[:6] + b"\xff" + TAGGED[7:]))
+    with pytest.raises(FormatError, match="extended attributes: an entry") as caught:
+        exported(layer)
+    assert caught.value.what == "file"
 
 
 @pytest.mark.parametrize("name", [".wh..opq", ".wh.name"])

@@ -11,7 +11,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.entrynames import checked_streams
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
-from cimlayer.extattributes import parse_extended_attributes
+from cimlayer.extattributes import ExtendedAttribute, parse_extended_attributes
 from cimlayer.fileinfo import FILE_ATTRIBUTE_NORMAL, pax_seconds, unix_nanoseconds
 from cimlayer.limits import Usage
 from cimlayer.reparse import MOUNT_POINT, SYMBOLIC_LINK, parse_reparse_data
@@ -104,11 +104,17 @@ class TarWriter:
         }
         if descriptor := self._image.security_descriptor(entry):
             records["MSWINDOWS.rawsd"] = self._descriptor(descriptor)
-        for attribute in parse_extended_attributes(self._image.extended_attributes(entry)):
-            if not attribute.name.isascii() or "=" in attribute.name:
+        for attribute in self._extended_attributes(path, entry):
+            if not attribute.name.isascii() or "=" in attribute.name or attribute.flags:
                 raise FormatError(f"a tar cannot carry the extended attribute {attribute.name!r}", path)
             records[f"MSWINDOWS.xattr.{attribute.name}"] = _base64(attribute.value)
         return records
+
+    def _extended_attributes(self, path: str, entry: ImageEntry) -> list[ExtendedAttribute]:
+        try:
+            return parse_extended_attributes(self._image.extended_attributes(entry))
+        except FormatError as error:
+            raise FormatError(f"{error.what}: {error.reason}", path) from error
 
     def _descriptor(self, data: bytes) -> str:
         """Few descriptors serve many files."""
