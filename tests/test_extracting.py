@@ -233,6 +233,9 @@ def links(tmp_path: Path) -> Path:
             "drive": link_data(r"C:\Windows", relative=False),
             "lies": link_data(r"C:\Windows"),
             "absolute": link_data("target", relative=False),
+            "shows another": link_data("target", shown="d"),
+            "shows less": link_data(r"..\x", shown="x"),
+            "leads nowhere": link_data("", shown="target"),
             "mount": link_data(r"C:\Windows", tag=MOUNT_POINT),
         }.items():
             add(image, name, reparse_data=data)
@@ -253,10 +256,12 @@ def test_links_are_files_and_directories_unless_asked_for(links: Path, tmp_path:
 def test_only_links_that_stay_inside_become_links(links: Path, tmp_path: Path) -> None:
     done = extracted(links, tmp_path / "out", symlinks=True)
     found = {name: target for name, target in tree(tmp_path / "out").items() if isinstance(target, str)}
-    assert found == {"good": "target", "d/up": "../target", "d/e/top": "../..", "bare": "d"}
-    assert done.symbolic_links == 4
+    assert found == {
+        "good": "target", "d/up": "../target", "d/e/top": "../..", "shows another": "target", "bare": "d"
+    }  # fmt: skip
+    assert done.symbolic_links == 5
     assert set(done.unresolved_links) == {
-        r"d\e\escape", "escape", "later", "rooted", "drive", "lies", "absolute", "full"
+        r"d\e\escape", "escape", "later", "rooted", "drive", "lies", "absolute", "shows less", "leads nowhere", "full"
     }  # fmt: skip
     assert (tmp_path / "out/full/inside").read_bytes() == b"inside"
 

@@ -438,6 +438,7 @@ def _shortened(name: str, host_name: bytes) -> bytes:
 def target_inside(reparse_data: bytes, depth: int) -> str | None:
     """Where a relative link leads, with slashes; None if it is not relative, or might lead out of the destination.
 
+    That is its substitute name: the print name is for people, and may say anything.
     The directory of a link is no link, so each ``..`` that stands first leads one level up; behind a name it could
     lead up from wherever another link leads.
     """
@@ -445,11 +446,12 @@ def target_inside(reparse_data: bytes, depth: int) -> str | None:
         point = parse_reparse_data(reparse_data)
     except FormatError:
         return None
-    if not point.relative or not point.target or "\0" in point.target:
+    target = point.substitute_name
+    if not point.relative or not target or "\0" in target:
         return None
-    parts = [part for part in point.target.replace("\\", "/").split("/") if part != "."]
+    parts = [part for part in target.replace("\\", "/").split("/") if part != "."]
     ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
-    rooted = parts[:1] == [""] or ":" in point.target
+    rooted = parts[:1] == [""] or ":" in target
     if rooted or ups > depth or ".." in parts[ups:]:
         return None
     return "/".join(parts) or "."
