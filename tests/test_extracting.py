@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -291,20 +292,28 @@ def test_hard_links_share_an_inode_also_across_directories(tmp_path: Path) -> No
     assert (len(inodes), done.files, done.hard_links) == (1, 1, 2)
 
 
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.EMLINK, errno.EXDEV])
 def test_hard_links_become_copies_where_there_are_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
 ) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
+    attributes: dict[int, bytes] = {}
 
-    image = make_image(tmp_path, "image.cim", {"one": b"content"})
-    with writer(tmp_path, "image.cim", "linked.cim") as linked:
-        linked.create_hard_link("two", "one")
-        linked.commit()
-    assert image.exists()
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    def note(fd: int, name: bytes, value: bytes) -> None:
+        if name == b"user.cimlayer.attributes":
+            attributes[os.fstat(fd).st_ino] = value
+
+    with writer(tmp_path, None, "linked.cim") as image:
+        add(image, "one", b"content", attributes=2)
+        image.create_hard_link("two", "one")
+        image.commit()
     monkeypatch.setattr(os, "link", refuse)
-    extracted(tmp_path / "linked.cim", tmp_path / "out")
+    monkeypatch.setattr(os, "setxattr", note)
+    extracted(tmp_path / "linked.cim", tmp_path / "out", metadata="xattr")
     assert tree(tmp_path / "out") == {"one": b"content", "two": b"content"}
+    assert attributes == {(tmp_path / "out" / name).stat().st_ino: b"2" for name in ("one", "two")}
 
 
 # ---- nothing is written elsewhere ----

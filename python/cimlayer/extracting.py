@@ -272,12 +272,14 @@ class _Run:
             with self._entered(item) as fd:
                 os.link(first.name, item.name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
                 raise
             self._usage.add_content(item.path, item.entry.size)
             where = _Place(item.path.rpartition("\\")[0], self._directories.path(item.directory))
             self._writers.submit(self._directories.enter(item.directory), [(item.entry.file_id, item.name)], where)
             self._writers.finish()
+            if self._xattrs:
+                self._with_attributes.append(item)
         finally:
             os.close(source)
 
