@@ -151,7 +151,7 @@ class _Aspects:
 
     def _same_streams(self, entry: ImageEntry, older: ImageEntry) -> bool:
         streams, older_streams = self._newer.streams(entry), self._older.streams(older)
-        return streams == older_streams and all(self._same_content(entry, older, s.name) for s in streams)
+        return set(streams) == set(older_streams) and all(self._same_content(entry, older, s.name) for s in streams)
 
     def _same_content(self, entry: ImageEntry, older: ImageEntry, stream: str | None) -> bool:
         offset, size = self._newer.location(entry, stream)
