@@ -6,8 +6,10 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import tracemalloc
 import types
@@ -125,6 +127,30 @@ def test_size_of_a_link_is_that_of_its_target(tmp_path: Path) -> None:
     with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
         calls: Any = _operations(SimpleNamespace(Operations=object), reader)
         assert calls.getattr("/link")["st_size"] == 4
+
+
+def test_blocks_say_whether_there_is_content(tmp_path: Path) -> None:
+    """GNU tar --sparse takes a file without blocks for a hole as a whole."""
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "file", bytes(513))
+        image.create_file("hole", size=1 << 20)
+        add(image, "directory", attributes=0x10)
+        image.commit()
+    with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
+        calls: Any = _operations(SimpleNamespace(Operations=object), reader)
+        blocks = [calls.getattr(path)["st_blocks"] for path in ("/file", "/hole", "/directory")]
+    assert blocks == [2, 0, 0]
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not here")
+def test_sparse_archive_of_a_mounted_image_has_its_content(tmp_path: Path) -> None:
+    image = make_image(tmp_path, "image.cim", {"file": b"content" * 1000})
+    with mounted(image, tmp_path / "mount") as root:
+        subprocess.run(["tar", "-S", "-cf", tmp_path / "tar", "-C", root, "file"], check=True, capture_output=True)
+    with tarfile.open(tmp_path / "tar") as archive:
+        content = archive.extractfile("file")
+        assert content is not None
+        assert content.read() == b"content" * 1000
 
 
 def test_without_fuse_a_clear_message_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

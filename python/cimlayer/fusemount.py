@@ -16,6 +16,8 @@ from cimlayer.fileinfo import unix_nanoseconds
 from cimlayer.metadata import attribute_names, attribute_value
 from cimlayer.reparse import SYMBOLIC_LINK
 
+_BLOCK = 512  # bytes of those that stat(2) counts
+
 
 def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.PathLike[str]) -> None:
     """Mount an image on an empty directory; returns when it is unmounted (``fusermount -u``, Ctrl-C).
@@ -63,6 +65,7 @@ def _operations(mfusepy: Any, image: ImageReader) -> object:
                 "st_ino": entry.file_id,
                 "st_nlink": 1,
                 "st_size": len(target.encode("utf-8", "surrogatepass")) if target is not None else entry.size,
+                "st_blocks": 0 if entry.sparse else -(-entry.size // _BLOCK),  # tar -S skips a file that has none
                 "st_mtime": unix_nanoseconds(entry.last_write_time),
                 "st_atime": unix_nanoseconds(entry.last_access_time),
                 "st_ctime": unix_nanoseconds(entry.change_time),
