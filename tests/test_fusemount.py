@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -127,6 +128,22 @@ def test_size_of_a_link_is_that_of_its_target(tmp_path: Path) -> None:
     with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
         calls: Any = _operations(SimpleNamespace(Operations=object), reader)
         assert calls.getattr("/link")["st_size"] == 4
+
+
+def test_directory_that_holds_something_is_no_link(tmp_path: Path) -> None:
+    """It is not one for extract either: what is inside would be out of reach."""
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "target", attributes=0x10)
+        for name in ("empty", "full"):
+            add(image, name, attributes=0x10, reparse_data=link_data("target"))
+        add(image, "full\\inside")
+        image.commit()
+    with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
+        calls: Any = _operations(SimpleNamespace(Operations=object), reader)
+        assert calls.readlink("/empty") == "target"
+        assert stat.S_ISDIR(calls.getattr("/full")["st_mode"])
+        with pytest.raises(OSError, match="Invalid argument"):
+            calls.readlink("/full")
 
 
 def test_blocks_say_whether_there_is_content(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.Path
 
     Files have content, times and ``user.cimlayer.*`` attributes as :func:`~cimlayer.extracting.extract` gives them;
     names are found in any case. Relative symbolic links that stay inside are links, other reparse points are the
-    empty files or directories that carry them.
+    files or directories that carry them, as are links that hold something.
 
     :class:`~cimlayer.errors.UnsupportedCallError` where FUSE or mfusepy is missing, another OSError where
     ``directory`` is no empty directory or FUSE does not mount.
@@ -101,6 +101,6 @@ def _operations(mfusepy: Any, image: ImageReader) -> object:
 
 
 def _target(image: ImageReader, path: str, entry: ImageEntry) -> str | None:
-    if entry.reparse_tag != SYMBOLIC_LINK:
+    if entry.reparse_tag != SYMBOLIC_LINK or (entry.is_directory and image.listdir(entry)):
         return None
     return target_inside(image.reparse_data(entry), path.strip("/").count("/"))
