@@ -33,7 +33,8 @@ from test_corpus import is_managed, manifest_of
 
 
 @contextlib.contextmanager
-def mounted(image: Path, directory: Path) -> Iterator[Path]:
+def mounted(image: Path, directory: Path, printed: list[bytes] | None = None) -> Iterator[Path]:
+    """``printed`` gets what the command wrote to its standard error."""
     pytest.importorskip("mfusepy", reason="mfusepy or libfuse is not here", exc_type=Exception)  # type: ignore[arg-type]
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("/dev/fuse is not here or not ours")
@@ -51,6 +52,9 @@ def mounted(image: Path, directory: Path) -> Iterator[Path]:
         finally:
             subprocess.run(["fusermount", "-u", directory], check=False, capture_output=True)
             process.wait(20)
+            if printed is not None:
+                assert process.stderr is not None
+                printed.append(process.stderr.read())
     assert process.returncode == 0
 
 
@@ -157,6 +161,18 @@ def test_blocks_say_whether_there_is_content(tmp_path: Path) -> None:
         calls: Any = _operations(SimpleNamespace(Operations=object), reader)
         blocks = [calls.getattr(path)["st_blocks"] for path in ("/file", "/hole", "/directory")]
     assert blocks == [2, 0, 0]
+
+
+def test_name_that_is_no_utf_8_is_not_there_and_nothing_is_printed(tmp_path: Path) -> None:
+    image = make_image(tmp_path, "image.cim", {"a\ud800": b"x"})
+    printed: list[bytes] = []
+    with mounted(image, tmp_path / "mount", printed) as root:
+        assert os.listdir(os.fsencode(root)) == [b"a\xed\xa0\x80"]
+        assert (root / os.fsdecode(b"a\xed\xa0\x80")).read_bytes() == b"x"
+        for name in (b"a\xff", b"\xed\xa0"):
+            with pytest.raises(FileNotFoundError):
+                (root / os.fsdecode(name)).stat()
+    assert printed == [b""]
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not here")

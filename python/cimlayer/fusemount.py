@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -17,6 +18,18 @@ from cimlayer.metadata import attribute_names, attribute_value
 from cimlayer.reparse import SYMBOLIC_LINK
 
 _BLOCK = 512  # bytes of those that stat(2) counts
+_NAMES = "cimlayer.names"  # how errors of UTF-8 are handled
+
+
+def _handle_names(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Half a surrogate pair is a part of a name; bytes that are nothing of UTF-8 are of no name in the image."""
+    try:
+        return codecs.lookup_error("surrogatepass")(error)
+    except UnicodeError:
+        return codecs.lookup_error("surrogateescape")(error)
+
+
+codecs.register_error(_NAMES, _handle_names)
 
 
 def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.PathLike[str]) -> None:
@@ -39,9 +52,7 @@ def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.Path
     with ImageReader(image_path) as image:
         options: dict[str, Any] = {"ro": True, "use_ino": True, "fsname": f"cimlayer:{image.name}"}
         try:
-            mfusepy.FUSE(
-                _operations(mfusepy, image), os.fspath(directory), errors="surrogatepass", foreground=True, **options
-            )
+            mfusepy.FUSE(_operations(mfusepy, image), os.fspath(directory), errors=_NAMES, foreground=True, **options)
         except RuntimeError as error:
             raise OSError(errno.EIO, f"FUSE cannot mount the image (code {error})", str(directory)) from error
 
