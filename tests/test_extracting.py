@@ -237,6 +237,8 @@ def links(tmp_path: Path) -> Path:
             "shows another": link_data("target", shown="d"),
             "shows less": link_data(r"..\x", shown="x"),
             "leads nowhere": link_data("", shown="target"),
+            "long": link_data("é" * 511, shown=""),
+            "too long": link_data("é" * 512, shown=""),
             "mount": link_data(r"C:\Windows", tag=MOUNT_POINT),
         }.items():
             add(image, name, reparse_data=data)
@@ -258,11 +260,13 @@ def test_only_links_that_stay_inside_become_links(links: Path, tmp_path: Path) -
     done = extracted(links, tmp_path / "out", symlinks=True)
     found = {name: target for name, target in tree(tmp_path / "out").items() if isinstance(target, str)}
     assert found == {
-        "good": "target", "d/up": "../target", "d/e/top": "../..", "shows another": "target", "bare": "d"
+        "good": "target", "d/up": "../target", "d/e/top": "../..", "shows another": "target", "bare": "d",
+        "long": "é" * 511,
     }  # fmt: skip
-    assert done.symbolic_links == 5
+    assert done.symbolic_links == 6
     assert set(done.unresolved_links) == {
-        r"d\e\escape", "escape", "later", "rooted", "drive", "lies", "absolute", "shows less", "leads nowhere", "full"
+        r"d\e\escape", "escape", "later", "rooted", "drive", "lies", "absolute", "shows less", "leads nowhere",
+        "too long", "full",
     }  # fmt: skip
     assert (tmp_path / "out/full/inside").read_bytes() == b"inside"
 

@@ -40,6 +40,7 @@ _BATCH = 256  # files handed to a thread at a time
 _BATCHES_AHEAD = 32  # each holds a directory open
 _LEVELS_OPEN = 64  # of a tree, above the directory that is being filled
 _MAX_NAME = 255  # bytes: NAME_MAX of the usual file systems
+_MAX_TARGET = 1023  # bytes: of the usual file systems, XFS takes the least
 _MAX_THREADS = 4
 _LONGEST_WAIT = 0.1  # seconds until a cancelled extraction is noticed
 
@@ -438,7 +439,7 @@ def _shortened(name: str, host_name: bytes) -> bytes:
 
 
 def target_inside(reparse_data: bytes, depth: int) -> str | None:
-    """Where a relative link leads, with slashes; None if it is not relative, or might lead out of the destination.
+    """Where a relative link leads, with slashes; None if it is not relative, might lead out, or no link can lead there.
 
     That is its substitute name: the print name is for people, and may say anything.
     The directory of a link is no link, so each ``..`` that stands first leads one level up; behind a name it could
@@ -454,6 +455,6 @@ def target_inside(reparse_data: bytes, depth: int) -> str | None:
     parts = [part for part in target.replace("\\", "/").split("/") if part != "."]
     ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
     rooted = parts[:1] == [""] or ":" in target
-    if rooted or ups > depth or ".." in parts[ups:]:
-        return None
-    return "/".join(parts) or "."
+    found = "/".join(parts) or "."
+    too_long = len(found.encode("utf-8", "surrogatepass")) > _MAX_TARGET
+    return None if rooted or too_long or ups > depth or ".." in parts[ups:] else found
