@@ -45,6 +45,10 @@ cdef extern from "libcimfs/names.h" nogil:
         uint32_t length
     int cimfs_name_compare(const uint16_t *, cimfs_name, cimfs_name)
 
+cdef extern from "libcimfs/upcase.h" nogil:
+    enum:
+        CIMFS_UPCASE_UNITS
+
 cdef extern from "libcimfs/reader.h" nogil:
     struct cimfs_reader
     struct cimfs_set:
@@ -68,6 +72,7 @@ cdef extern from "libcimfs/reader.h" nogil:
     const cimfs_set *cimfs_reader_sets(const cimfs_reader *, uint32_t *)
     uint32_t cimfs_reader_version(const cimfs_reader *)
     const uint16_t *cimfs_reader_upcase(const cimfs_reader *)
+    uint64_t cimfs_reader_upcase_offset(const cimfs_reader *)
     uint32_t cimfs_reader_root(const cimfs_reader *)
     uint32_t cimfs_reader_table_count(const cimfs_reader *)
     cimfs_hresult cimfs_reader_table(const cimfs_reader *, uint32_t, cimfs_error *, cimfs_table_entry *,
@@ -129,6 +134,7 @@ cdef class ImageReader:
     cdef uint32_t find(self, target) except? 0
     cdef int open_children(self, target, _Children *children) except -1
     cdef bint next_child(self, _Children *children) except -1
+    cdef bint has_order_of(self, ImageReader older, bint related) noexcept
     cdef object child_entry(self, const _Children *child)
     cdef bytes attachment(self, target, cimfs_attachment which)
     cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+from operator import itemgetter
 from uuid import UUID
 
 from cimfs_ext import entries, errors
@@ -39,6 +40,34 @@ cdef bint same_child(const _Children *left, const _Children *right) noexcept:
     return (left.id == right.id and left.link.length == right.link.length
             and memcmp(left.link.units, right.link.units, left.link.length * sizeof(uint16_t)) == 0
             and memcmp(&left.record, &right.record, sizeof(cimfs_record)) == 0)
+
+
+cdef bytes upcased(str name, const uint16_t *upcase):
+    """In big-endian units: in the order of names."""
+    cdef const uint8_t[:] units = name.encode("utf-16-be", "surrogatepass")
+    cdef bytearray key = bytearray()
+    cdef Py_ssize_t i
+    cdef uint16_t unit
+    for i in range(0, units.shape[0], 2):
+        unit = upcase[units[i] << 8 | units[i + 1]]
+        key.append(unit >> 8)
+        key.append(unit & 0xFF)
+    return bytes(key)
+
+
+cdef list paired(list ours, list theirs, const uint16_t *upcase):
+    """Entries of the same name by this upcase table, in its order; ``theirs`` may stand in another one."""
+    older = {}
+    for entry in theirs:
+        older.setdefault(upcased(entry.name, upcase), []).append(entry)
+    rows = []
+    for entry in ours:
+        key = upcased(entry.name, upcase)
+        same = older.get(key)
+        rows.append((key, entry, same.pop(0) if same else None))
+    rows.extend([(key, None, entry) for key, rest in older.items() for entry in rest])
+    rows.sort(key=itemgetter(0))
+    return [row[1:] for row in rows]
 
 
 cdef bytes path_units(str path):
@@ -272,6 +301,13 @@ cdef class ImageReader:
         sets = older.region_sets
         return len(sets) < len(self.region_sets) and self.region_sets[:len(sets)] == sets
 
+    cdef bint has_order_of(self, ImageReader older, bint related) noexcept:
+        """Whether names stand in one order in both images: that of their upcase tables, which a fork shares."""
+        if related and cimfs_reader_upcase_offset(self.reader) == cimfs_reader_upcase_offset(older.reader):
+            return True
+        return memcmp(cimfs_reader_upcase(self.reader), cimfs_reader_upcase(older.reader),
+                      CIMFS_UPCASE_UNITS * sizeof(uint16_t)) == 0
+
     def compare_directories(self, directory, ImageReader older not None, older_directory, *, bint related):
         """What a directory of this image and one of another have, as ``(entry, older_entry)`` in the order of names.
 
@@ -284,6 +320,8 @@ cdef class ImageReader:
         self.open_children(directory, &ours)
         older.open_children(older_directory, &theirs)
         cdef const uint16_t *upcase = cimfs_reader_upcase(self.reader)
+        if not self.has_order_of(older, related):
+            return paired(self.listdir(directory), older.listdir(older_directory), upcase)
         self.next_child(&ours)
         older.next_child(&theirs)
         result = []

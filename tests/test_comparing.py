@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cimlayer.comparing import Change, diff_images, walk_differences
 from cimlayer.errors import CorruptImageError
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.sddl import descriptor_from_sddl
+from support.cimbytes import LINKS, Builder, link_table, stream
 from support.descriptors import parts_of
 from support.image_layers import link_data
 from support.images import add, make_image, writer
@@ -171,6 +173,52 @@ def test_fork_is_compared_without_reading_unchanged_content(
 def test_image_equals_itself(corpus: Path) -> None:
     base = get_cim_path_from_layer(corpus / "base")
     assert changes(base, base) == []
+
+
+def test_images_that_order_names_in_different_ways_are_compared_by_name(tmp_path: Path) -> None:
+    """Windows has had more than one upcase table; here one knows upper-case forms of Georgian letters."""
+    names = ["m", "\u1100", "\u1101", "\u10d0", "\u10d1", "\u10ff"]
+    (tmp_path / "ours").mkdir()
+    ours = make_image(tmp_path / "ours", "ours.cim", dict.fromkeys(names[:-1], b"") | {"n": b""})
+    builder = Builder()
+    shared = {name: builder.add() for name in names}
+    children = link_table([(name, shared[name].to_bytes(4, "little")) for name in names])
+    root = builder.add(stream(builder.put(children), len(children), LINKS))
+    theirs = builder.save(tmp_path / "theirs.cim", root)
+    for letter in names[3:]:
+        builder.patch(theirs, "upcase", 2 * ord(letter), (ord(letter) + 0xBC0).to_bytes(2, "little"))
+    with cimlayer.ImageReader(theirs) as image:
+        assert image.verify().ok
+    for pair, kinds in (((ours, theirs), ["removed", "added"]), ((theirs, ours), ["added", "removed"])):
+        found = [change for change in changes(*pair) if change.path and change.kind != "changed"]
+        assert [change.path for change in found] == ["n", names[-1]]
+        assert [change.kind for change in found] == kinds
+
+
+def deep_image(directory: Path, depth: int) -> Path:
+    builder = Builder()
+    below = builder.directory({})
+    for _ in range(depth):
+        below = builder.directory({"x": below})
+    return builder.save(directory / "deep.cim", below)
+
+
+def test_path_is_kept_once_however_deep_the_tree_is(tmp_path: Path) -> None:
+    with cimlayer.ImageReader(deep_image(tmp_path, 8000)) as image:
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in walk_differences(image, image)) == 8000
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_differences_stop_at_the_longest_path(tmp_path: Path) -> None:
+    with (
+        cimlayer.ImageReader(deep_image(tmp_path, 17_000)) as image,
+        pytest.raises(CorruptImageError, match="32,767"),
+    ):
+        list(diff_images(image, image))
 
 
 def test_directory_in_itself_is_an_error(tmp_path: Path) -> None:

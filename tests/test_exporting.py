@@ -23,7 +23,7 @@ from cimlayer.exporting import export_layer
 from cimlayer.limits import Limits
 from cimlayer.paths import get_cim_path_from_layer
 from support.descriptors import parts_of
-from support.image_layers import bare_layer, base_tar, import_tar, link_data
+from support.image_layers import MOUNT_POINT, SYMLINK, bare_layer, base_tar, import_tar, link_data
 from support.images import FORGED_NAMES, forge_name
 from support.tars import FILETIME_OF_1970, TarBuilder, windows_pax
 from test_corpus import KEPT_ATTRIBUTES, PARENTS, is_managed, manifest_of
@@ -363,6 +363,34 @@ def test_times_are_exact(tmp_path: Path, time: int) -> None:
     assert {found[key] for key in found if key.endswith("_time")} == {time}
 
 
+LINKS = {  # the names of a link, and those that it has when it was exported and imported
+    "relative": (("..\\x", "..\\x", True), "..\\x"),
+    "rooted": (("\\x", "\\x", True), "\\x"),
+    "drive": (("C:\\x", "\\??\\C:\\x", False), "C:\\x"),
+    "share": (("\\\\host\\x", "\\??\\UNC\\host\\x", False), "\\\\host\\x"),
+    "drive by its long form": (("\\\\?\\C:\\x", "\\??\\C:\\x", False), "\\\\?\\C:\\x"),
+    "drive without a print name": (("", "\\??\\C:\\x", False), "C:\\x"),
+    "share without a print name": (("", "\\??\\UNC\\host\\x", False), "\\\\host\\x"),
+    "volume without a print name": (("", "\\??\\Volume{a}\\", False), "\\\\?\\Volume{a}\\"),
+    "another print name": (("D:\\shown", "\\??\\C:\\real", False), "C:\\real"),
+    "another relative print name": (("shown", "real", True), "real"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tag", [SYMLINK, MOUNT_POINT])
+@pytest.mark.parametrize("case", LINKS)
+def test_links_lead_where_they_led(tmp_path: Path, case: str, tag: int) -> None:
+    (shown, leads, relative), shown_again = LINKS[case]
+    data = link_data(leads, shown=shown, tag=tag, relative=relative)
+    layer = bare_layer(tmp_path, "layer", lambda image: image.create_file("l", reparse_data=data))
+    tar = exported(layer)
+    base = bare_layer(tmp_path, "base", lambda image: None)
+    (tmp_path / "tar").write_bytes(tar)
+    cimlayer.import_layer(tmp_path / "tar", tmp_path / "again", [base], sync=False)
+    with cimlayer.ImageReader(get_cim_path_from_layer(tmp_path / "again")) as image:
+        assert image.reparse_data("l") == link_data(leads, shown=shown_again, tag=tag, relative=relative)
+
+
 def unsupported_reparse_point(image: ImageWriter) -> None:
     image.create_file("cloud", reparse_data=bytes.fromhex("1a000090 0000 0000"))
 
@@ -370,6 +398,10 @@ def unsupported_reparse_point(image: ImageWriter) -> None:
 def link_with_content(image: ImageWriter) -> None:
     image.create_file("link", size=1, reparse_data=link_data("target"))
     image.write(b"x")
+
+
+def link_out_of_all_names(image: ImageWriter) -> None:
+    image.create_file("link", reparse_data=link_data("\\Device\\x", relative=False))
 
 
 def whiteout_name(image: ImageWriter) -> None:
@@ -386,6 +418,13 @@ def whiteout_name_of_a_link(image: ImageWriter) -> None:
     image.create_hard_link(".wh.name", "a")
 
 
+TAGGED = b"\0\0\0\0\0\x03\1\0TAG\0v"
+
+
+def needed_attribute(image: ImageWriter) -> None:
+    image.create_file("file", extended_attributes=TAGGED[:4] + b"\x80" + TAGGED[5:])
+
+
 def lone_surrogate(image: ImageWriter) -> None:
     image.create_file("name\ud800")
 
@@ -395,9 +434,11 @@ def lone_surrogate(image: ImageWriter) -> None:
     [
         (unsupported_reparse_point, "cloud: a layer tar cannot carry this reparse point: cloud file"),
         (link_with_content, "link: a link without a target, or with content of its own"),
+        (link_out_of_all_names, "link: a layer tar cannot say where this link leads"),
         (whiteout_name, ".wh.name: a name that means a whiteout in a layer tar"),
         (whiteout_name_of_a_directory, "d\\.wh..wh..opq: a name that means a whiteout"),
         (whiteout_name_of_a_link, ".wh.name: a name that means a whiteout"),
+        (needed_attribute, "file: a tar cannot carry the extended attribute 'TAG'"),
         (lone_surrogate, "half a surrogate pair"),
     ],
 )
@@ -407,6 +448,15 @@ def test_what_a_tar_cannot_carry_is_an_error_and_leaves_no_tar(tmp_path: Path, f
         export_layer(layer, [], tmp_path / "tar")
     assert message in str(caught.value)
     assert not (tmp_path / "tar").exists()
+
+
+def test_damaged_extended_attributes_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    layer = bare_layer(tmp_path, "layer", lambda image: image.create_file("file", extended_attributes=TAGGED))
+    for region in (tmp_path / "cim-layers").glob("region_*_0"):
+        region.write_bytes(region.read_bytes().replace(TAGGED, TAGGED[:6] + b"\xff" + TAGGED[7:]))
+    with pytest.raises(FormatError, match="extended attributes: an entry") as caught:
+        exported(layer)
+    assert caught.value.what == "file"
 
 
 @pytest.mark.parametrize("name", [".wh..opq", ".wh.name"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -233,6 +234,11 @@ def links(tmp_path: Path) -> Path:
             "drive": link_data(r"C:\Windows", relative=False),
             "lies": link_data(r"C:\Windows"),
             "absolute": link_data("target", relative=False),
+            "shows another": link_data("target", shown="d"),
+            "shows less": link_data(r"..\x", shown="x"),
+            "leads nowhere": link_data("", shown="target"),
+            "long": link_data("é" * 511, shown=""),
+            "too long": link_data("é" * 512, shown=""),
             "mount": link_data(r"C:\Windows", tag=MOUNT_POINT),
         }.items():
             add(image, name, reparse_data=data)
@@ -253,10 +259,14 @@ def test_links_are_files_and_directories_unless_asked_for(links: Path, tmp_path:
 def test_only_links_that_stay_inside_become_links(links: Path, tmp_path: Path) -> None:
     done = extracted(links, tmp_path / "out", symlinks=True)
     found = {name: target for name, target in tree(tmp_path / "out").items() if isinstance(target, str)}
-    assert found == {"good": "target", "d/up": "../target", "d/e/top": "../..", "bare": "d"}
-    assert done.symbolic_links == 4
+    assert found == {
+        "good": "target", "d/up": "../target", "d/e/top": "../..", "shows another": "target", "bare": "d",
+        "long": "é" * 511,
+    }  # fmt: skip
+    assert done.symbolic_links == 6
     assert set(done.unresolved_links) == {
-        r"d\e\escape", "escape", "later", "rooted", "drive", "lies", "absolute", "full"
+        r"d\e\escape", "escape", "later", "rooted", "drive", "lies", "absolute", "shows less", "leads nowhere",
+        "too long", "full",
     }  # fmt: skip
     assert (tmp_path / "out/full/inside").read_bytes() == b"inside"
 
@@ -286,20 +296,28 @@ def test_hard_links_share_an_inode_also_across_directories(tmp_path: Path) -> No
     assert (len(inodes), done.files, done.hard_links) == (1, 1, 2)
 
 
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.EMLINK, errno.EXDEV])
 def test_hard_links_become_copies_where_there_are_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
 ) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
+    attributes: dict[int, bytes] = {}
 
-    image = make_image(tmp_path, "image.cim", {"one": b"content"})
-    with writer(tmp_path, "image.cim", "linked.cim") as linked:
-        linked.create_hard_link("two", "one")
-        linked.commit()
-    assert image.exists()
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    def note(fd: int, name: bytes, value: bytes) -> None:
+        if name == b"user.cimlayer.attributes":
+            attributes[os.fstat(fd).st_ino] = value
+
+    with writer(tmp_path, None, "linked.cim") as image:
+        add(image, "one", b"content", attributes=2)
+        image.create_hard_link("two", "one")
+        image.commit()
     monkeypatch.setattr(os, "link", refuse)
-    extracted(tmp_path / "linked.cim", tmp_path / "out")
+    monkeypatch.setattr(os, "setxattr", note)
+    extracted(tmp_path / "linked.cim", tmp_path / "out", metadata="xattr")
     assert tree(tmp_path / "out") == {"one": b"content", "two": b"content"}
+    assert attributes == {(tmp_path / "out" / name).stat().st_ino: b"2" for name in ("one", "two")}
 
 
 # ---- nothing is written elsewhere ----

@@ -6,8 +6,11 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
+import stat
 import subprocess
 import sys
+import tarfile
 import time
 import tracemalloc
 import types
@@ -30,7 +33,8 @@ from test_corpus import is_managed, manifest_of
 
 
 @contextlib.contextmanager
-def mounted(image: Path, directory: Path) -> Iterator[Path]:
+def mounted(image: Path, directory: Path, printed: list[bytes] | None = None) -> Iterator[Path]:
+    """``printed`` gets what the command wrote to its standard error."""
     pytest.importorskip("mfusepy", reason="mfusepy or libfuse is not here", exc_type=Exception)  # type: ignore[arg-type]
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("/dev/fuse is not here or not ours")
@@ -48,6 +52,9 @@ def mounted(image: Path, directory: Path) -> Iterator[Path]:
         finally:
             subprocess.run(["fusermount", "-u", directory], check=False, capture_output=True)
             process.wait(20)
+            if printed is not None:
+                assert process.stderr is not None
+                printed.append(process.stderr.read())
     assert process.returncode == 0
 
 
@@ -125,6 +132,58 @@ def test_size_of_a_link_is_that_of_its_target(tmp_path: Path) -> None:
     with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
         calls: Any = _operations(SimpleNamespace(Operations=object), reader)
         assert calls.getattr("/link")["st_size"] == 4
+
+
+def test_directory_that_holds_something_is_no_link(tmp_path: Path) -> None:
+    """It is not one for extract either: what is inside would be out of reach."""
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "target", attributes=0x10)
+        for name in ("empty", "full"):
+            add(image, name, attributes=0x10, reparse_data=link_data("target"))
+        add(image, "full\\inside")
+        image.commit()
+    with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
+        calls: Any = _operations(SimpleNamespace(Operations=object), reader)
+        assert calls.readlink("/empty") == "target"
+        assert stat.S_ISDIR(calls.getattr("/full")["st_mode"])
+        with pytest.raises(OSError, match="Invalid argument"):
+            calls.readlink("/full")
+
+
+def test_blocks_say_whether_there_is_content(tmp_path: Path) -> None:
+    """GNU tar --sparse takes a file without blocks for a hole as a whole."""
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "file", bytes(513))
+        image.create_file("hole", size=1 << 20)
+        add(image, "directory", attributes=0x10)
+        image.commit()
+    with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
+        calls: Any = _operations(SimpleNamespace(Operations=object), reader)
+        blocks = [calls.getattr(path)["st_blocks"] for path in ("/file", "/hole", "/directory")]
+    assert blocks == [2, 0, 0]
+
+
+def test_name_that_is_no_utf_8_is_not_there_and_nothing_is_printed(tmp_path: Path) -> None:
+    image = make_image(tmp_path, "image.cim", {"a\ud800": b"x"})
+    printed: list[bytes] = []
+    with mounted(image, tmp_path / "mount", printed) as root:
+        assert os.listdir(os.fsencode(root)) == [b"a\xed\xa0\x80"]
+        assert (root / os.fsdecode(b"a\xed\xa0\x80")).read_bytes() == b"x"
+        for name in (b"a\xff", b"\xed\xa0"):
+            with pytest.raises(FileNotFoundError):
+                (root / os.fsdecode(name)).stat()
+    assert printed == [b""]
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not here")
+def test_sparse_archive_of_a_mounted_image_has_its_content(tmp_path: Path) -> None:
+    image = make_image(tmp_path, "image.cim", {"file": b"content" * 1000})
+    with mounted(image, tmp_path / "mount") as root:
+        subprocess.run(["tar", "-S", "-cf", tmp_path / "tar", "-C", root, "file"], check=True, capture_output=True)
+    with tarfile.open(tmp_path / "tar") as archive:
+        content = archive.extractfile("file")
+        assert content is not None
+        assert content.read() == b"content" * 1000
 
 
 def test_without_fuse_a_clear_message_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -474,6 +474,28 @@ def test_directories_that_share_their_names_do_not_multiply_without_end(tmp_path
     assert time.monotonic() - start < 10
 
 
+def test_long_paths_count_as_more_than_one_entry(tmp_path: Path) -> None:
+    """Two thousand files in 60 KiB, each of which would be kept with a path of its own."""
+    builder = Builder()
+    security = builder.counted(NULL_DACL)
+    file = builder.add(security=security).to_bytes(4, "little")
+    table = link_table([(f"{n:04}", file) for n in range(1000)])
+    shared = stream(builder.put(table), len(table), LINKS)
+    directory = builder.directory({name: builder.add(shared, security=security) for name in "ab"}, security=security)
+    for _ in range(10):
+        directory = builder.directory({"n" * 255: directory}, security=security)
+    (tmp_path / "cim-layers").mkdir()
+    builder.save(tmp_path / "cim-layers" / "1.cim", directory)
+    for read in (extract, export):
+        tracemalloc.start()
+        try:
+            with pytest.raises(LimitError, match="files"):
+                read(tmp_path / "1", tmp_path / read.__name__, Limits(files=5000))
+            assert tracemalloc.get_traced_memory()[1] < 5000 * 2500
+        finally:
+            tracemalloc.stop()
+
+
 # ---- archives of images ----
 
 MANY_RECORDS = b"".join(tars.pax_record(f"k{n}", "v") for n in range(100_000))

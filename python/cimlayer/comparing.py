@@ -15,6 +15,7 @@ Kind = Literal["added", "removed", "changed"]
 Pair = tuple[str, ImageEntry | None, ImageEntry | None]
 
 _PIECE = 1 << 20
+_LONGEST_PATH = 32_767
 _REGION_SHIFT = 48
 _TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
 
@@ -91,35 +92,33 @@ def walk_differences(
     come if their records differ or, between images that are not forks of each other, always.
     """
     related = are_related(newer, older)
-    pending: list[Iterator[Pair]] = [_pairs(newer, older, "", "", "", related)]
+    pending = [iter(newer.compare_directories("", older, "", related=related))]
+    names: list[str] = []  # whose join is the path of the directory: one path, however deep it lies
+    path = ""
     seen: set[int] = set()
     while pending:
-        pair = next(pending[-1], None)
-        if pair is None:
+        found = next(pending[-1], None)
+        if found is None:
             pending.pop()
+            del names[-1:]  # none for the root
+            path = "\\".join(names)
             continue
-        yield pair
-        path, entry, older_entry = pair
+        entry, older_entry = found
+        one = entry or older_entry
+        assert one is not None
+        inner = f"{path}\\{one.name}" if path else one.name
+        if len(inner) > _LONGEST_PATH:
+            raise CorruptImageError(errno.EBADMSG, "a path longer than 32,767 code units", path)
+        yield inner, entry, older_entry
         if entry is None or older_entry is None or not (entry.is_directory and older_entry.is_directory):
             continue
         if entry.file_id in seen:
-            raise CorruptImageError(errno.EBADMSG, "a directory has two names, or lies in itself", path)
+            raise CorruptImageError(errno.EBADMSG, "a directory has two names, or lies in itself", inner)
         seen.add(entry.file_id)
-        if descend(path, entry, older_entry):
-            pending.append(_pairs(newer, older, path, entry, older_entry, related))
-
-
-def _pairs(
-    newer: ImageReader,
-    older: ImageReader,
-    path: str,
-    directory: str | ImageEntry,
-    older_directory: str | ImageEntry,
-    related: bool,
-) -> Iterator[Pair]:
-    for entry, older_entry in newer.compare_directories(directory, older, older_directory, related=related):
-        name = entry.name if entry is not None else older_entry.name if older_entry is not None else ""
-        yield f"{path}\\{name}" if path else name, entry, older_entry
+        if descend(inner, entry, older_entry):
+            pending.append(iter(newer.compare_directories(entry, older, older_entry, related=related)))
+            names.append(one.name)
+            path = inner
 
 
 class _Aspects:
@@ -152,7 +151,7 @@ class _Aspects:
 
     def _same_streams(self, entry: ImageEntry, older: ImageEntry) -> bool:
         streams, older_streams = self._newer.streams(entry), self._older.streams(older)
-        return streams == older_streams and all(self._same_content(entry, older, s.name) for s in streams)
+        return set(streams) == set(older_streams) and all(self._same_content(entry, older, s.name) for s in streams)
 
     def _same_content(self, entry: ImageEntry, older: ImageEntry, stream: str | None) -> bool:
         offset, size = self._newer.location(entry, stream)

@@ -44,11 +44,11 @@ def export_layer(
     system hive of a utility VM are those of the image, with what the import changed in them.
 
     ValueError if the parent is not the one that the layer was forked from. FormatError names a file that a layer tar
-    cannot carry: a reparse point that is neither link nor mount point, a name that is not Unicode or, of a removed
-    file too, begins with ``.wh.``. CorruptImageError for a name that would mean another place in a path. LimitError
-    for an entry that goes beyond ``limits`` (ratio has no meaning here), before any of it is written; what the layer
-    has of its parents counts only where it is written. OperationCancelledError once ``cancel`` is cancelled. Whatever
-    fails, an output given as a path is removed.
+    cannot carry: a reparse point that is neither link nor mount point, an extended attribute with a flag, a name that
+    is not Unicode or, of a removed file too, begins with ``.wh.``. CorruptImageError for a name that would mean another
+    place in a path. LimitError for an entry that goes beyond ``limits`` (ratio has no meaning here), before any of it
+    is written; what the layer has of its parents counts only where it is written. OperationCancelledError once
+    ``cancel`` is cancelled. Whatever fails, an output given as a path is removed.
     """
     with ExitStack() as stack:
         image = stack.enter_context(ImageReader(get_cim_path_from_layer(layer_path)))

@@ -40,6 +40,7 @@ _BATCH = 256  # files handed to a thread at a time
 _BATCHES_AHEAD = 32  # each holds a directory open
 _LEVELS_OPEN = 64  # of a tree, above the directory that is being filled
 _MAX_NAME = 255  # bytes: NAME_MAX of the usual file systems
+_MAX_TARGET = 1023  # bytes: of the usual file systems, XFS takes the least
 _MAX_THREADS = 4
 _LONGEST_WAIT = 0.1  # seconds until a cancelled extraction is noticed
 
@@ -272,12 +273,14 @@ class _Run:
             with self._entered(item) as fd:
                 os.link(first.name, item.name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
                 raise
             self._usage.add_content(item.path, item.entry.size)
             where = _Place(item.path.rpartition("\\")[0], self._directories.path(item.directory))
             self._writers.submit(self._directories.enter(item.directory), [(item.entry.file_id, item.name)], where)
             self._writers.finish()
+            if self._xattrs:
+                self._with_attributes.append(item)
         finally:
             os.close(source)
 
@@ -436,8 +439,9 @@ def _shortened(name: str, host_name: bytes) -> bytes:
 
 
 def target_inside(reparse_data: bytes, depth: int) -> str | None:
-    """Where a relative link leads, with slashes; None if it is not relative, or might lead out of the destination.
+    """Where a relative link leads, with slashes; None if it is not relative, might lead out, or no link can lead there.
 
+    That is its substitute name: the print name is for people, and may say anything.
     The directory of a link is no link, so each ``..`` that stands first leads one level up; behind a name it could
     lead up from wherever another link leads.
     """
@@ -445,11 +449,12 @@ def target_inside(reparse_data: bytes, depth: int) -> str | None:
         point = parse_reparse_data(reparse_data)
     except FormatError:
         return None
-    if not point.relative or not point.target or "\0" in point.target:
+    target = point.substitute_name
+    if not point.relative or not target or "\0" in target:
         return None
-    parts = [part for part in point.target.replace("\\", "/").split("/") if part != "."]
+    parts = [part for part in target.replace("\\", "/").split("/") if part != "."]
     ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
-    rooted = parts[:1] == [""] or ":" in point.target
-    if rooted or ups > depth or ".." in parts[ups:]:
-        return None
-    return "/".join(parts) or "."
+    rooted = parts[:1] == [""] or ":" in target
+    found = "/".join(parts) or "."
+    too_long = len(found.encode("utf-8", "surrogatepass")) > _MAX_TARGET
+    return None if rooted or too_long or ups > depth or ".." in parts[ups:] else found

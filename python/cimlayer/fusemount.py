@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -16,13 +17,27 @@ from cimlayer.fileinfo import unix_nanoseconds
 from cimlayer.metadata import attribute_names, attribute_value
 from cimlayer.reparse import SYMBOLIC_LINK
 
+_BLOCK = 512  # bytes of those that stat(2) counts
+_NAMES = "cimlayer.names"  # how errors of UTF-8 are handled
+
+
+def _handle_names(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Half a surrogate pair is a part of a name; bytes that are nothing of UTF-8 are of no name in the image."""
+    try:
+        return codecs.lookup_error("surrogatepass")(error)
+    except UnicodeError:
+        return codecs.lookup_error("surrogateescape")(error)
+
+
+codecs.register_error(_NAMES, _handle_names)
+
 
 def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.PathLike[str]) -> None:
     """Mount an image on an empty directory; returns when it is unmounted (``fusermount -u``, Ctrl-C).
 
     Files have content, times and ``user.cimlayer.*`` attributes as :func:`~cimlayer.extracting.extract` gives them;
     names are found in any case. Relative symbolic links that stay inside are links, other reparse points are the
-    empty files or directories that carry them.
+    files or directories that carry them, as are links that hold something.
 
     :class:`~cimlayer.errors.UnsupportedCallError` where FUSE or mfusepy is missing, another OSError where
     ``directory`` is no empty directory or FUSE does not mount.
@@ -37,9 +52,7 @@ def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.Path
     with ImageReader(image_path) as image:
         options: dict[str, Any] = {"ro": True, "use_ino": True, "fsname": f"cimlayer:{image.name}"}
         try:
-            mfusepy.FUSE(
-                _operations(mfusepy, image), os.fspath(directory), errors="surrogatepass", foreground=True, **options
-            )
+            mfusepy.FUSE(_operations(mfusepy, image), os.fspath(directory), errors=_NAMES, foreground=True, **options)
         except RuntimeError as error:
             raise OSError(errno.EIO, f"FUSE cannot mount the image (code {error})", str(directory)) from error
 
@@ -63,6 +76,7 @@ def _operations(mfusepy: Any, image: ImageReader) -> object:
                 "st_ino": entry.file_id,
                 "st_nlink": 1,
                 "st_size": len(target.encode("utf-8", "surrogatepass")) if target is not None else entry.size,
+                "st_blocks": 0 if entry.sparse else -(-entry.size // _BLOCK),  # tar -S skips a file that has none
                 "st_mtime": unix_nanoseconds(entry.last_write_time),
                 "st_atime": unix_nanoseconds(entry.last_access_time),
                 "st_ctime": unix_nanoseconds(entry.change_time),
@@ -98,6 +112,6 @@ def _operations(mfusepy: Any, image: ImageReader) -> object:
 
 
 def _target(image: ImageReader, path: str, entry: ImageEntry) -> str | None:
-    if entry.reparse_tag != SYMBOLIC_LINK:
+    if entry.reparse_tag != SYMBOLIC_LINK or (entry.is_directory and image.listdir(entry)):
         return None
     return target_inside(image.reparse_data(entry), path.strip("/").count("/"))

@@ -12,6 +12,7 @@ UNJUDGED = 64 << 20  # bytes that any tar may have beside what the limits say, w
 
 _AROUND_ENTRY = 16 << 10  # bytes of headers, records and padding that an entry may bring, on the average
 _LARGEST = (1 << 63) - 1
+_CHARACTERS_OF_ENTRY = 256  # of a path
 
 
 @dataclass(slots=True, frozen=True)
@@ -22,7 +23,8 @@ class Limits:
     Windows or a build made; a service that takes layers from strangers sets its own.
 
     - ``files``: entries: files, directories, links, streams and whiteouts, and directories that are made because
-      something lies below them. They take memory: 100 to 1,200 bytes each in an import, by the length of their names.
+      something lies below them. They take memory: 100 to 1,200 bytes each in an import, by the length of their names;
+      up to 2,500 where an image is read, so that there each 256 characters of a path count as one more.
       An installed Windows has some hundred thousand files; the default is 4,194,304.
     - ``bytes``: the content of all files and alternate streams together. Shared content and holes count in full,
       since a reader would get so much. The default, 1 TiB, is fifty times the 20 GB that a Windows container can write
@@ -73,8 +75,11 @@ class Usage:
         self._bytes = 0
 
     def add_entry(self, path: str) -> None:
-        """One more file, directory or link, with its path inside the image."""
-        self._files += 1
+        """One more file, directory or link, with its path inside the image.
+
+        Paths are kept, and a small image can have millions of long ones: of directories that share one table.
+        """
+        self._files += 1 + len(path) // _CHARACTERS_OF_ENTRY
         if self._files > self._limits.files:
             raise LimitError("files", self._limits.files, path, layer=self._name)
         if path.count("\\") >= self._limits.path_depth:

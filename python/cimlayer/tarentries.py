@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import tarfile
 from typing import BinaryIO
 
@@ -11,15 +12,16 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.entrynames import checked_streams
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
-from cimlayer.extattributes import parse_extended_attributes
+from cimlayer.extattributes import ExtendedAttribute, parse_extended_attributes
 from cimlayer.fileinfo import FILE_ATTRIBUTE_NORMAL, pax_seconds, unix_nanoseconds
 from cimlayer.limits import Usage
-from cimlayer.reparse import MOUNT_POINT, SYMBOLIC_LINK, parse_reparse_data
+from cimlayer.reparse import MOUNT_POINT, SYMBOLIC_LINK, ReparsePoint, parse_reparse_data
 
 _PIECE = 1 << 20
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _MODES = {tarfile.DIRTYPE: 0o755, tarfile.SYMTYPE: 0o777}
 _ATTACHMENTS_KEPT = 4096
+_DRIVE = re.compile("[A-Za-z]:")
 
 
 class TarWriter:
@@ -104,11 +106,17 @@ class TarWriter:
         }
         if descriptor := self._image.security_descriptor(entry):
             records["MSWINDOWS.rawsd"] = self._descriptor(descriptor)
-        for attribute in parse_extended_attributes(self._image.extended_attributes(entry)):
-            if not attribute.name.isascii() or "=" in attribute.name:
+        for attribute in self._extended_attributes(path, entry):
+            if not attribute.name.isascii() or "=" in attribute.name or attribute.flags:
                 raise FormatError(f"a tar cannot carry the extended attribute {attribute.name!r}", path)
             records[f"MSWINDOWS.xattr.{attribute.name}"] = _base64(attribute.value)
         return records
+
+    def _extended_attributes(self, path: str, entry: ImageEntry) -> list[ExtendedAttribute]:
+        try:
+            return parse_extended_attributes(self._image.extended_attributes(entry))
+        except FormatError as error:
+            raise FormatError(f"{error.what}: {error.reason}", path) from error
 
     def _descriptor(self, data: bytes) -> str:
         """Few descriptors serve many files."""
@@ -126,11 +134,14 @@ class TarWriter:
             raise FormatError(error.reason, path) from error
         if point.tag not in (SYMBOLIC_LINK, MOUNT_POINT):
             raise FormatError(f"a layer tar cannot carry this reparse point: {point.tag_name}", path)
-        if not point.target or entry.size:
+        if not point.substitute_name or entry.size:
             raise FormatError("a link without a target, or with content of its own", path)
+        target = _target(point)
+        if target is None:
+            raise FormatError(f"a layer tar cannot say where this link leads: {point.substitute_name!r}", path)
         if point.tag == MOUNT_POINT:
             records["MSWINDOWS.mountpoint"] = "1"
-        return _slashed(point.print_name or _from_native(point.target))
+        return _slashed(target)
 
 
 def _regular(path: str, size: int) -> tarfile.TarInfo:
@@ -143,11 +154,31 @@ def _slashed(path: str) -> str:
     return path.replace("\\", "/")
 
 
+def _target(point: ReparsePoint) -> str | None:
+    """The target of which an import makes this link: the name that it shows, unless that is not where it leads."""
+    leads = (point.substitute_name or "").replace("/", "\\")
+    for target in ((point.print_name or "").replace("/", "\\"), _from_native(leads)):
+        if _native(target) == leads and (point.tag == MOUNT_POINT or point.relative == (target == leads)):
+            return target
+    return None
+
+
+def _native(target: str) -> str:
+    r"""The substitute name that an import makes of a target (backup-stream.md, "Reparse buffer")."""
+    if target.startswith("\\\\?\\"):
+        return "\\??\\" + target[4:]
+    if target.startswith("\\\\"):
+        return "\\??\\UNC\\" + target[2:]
+    return "\\??\\" + target if _DRIVE.match(target) else target
+
+
 def _from_native(name: str) -> str:
     r"""A name of the object manager's ``\??\`` directory as programs write it."""
     if name.startswith("\\??\\UNC\\"):
         return "\\\\" + name[8:]
-    return name.removeprefix("\\??\\")
+    if not name.startswith("\\??\\"):
+        return name
+    return name[4:] if _DRIVE.match(name, 4) else "\\\\?\\" + name[4:]
 
 
 def _base64(data: bytes) -> str:

@@ -46,10 +46,10 @@ def bare_layer(
     return root / name
 
 
-def link_data(target: str, *, tag: int = SYMLINK, relative: bool = True) -> bytes:
-    """A REPARSE_DATA_BUFFER whose two names are the same."""
-    name = target.encode("utf-16-le", "surrogatepass")
-    body = struct.pack("<4H", 0, len(name), len(name) + 2, len(name))
+def link_data(target: str, *, shown: str | None = None, tag: int = SYMLINK, relative: bool = True) -> bytes:
+    """A REPARSE_DATA_BUFFER; its print name is the target too unless another one is given."""
+    names = [name.encode("utf-16-le", "surrogatepass") for name in (target, target if shown is None else shown)]
+    body = struct.pack("<4H", 0, len(names[0]), len(names[0]) + 2, len(names[1]))
     body += struct.pack("<I", relative) if tag == SYMLINK else b""
-    body += 2 * (name + b"\0\0")
+    body += b"".join(name + b"\0\0" for name in names)
     return struct.pack("<IHH", tag, len(body), 0) + body
