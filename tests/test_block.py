@@ -244,6 +244,22 @@ def test_removal_is_a_tombstone_and_a_link_across_layers_a_merge_link(
 
 
 @needs_dlopen
+def test_file_and_link_take_the_place_of_a_link_of_their_name(child: BlockCimLayerWriter, calls: Recorder) -> None:
+    with child:
+        child.add_link("file", "parent's")
+        child.add_link("link", "parent's")
+        child.add("FILE", FILE, 0)
+        child.add_link("other", "parent's")
+        child.add_link("Link", "other")
+    assert [item(call) for call in calls()][1:-2] == [
+        ("CimCreateFile", "FILE"),
+        ("CimCloseStream",),
+        ("CimCreateMergeLink", "other", "parent's"),
+        ("CimCreateMergeLink", "Link", "other"),
+    ]
+
+
+@needs_dlopen
 def test_verified_layer_is_sealed_after_its_image_is_closed(
     tmp_path: Path, recording: Implementation, calls: Recorder
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -69,6 +70,15 @@ def test_parents_whose_image_is_gone_stay_while_a_fork_needs_them(images: Path) 
     assert os.listdir(images) == []
 
 
+def test_images_with_names_of_any_kind_keep_their_files(images: Path) -> None:
+    for name in ("plain", "image_1"):
+        make_image(images, name, {"more": b"z" * 5000}, parent="base.cim")
+    (images / "base.cim").unlink()
+    assert collect_garbage(images, delete=True) == []
+    for name in ("plain", "image_1"):
+        assert_sound(images / name)
+
+
 def test_other_files_are_left_alone(images: Path) -> None:
     set_id = uuid.uuid4()
     others = [
@@ -77,10 +87,11 @@ def test_other_files_are_left_alone(images: Path) -> None:
     ]  # fmt: skip
     for name in others:
         (images / name).write_bytes(b"mine")
+    shutil.copy(next(images.glob("region_*_0")), images / "copy of a region")
     (images / f"region_{set_id}_7").mkdir()
     (images / f"region_{set_id}_8").symlink_to("/etc/passwd")
     assert collect_garbage(images, delete=True) == []
-    assert all((images / name).exists() for name in others)
+    assert all((images / name).exists() for name in (*others, "copy of a region"))
 
 
 def test_nothing_happens_while_an_image_is_written(images: Path) -> None:

@@ -357,6 +357,16 @@ def test_a_reproducible_import_takes_the_place_of_what_a_crash_left(tmp_path: Pa
     assert snapshot(cims) == whole
 
 
+def test_object_ids_that_a_crash_left_without_their_regions_are_replaced(tmp_path: Path) -> None:
+    base, cims = tmp_path / "base", tmp_path / "cim-layers"
+    import_layer(BASE_TAR, base, sync=False, reproducible=True)
+    whole = snapshot(cims)
+    for file in (cims / "base.cim", *cims.glob("region_*")):
+        file.unlink()
+    import_layer(BASE_TAR, base, sync=False, reproducible=True)
+    assert snapshot(cims) == whole
+
+
 def test_a_region_set_in_use_is_never_taken_for_what_a_crash_left(tmp_path: Path) -> None:
     base, child = tmp_path / "base", tmp_path / "child"
     import_layer(BASE_TAR, base, sync=False, reproducible=True)

@@ -636,6 +636,18 @@ def test_what_was_not_written_reads_as_zeros(image: ImageWriter, size: int, writ
     assert committed(image) == {"x": content, "y": NOISE[:5000], "z": content}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere nothing is reserved, and blocks are not told")
+def test_what_was_not_written_takes_no_room_on_the_disk(image: ImageWriter) -> None:
+    add(image, "x", NOISE)
+    add(image, "y", NOISE[::-1])  # far enough for blocks to be reserved behind it
+    image.create_file("z", size=8 << 20)
+    image.write(b"z")
+    image.commit()
+    region = next(Path(image.directory).glob("region_*_1")).stat()
+    assert region.st_size >= 2 * len(NOISE) + (8 << 20)
+    assert region.st_blocks * 512 < 2 * len(NOISE) + (2 << 20)
+
+
 def test_announced_size_costs_no_time(image: ImageWriter) -> None:
     size = 1 << 40
     for name in "xy":

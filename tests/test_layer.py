@@ -14,6 +14,7 @@ import pytest
 
 from cimfs_ext.backupstream import BackupStreamWriter as Stream
 from cimfs_ext.entries import RegionSet
+from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import read_region_sets
 from cimlayer import (
     CimLayerWriter,
@@ -680,6 +681,16 @@ def test_destroy_refuses_a_layer_with_children_and_names_them(family: Path) -> N
     with pytest.raises(OSError, match=r"grandchild\.cim"):
         destroy_cim_layer(family / "child")
     assert snapshot(family) == before
+
+
+@pytest.mark.parametrize("name", ["fork", "FORK.CIM"])
+def test_destroy_refuses_the_parent_of_an_image_with_any_name(root: Path, name: str) -> None:
+    with ImageWriter(root / "cim-layers", "base.cim", name, sync=False) as image:
+        image.commit()
+    before = snapshot(root)
+    with pytest.raises(OSError, match=name):
+        destroy_cim_layer(root / "base")
+    assert snapshot(root) == before
 
 
 def test_destroy_from_the_youngest_on_leaves_the_parents(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""The C library under AddressSanitizer and UBSan: scenarios and failing file operations."""
+"""The C library under AddressSanitizer and UBSan: scenarios, failing file operations and failing allocations."""
 
 import shutil
 import subprocess
@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 FLAGS = [
     *("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Icimfs_ext", "-Itests/c"),
+    *("-Dmalloc=memory_malloc", "-Dcalloc=memory_calloc", "-Drealloc=memory_realloc"),
 ]
 
 

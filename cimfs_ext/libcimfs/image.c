@@ -185,10 +185,8 @@ static cimfs_hresult create_image_with(const cimfs_wchar *containing_path, const
     if (!containing_path || (!existing_name && !new_name))
         return cimfs_fail(options->error, CIMFS_E_INVALID_ARG, NULL, CIMFS_NO_OFFSET, "no path, or no name");
     struct cimfs_image *image = calloc(1, sizeof *image);
-    char *path = malloc(PATH_BYTES);
-    cimfs_hresult result = CIMFS_E_OUT_OF_MEMORY;
-    if (!image || !path)
-        goto failed;
+    if (!image)
+        return CIMFS_E_OUT_OF_MEMORY;
     image->io = options->io ? options->io : &cimfs_system_io;
     image->error = options->error;
     forget_error(image);
@@ -197,10 +195,12 @@ static cimfs_hresult create_image_with(const cimfs_wchar *containing_path, const
     image->time = options->time ? options->time : image->io->now();
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         image->objects.regions[i].file = CIMFS_NO_FILE;
-    result = narrow(containing_path, cimfs_wide_length(containing_path, PATH_BYTES), path, PATH_BYTES);
+    char *path = malloc(PATH_BYTES);
+    cimfs_hresult result = CIMFS_E_OUT_OF_MEMORY;
+    if (path)
+        result = narrow(containing_path, cimfs_wide_length(containing_path, PATH_BYTES), path, PATH_BYTES);
     if (result == CIMFS_OK)
         result = open_image(image, path, existing_name, new_name, options);
-failed:
     free(path);
     if (result < 0)
         close_image(image);

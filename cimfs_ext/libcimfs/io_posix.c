@@ -148,7 +148,7 @@ enum { EXT4_MAGIC = 0xEF53 };
 
 /*
  * Only on ext4, where writes into blocks that are already there take a third less time. XFS gains nothing, tmpfs and
- * btrfs lose. What is reserved beyond the end of the file goes when it is truncated, to whatever length.
+ * btrfs lose. What is reserved beyond the end of the file goes when it is truncated, unless that lengthens it.
  */
 static void posix_reserve(cimfs_file file, uint64_t offset, uint64_t size)
 {

@@ -319,11 +319,11 @@ static cimfs_hresult write_id_file(struct cimfs_objects *objects, uint32_t regio
     struct cimfs_object_id *entries = NULL;
     uint32_t count;
     id_file_names(objects, region, name, temporary);
-    if (objects->extends)
-        objects->io->remove(objects->directory, temporary); /* left by a crash */
+    const char *file = objects->extends ? temporary : name;
+    objects->io->remove(objects->directory, file); /* left by a crash: the set's region files are new, or ours */
     CIMFS_TRY(collect_ids(objects, region, &entries, &count));
-    cimfs_hresult result = cimfs_id_file_write(objects->io, objects->directory, objects->extends ? temporary : name,
-                                               region, entries, count, sync);
+    cimfs_hresult result =
+        cimfs_id_file_write(objects->io, objects->directory, file, region, entries, count, sync);
     free(entries);
     return result;
 }

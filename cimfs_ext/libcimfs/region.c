@@ -104,12 +104,22 @@ cimfs_hresult cimfs_region_append(struct cimfs_region *region, const void *data,
     return CIMFS_OK;
 }
 
+/* A hole takes no blocks, and lengthening the file over it later would not give back those beyond its end. */
+static cimfs_hresult give_back(struct cimfs_region *region)
+{
+    if (region->reserved <= region->flushed)
+        return CIMFS_OK;
+    region->reserved = region->flushed;
+    return region->io->truncate(region->file, region->flushed);
+}
+
 cimfs_hresult cimfs_region_append_zeros(struct cimfs_region *region, uint64_t size)
 {
     if (size > CIMFS_OFFSET_MASK - cimfs_region_end(region))
         return CIMFS_E_DISK_FULL;
     while (size > 0) {
         if (region->used == 0 && size >= CIMFS_REGION_BUFFER) {
+            CIMFS_TRY(give_back(region));
             /* The file ends at or before this offset (cut sees to it), so skipped ranges read as zeros. */
             region->flushed += size & ~(uint64_t)(CIMFS_PAGE - 1);
             size &= CIMFS_PAGE - 1;

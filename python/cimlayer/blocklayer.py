@@ -54,7 +54,7 @@ class BlockCimLayerWriter(CimLayerWriter):
         self._verified = verified
         self._made_file = False
         self._added: set[bytes] = set()
-        self._links: list[tuple[str, str]] = []
+        self._links: dict[bytes, tuple[str, str]] = {}  # name and target, by the name's key
         self.root_hash = b""
         super().__init__(
             Path(image.native_path).parent,
@@ -77,9 +77,12 @@ class BlockCimLayerWriter(CimLayerWriter):
             raise FormatError("a utility VM in a block image that is not a base layer's", name)
         super()._add(name, info, size, attachments)
         self._added.add(upcase_key(name))
+        self._links.pop(upcase_key(name), None)  # it has taken the link's place
 
     def _add_link(self, name: str, target: str) -> None:
-        self._links.append((name, target))  # only at the end is it known whether this layer has the target
+        key = upcase_key(name)
+        self._links.pop(key, None)
+        self._links[key] = (name, target)  # only at the end is it known whether this layer has the target
 
     def remove(self, name: str) -> None:
         """Hide what the parents have at a path."""
@@ -90,7 +93,7 @@ class BlockCimLayerWriter(CimLayerWriter):
         """The boot store would name a ``.cim`` file, and there is none."""
 
     def _commit(self) -> None:
-        for name, target in self._links:
+        for name, target in self._links.values():
             self._link(name, target)
         super()._commit()
         self.image.close()

@@ -16,6 +16,7 @@ from cimlayer.errors import ImageError
 _GUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SET_FILE = re.compile(f"(region|objectid)_({_GUID})_[0-9]+")
 _TEMPORARY = re.compile(f"image_{_GUID}_[0-9]+|objectid_{_GUID}_[0-9]+\\.tmp")
+_MAGIC, _FILE_TYPE = b"cimfile0", 12  # of the common header: the file type is 0 in the .cim file alone
 
 
 @dataclass(slots=True, frozen=True)
@@ -24,6 +25,24 @@ class DiskFile:
 
     name: str
     size: int | None
+
+
+def may_be_image(path: Path) -> bool:
+    """Whether a file's name or, since any other name will do, its first bytes say that it is an image."""
+    if path.name.lower().endswith(".cim"):
+        return True
+    if _SET_FILE.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
+        return False
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            header = file.read(_FILE_TYPE + 1)
+    except OSError:
+        return False
+    return header.startswith(_MAGIC) and header.endswith(b"\0") and len(header) > _FILE_TYPE
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 class ImageDirectory:
@@ -44,7 +63,7 @@ class ImageDirectory:
                     if file.is_file(follow_symlinks=False):
                         self._files[file.name] = file.stat(follow_symlinks=False).st_size
         for name in sorted(self._files):
-            if name.lower().endswith(".cim"):
+            if may_be_image(self.path / name):
                 self._read(name)
 
     def _read(self, name: str) -> None:

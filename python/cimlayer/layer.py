@@ -22,6 +22,7 @@ from cimlayer.cleaning import remove_leftovers
 from cimlayer.errors import CorruptImageError, FormatError, ImageBusyError, ImageExistsError, PathNotFoundError
 from cimlayer.events import CancellationToken
 from cimlayer.fileinfo import Attachments, FileBasicInfo, creation_time
+from cimlayer.imagefiles import may_be_image
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.layeritems import ImageFileItem, Item, StandardFileItem, StreamItem
 from cimlayer.locking import locked, name_holder
@@ -391,7 +392,8 @@ def _own_files(image_path: Path, force: bool) -> list[str]:
         if not force:
             raise
         return []
-    children = [path.name for path in sorted(image_path.parent.glob("*.cim")) if _forks(path, image_path, own.set_id)]
+    beside = (path for path in sorted(image_path.parent.iterdir()) if may_be_image(path))
+    children = [path.name for path in beside if _forks(path, image_path, own.set_id)]
     if children and not force:
         raise OSError(errno.ENOTEMPTY, f"layers are forked from it: {', '.join(children)}", str(image_path))
     return own.file_names()

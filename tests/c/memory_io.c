@@ -1,3 +1,8 @@
+/* These are never made to fail. */
+#undef malloc
+#undef calloc
+#undef realloc
+
 #include "memory_io.h"
 
 #include <stdio.h>
@@ -37,6 +42,7 @@ static uint64_t calls, fail_call, syncs;
 static cimfs_hresult fail_code;
 static int for_good, failed;
 static const char *failed_function = "";
+static uint64_t allocations, fail_allocation;
 
 /* ---- failing on purpose ---- */
 
@@ -86,6 +92,32 @@ static int fails(const char *function, int writes)
         if (fails(__func__, writes))                                                                                   \
             return fail_code;                                                                                          \
     } while (0)
+
+void memory_fail_allocation(uint64_t allocation)
+{
+    allocations = 0;
+    fail_allocation = allocation;
+}
+
+int memory_allocation_failed(void)
+{
+    return fail_allocation != 0 && allocations >= fail_allocation;
+}
+
+void *memory_malloc(size_t size)
+{
+    return ++allocations == fail_allocation ? NULL : malloc(size);
+}
+
+void *memory_calloc(size_t count, size_t size)
+{
+    return ++allocations == fail_allocation ? NULL : calloc(count, size);
+}
+
+void *memory_realloc(void *data, size_t size)
+{
+    return ++allocations == fail_allocation ? NULL : realloc(data, size);
+}
 
 /* ---- the directory ---- */
 

@@ -18,6 +18,17 @@ uint64_t memory_syncs(void);
 /* The function that failed last; "" if none did. */
 const char *memory_failed_function(void);
 
+/*
+ * Allocations of sources compiled with -Dmalloc=memory_malloc and so on: the one of this number (from 1) fails; 0: none
+ * does.
+ */
+void memory_fail_allocation(uint64_t allocation);
+/* Has it failed? */
+int memory_allocation_failed(void);
+void *memory_malloc(size_t size);
+void *memory_calloc(size_t count, size_t size);
+void *memory_realloc(void *data, size_t size);
+
 /* Everything closed and unmapped, and nobody holds the directory? */
 int memory_is_idle(void);
 

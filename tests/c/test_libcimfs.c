@@ -300,6 +300,32 @@ static void test_fault_injection(const struct scenario *scenario, cimfs_hresult 
     printf("%s: %llu calls made to fail\n", scenario->name, (unsigned long long)call - 2);
 }
 
+/* ---- one failing allocation ---- */
+
+/* Without memory for a parent's region, content that lies there is stored again. */
+static void test_failing_allocations(const struct scenario *scenario)
+{
+    uint64_t allocation = 1;
+    int extends = strcmp(file_name(scenario), "n.cim") != 0;
+    for (int finished = 0; !finished; allocation++) {
+        set_up();
+        struct memory_snapshot *before = memory_take();
+        memory_fail_allocation(allocation);
+        cimfs_hresult result = run(scenario);
+        finished = !memory_allocation_failed();
+        memory_fail_allocation(0);
+        CHECK(result == CIMFS_OK || (!finished && result == CIMFS_E_OUT_OF_MEMORY));
+        CHECK(memory_is_idle());
+        if (result < 0) {
+            CHECK(memory_same(before, extends ? "objectid_" : NULL));
+            CHECK(run(scenario) == CIMFS_OK);
+        }
+        check_result(scenario);
+        memory_drop(before);
+    }
+    printf("%s: %llu allocations made to fail\n", scenario->name, (unsigned long long)allocation - 2);
+}
+
 /* ---- the calls ---- */
 
 static void test_one_stream_at_a_time(void)
@@ -494,6 +520,7 @@ int main(void)
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         test_fault_injection(&scenarios[i], CIMFS_E_IO_DEVICE, 0);
         test_fault_injection(&scenarios[i], CIMFS_E_DISK_FULL, 1);
+        test_failing_allocations(&scenarios[i]);
     }
     memory_clear();
     printf("%d failures\n", failures);
