@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -92,6 +93,23 @@ def test_other_files_are_left_alone(images: Path) -> None:
     (images / f"region_{set_id}_8").symlink_to("/etc/passwd")
     assert collect_garbage(images, delete=True) == []
     assert all((images / name).exists() for name in (*others, "copy of a region"))
+
+
+def test_what_cannot_be_looked_at_may_be_an_image(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_image(images, "fork", {"file": b"z" * 5000}, parent="base.cim")
+    before = snapshot(images)
+    usual = os.open
+
+    def refuse(path: str, *arguments: int, **where: int) -> int:
+        if Path(path).name == "fork":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return usual(path, *arguments, **where)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert collect_garbage(images, delete=True) == []
+    assert snapshot(images) == before
 
 
 def test_nothing_happens_while_an_image_is_written(images: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from contextlib import suppress
@@ -16,6 +17,7 @@ from cimlayer.errors import ImageError
 _GUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SET_FILE = re.compile(f"(region|objectid)_({_GUID})_[0-9]+")
 _TEMPORARY = re.compile(f"image_{_GUID}_[0-9]+|objectid_{_GUID}_[0-9]+\\.tmp")
+_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # gone, a link, a directory, a socket
 _MAGIC, _FILE_TYPE = b"cimfile0", 12  # of the common header: the file type is 0 in the .cim file alone
 
 
@@ -28,7 +30,10 @@ class DiskFile:
 
 
 def may_be_image(path: Path) -> bool:
-    """Whether a file's name or, since any other name will do, its first bytes say that it is an image."""
+    """Whether a file's name or, since any other name will do, its first bytes say that it is an image.
+
+    One that cannot be read may be: whoever has to know what it refers to gets its error.
+    """
     if path.name.lower().endswith(".cim"):
         return True
     if _SET_FILE.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
@@ -36,8 +41,8 @@ def may_be_image(path: Path) -> bool:
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             header = file.read(_FILE_TYPE + 1)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in _NO_FILE
     return header.startswith(_MAGIC) and header.endswith(b"\0") and len(header) > _FILE_TYPE
 
 

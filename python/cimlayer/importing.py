@@ -19,6 +19,7 @@ from cimlayer.errors import LimitError, PathNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.fileinfo import FILE_ATTRIBUTE_DIRECTORY, Attachments, FileBasicInfo
 from cimlayer.layer import CimLayerWriter
+from cimlayer.layerdir import write_through
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.pending import create_item
@@ -182,8 +183,7 @@ class _TarPolicy:
     def standard_data(self, data: memoryview) -> None:
         assert self._file is not None
         with self._named():
-            self._file.write(data)
-            self._file.flush()  # a process that is forked off must have nothing to write when it ends
+            write_through(self._file, data)
 
     def end_standard_file(self) -> None:
         assert self._file is not None

@@ -174,6 +174,12 @@ class LayerDirectory:
             yield parent, name
 
 
+def write_through(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write, and keep nothing back: a process that is forked off must have nothing to write when it ends."""
+    file.write(data)
+    file.flush()
+
+
 def _clear(directory: OpenDirectory, keys: set[bytes]) -> None:
     for name in directory.names():
         draft = _DRAFT.fullmatch(name)

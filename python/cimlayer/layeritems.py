@@ -14,6 +14,7 @@ from cimfs_ext.backupstream import BackupStreamParser
 from cimfs_ext.image import ImageWriter
 from cimlayer.errors import FormatError
 from cimlayer.fileinfo import Attachments, FileBasicInfo
+from cimlayer.layerdir import write_through
 from cimlayer.pending import create_item
 from cimlayer.standard import StandardFiles
 
@@ -163,8 +164,7 @@ class _GatheredStream:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by finish or discard
 
     def write(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-        self._file.flush()  # a process that is forked off must have nothing to write when it ends
+        write_through(self._file, data)
 
     def skip(self, count: int) -> None:
         self._file.seek(count, os.SEEK_CUR)
@@ -219,8 +219,7 @@ class StandardFileItem(Item):
         if event[0] == "attachment":
             self._gathered.take(event[1], event[2])
         elif event[0] == "data":
-            self._file.write(event[1])
-            self._file.flush()  # a process that is forked off must have nothing to write when it ends
+            write_through(self._file, event[1])
         elif event[0] == "zeros":
             self._file.seek(event[1], os.SEEK_CUR)
         else:
