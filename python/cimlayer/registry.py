@@ -250,7 +250,7 @@ def _reg_lines(key: Key, root: str, what: str) -> Iterator[str]:
     for value in key.values():
         _check_name(value.name, what)
         name = f'"{_escape(value.name)}"' if value.name else "@"
-        yield from _wrap(f"{name}={_reg_data(value)}")
+        yield from _wrap(f"{name}=", _reg_data(value))
     yield ""
     for subkey in key.subkeys():
         yield from _reg_lines(subkey, root, what)
@@ -277,17 +277,17 @@ def _check_name(name: str, what: str) -> None:
         raise FormatError(f"the name {name!r} cannot stand in .reg text", what)
 
 
-def _wrap(line: str) -> Iterator[str]:
-    """Hexadecimal data goes on in further lines, each but the last ended by a backslash."""
-    if line.endswith('"'):
-        yield line
-        return
-    while len(line) > _REG_LINE:
-        end = line.rfind(",", 0, _REG_LINE - 1)
-        if end < line.find(":"):  # the name alone fills the line
-            end = line.find(",", _REG_LINE - 1)
+def _wrap(name: str, data: str) -> Iterator[str]:
+    """Hexadecimal data goes on in further lines, each but the last ended by a backslash; a name is never broken."""
+    text = name + data
+    at, indent = 0, ""
+    while data.startswith("hex") and len(indent) + len(text) - at > _REG_LINE:
+        first = max(at, len(name))
+        end = text.rfind(",", first, at + _REG_LINE - 1 - len(indent))
+        if end < 0:  # the name alone fills the line
+            end = text.find(",", first)
             if end < 0:
                 break
-        yield line[: end + 1] + "\\"
-        line = "  " + line[end + 1 :]
-    yield line
+        yield f"{indent}{text[at : end + 1]}\\"
+        at, indent = end + 1, "  "
+    yield indent + text[at:]
