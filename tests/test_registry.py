@@ -120,6 +120,17 @@ def test_diff_of_a_hive_with_itself_is_empty() -> None:
     assert list(registry.diff(left, right)) == []
 
 
+@pytest.mark.parametrize("names", ["I\u0131", "S\u017f", "\u00b5\u03bc", "\u03a3\u03c2", "\U00010400\U00010428"])
+def test_names_that_are_two_in_a_hive_are_two_in_a_diff(names: str) -> None:
+    def made(*, values: bool) -> Hive:
+        return hive(*map(Node, names), values=[Val(name, 3, name.encode()) for name in names] if values else [])
+
+    assert [key.name for key in made(values=False).root.subkeys()] == sorted(names)
+    assert list(registry.diff(made(values=True), made(values=True))) == []
+    (added,) = registry.diff(made(values=False), made(values=True))
+    assert [(value.kind, value.name) for value in added.values] == [("added", name) for name in names]
+
+
 def test_diff_before_and_after_a_merge_is_what_the_delta_explains() -> None:
     before, after = (Hive.open(corpus("OffHive")) for _ in range(2))
     delta = Hive.open(corpus("System_Delta"))
