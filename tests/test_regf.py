@@ -231,6 +231,13 @@ class TestDirtyHives:
             hive = Hive.open(before, logs=[log])
         assert "A" in hive
 
+    def test_old_log_of_an_earlier_time_is_not_applied(self) -> None:
+        before = build(Node(subkeys=[Node("A")]), sequences=(5, 4), timestamp=20)
+        log = self.old_log(before, build(Node(subkeys=[Node("B")]), timestamp=19), 9)
+        with pytest.warns(DirtyHiveWarning):
+            hive = Hive.open(before, logs=[log])
+        assert "A" in hive
+
 
 SAMPLE = Node(
     timestamp=131_000_000_000_000_000,

@@ -185,6 +185,12 @@ static uint32_t first_that_leads_on(const hive_bytes *logs, size_t log_count) {
     return first;
 }
 
+/* What a log that was left from an earlier time has would undo what was written since. */
+static bool old_log_fits(const image *to, hive_bytes log, uint32_t on_disk) {
+    return load32(log.data + BASE_SEQUENCE1) > on_disk &&
+           load64(log.data + BASE_LAST_WRITTEN) >= load64(to->bytes + BASE_LAST_WRITTEN);
+}
+
 static void apply_logs(image *to, const hive_bytes *logs, size_t log_count, bool sound) {
     uint32_t on_disk = sound ? load32(to->bytes + BASE_SEQUENCE2) : first_that_leads_on(logs, log_count);
     uint64_t after = sound ? 0 : on_disk;
@@ -195,7 +201,7 @@ static void apply_logs(image *to, const hive_bytes *logs, size_t log_count, bool
             apply_new_log(to, *log, on_disk);
             if (!to->applied && load32(log->data + BASE_SEQUENCE1) >= on_disk)
                 return; /* its first entry is damaged: later ones build on it */
-        } else if (!sound || load32(log->data + BASE_SEQUENCE1) > on_disk) {
+        } else if (!sound || old_log_fits(to, *log, on_disk)) {
             apply_old_log(to, *log);
         }
     }
