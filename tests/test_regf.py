@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import tracemalloc
 import warnings
 
 import pytest
@@ -626,6 +627,23 @@ def test_a_hive_from_a_path_is_named_after_it(tmp_path) -> None:
     assert Hive.open(file).name == str(file)
 
 
+def test_keys_far_below_the_root_share_the_long_part_of_their_paths() -> None:
+    builder = Builder()
+    below = [builder.key(Node(f"{number:04}"), "x") for number in range(2000)]
+    listed, count = builder.subkeys(below), len(below)
+    for depth in range(500, -1, -1):
+        top = builder.key(Node("n" * 255 if depth else "ROOT"), "x" if depth else "")
+        builder.patch(top, 20, struct.pack("<II", count, 0) + struct.pack("<I", listed))
+        listed, count = builder.list_of([top]), 1
+    hive = Hive.open(builder.file(top))
+    tracemalloc.start()
+    try:
+        assert sum(len(key.path) for key in hive.walk()) > 2000 * 500 * 256
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_buffer_is_not_copied_and_kept_alive() -> None:
     data = bytearray(build(SAMPLE))
     hive = Hive.open(data)
@@ -641,7 +659,8 @@ def test_hives_and_keys_come_from_nowhere_else() -> None:
         with pytest.raises(TypeError, match=r"Hive\.open or Hive\.empty"):
             make()
     key = Key.__new__(Key)
-    for look in (lambda: key.name, key.subkeys, key.values, lambda: key.value(""), lambda: key.security):
+    looks = [lambda: key.path, lambda: key.name, lambda: key.security, lambda: key.value("")]
+    for look in (*looks, key.subkeys, key.values):
         with pytest.raises(TypeError, match="no hive"):
             look()
     assert repr(key) == "<Key of no hive>"
