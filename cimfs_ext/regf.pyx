@@ -273,12 +273,14 @@ cdef class Hive:
         cdef int code
         if views == NULL:
             raise MemoryError
-        self.name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "hive")
-        for i in range(count):
-            views[i] = view(log_data[i])
-        with nogil:
-            code = hive_read(file, views, count, &self.hive, &error)
-        free(views)
+        try:
+            self.name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "hive")
+            for i in range(count):
+                views[i] = view(log_data[i])
+            with nogil:
+                code = hive_read(file, views, count, &self.hive, &error)
+        finally:
+            free(views)
         if code:
             self.fail(code, error)
         self.sources.append(data)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -642,6 +644,25 @@ def test_keys_far_below_the_root_share_the_long_part_of_their_paths() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_logs_that_are_no_buffers_leave_no_memory_behind() -> None:
+    def used() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("the system does not say how much memory a process has")
+    data, logs = build(Node()), [b""] * 8000 + [memoryview(bytes(9))[::2]]
+
+    def refused(times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(BufferError, match="contiguous"):
+                Hive.open(data, logs=logs)
+
+    refused(10)
+    before = used()
+    refused(150)
+    assert used() - before < 8 << 20
 
 
 def test_a_buffer_is_not_copied_and_kept_alive() -> None:
