@@ -101,7 +101,7 @@ cdef object load(source):
     cdef size_t size
     if not isinstance(source, (str, os.PathLike)):
         return source
-    with open(source, "rb", buffering=0) as file:
+    with open(source, "rb") as file:  # buffered, which reads on where the system gives less than it was asked for
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             return b""

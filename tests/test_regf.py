@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import threading
 import tracemalloc
 import warnings
@@ -663,6 +665,30 @@ def test_logs_that_are_no_buffers_leave_no_memory_behind() -> None:
     before = used()
     refused(150)
     assert used() - before < 8 << 20
+
+
+SHORT_READS = """
+import builtins, io, sys
+
+class Short(io.FileIO):
+    def readinto(self, buffer):
+        return super().readinto(memoryview(buffer)[:4096])
+
+def short_open(path, mode, buffering=-1):
+    return io.BufferedReader(Short(path)) if buffering else Short(path)
+
+builtins.open = short_open
+from cimfs_ext.regf import Hive
+Hive.open(sys.argv[1])
+"""
+
+
+def test_a_file_that_takes_several_reads_is_read_whole(tmp_path: Path) -> None:
+    # As the largest hives: Linux gives 4 KiB less than 2 GiB at once.
+    file = tmp_path / "hive"
+    file.write_bytes(build(Node("ROOT", [Val("v", REG_BINARY, bytes(200_000))])))
+    done = subprocess.run([sys.executable, "-c", SHORT_READS, file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_buffer_is_not_copied_and_kept_alive() -> None:
