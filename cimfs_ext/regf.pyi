@@ -13,7 +13,8 @@ class Value(NamedTuple):
     tombstone: bool
 
 class Key:
-    path: str
+    @property
+    def path(self) -> str: ...
     @property
     def name(self) -> str: ...
     @property

@@ -101,7 +101,7 @@ cdef object load(source):
     cdef size_t size
     if not isinstance(source, (str, os.PathLike)):
         return source
-    with open(source, "rb", buffering=0) as file:
+    with open(source, "rb") as file:  # buffered, which reads on where the system gives less than it was asked for
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             return b""
@@ -150,13 +150,24 @@ cdef class Key:
 
     cdef Hive hive
     cdef hive_key *key
-    cdef readonly str path
+    cdef str above  # the path of the parent: the keys right below one share it, for a path can be long
+    cdef str given  # the whole path as a caller had it, or None
 
     cdef hive_key *held(self) except NULL:
         if self.hive is None:  # checked here, and not in a constructor: keys are made by the hundred thousand
             raise TypeError("a key that no hive has made")
         self.hive.check()
         return self.key
+
+    @property
+    def path(self) -> str:
+        """The names from below the root down to the key."""
+        if self.given is not None:
+            return self.given
+        if self.hive is None:
+            raise TypeError("a key that no hive has made")
+        name = decode(&self.key.name)
+        return f"{self.above}\\{name}" if self.above else name
 
     @property
     def name(self) -> str:
@@ -197,10 +208,8 @@ cdef class Key:
         """The keys right below, sorted by upper-case name."""
         cdef uint32_t i
         cdef hive_key *key = self.held()
-        prefix = f"{self.path}\\" if self.path else ""
-        return [
-            self.hive.wrap(key.subkeys[i], prefix + decode(&key.subkeys[i].name)) for i in range(key.subkey_count)
-        ]
+        path = self.path
+        return [self.hive.wrap(key.subkeys[i], path, None) for i in range(key.subkey_count)]
 
     def values(self) -> list[Value]:
         """The values in the order of the hive; the default value's name is empty."""
@@ -264,12 +273,14 @@ cdef class Hive:
         cdef int code
         if views == NULL:
             raise MemoryError
-        self.name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "hive")
-        for i in range(count):
-            views[i] = view(log_data[i])
-        with nogil:
-            code = hive_read(file, views, count, &self.hive, &error)
-        free(views)
+        try:
+            self.name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "hive")
+            for i in range(count):
+                views[i] = view(log_data[i])
+            with nogil:
+                code = hive_read(file, views, count, &self.hive, &error)
+        finally:
+            free(views)
         if code:
             self.fail(code, error)
         self.sources.append(data)
@@ -302,11 +313,12 @@ cdef class Hive:
         kind = CorruptHiveError if code == HIVE_CORRUPT else FormatError
         raise kind(error.reason.decode("ascii"), self.name, offset)
 
-    cdef Key wrap(self, hive_key *key, str path):
+    cdef Key wrap(self, hive_key *key, str above, str given):
         cdef Key wrapped = Key.__new__(Key)
         wrapped.hive = self
         wrapped.key = key
-        wrapped.path = path
+        wrapped.above = above
+        wrapped.given = given
         return wrapped
 
     cdef hive_key *find(self, path) except? NULL:
@@ -355,14 +367,14 @@ cdef class Hive:
     @property
     def root(self) -> Key:
         """The root key; its path is empty."""
-        return self.wrap(self.hive.root, "")
+        return self.wrap(self.hive.root, None, "")
 
     def __contains__(self, str path not None) -> bool:
         return self.find(path) != NULL
 
     def key(self, str path not None) -> Key:
         """The key at ``path``. KeyError: there is none."""
-        return self.wrap(self.get(path), "\\".join(split(path)))
+        return self.wrap(self.get(path), None, "\\".join(split(path)))
 
     def walk(self, str path not None="") -> Iterator[Key]:
         """The key at ``path`` and all below it, parents first."""
@@ -392,7 +404,7 @@ cdef class Hive:
             code = hive_add_subkey(self.hive, key, as_name(encoded), time, &key, &error)
             if code:
                 self.fail(code, error)
-        return self.wrap(key, "\\".join(parts))
+        return self.wrap(key, None, "\\".join(parts))
 
     def delete_key(self, str path not None) -> None:
         """Delete a key and all below it. KeyError: there is none. ValueError: it is the root."""

@@ -120,6 +120,17 @@ def test_diff_of_a_hive_with_itself_is_empty() -> None:
     assert list(registry.diff(left, right)) == []
 
 
+@pytest.mark.parametrize("names", ["I\u0131", "S\u017f", "\u00b5\u03bc", "\u03a3\u03c2", "\U00010400\U00010428"])
+def test_names_that_are_two_in_a_hive_are_two_in_a_diff(names: str) -> None:
+    def made(*, values: bool) -> Hive:
+        return hive(*map(Node, names), values=[Val(name, 3, name.encode()) for name in names] if values else [])
+
+    assert [key.name for key in made(values=False).root.subkeys()] == sorted(names)
+    assert list(registry.diff(made(values=True), made(values=True))) == []
+    (added,) = registry.diff(made(values=False), made(values=True))
+    assert [(value.kind, value.name) for value in added.values] == [("added", name) for name in names]
+
+
 def test_diff_before_and_after_a_merge_is_what_the_delta_explains() -> None:
     before, after = (Hive.open(corpus("OffHive")) for _ in range(2))
     delta = Hive.open(corpus("System_Delta"))
@@ -235,6 +246,34 @@ def test_long_value_names_do_not_break_the_wrapping() -> None:
     lines = registry.reg_text(hive(values=[Val("n,:" * 50, 3, bytes(60))])).split("\r\n")[3:]
     joined = re.sub(r"\\\r\n  ", "", "\r\n".join(lines))
     assert joined.splitlines()[0] == f'"{"n,:" * 50}"=hex:{bytes(60).hex(",")}'
+
+
+LONG_NAMES = ["n" * 90, "C:\\lib,-1 " + "n" * 90, "n," * 45, "n:" * 45, "n" * 74 + ",", ":" + "n" * 73 + ","]
+LONG_DATA = [
+    (Val("", tombstone=True), "-"),
+    (Val("", 4, b"\1\0\0\0"), "dword:00000001"),
+    (Val("", 1, utf16("a,b:c\0")), '"a,b:c"'),
+    (Val("", 3, b""), "hex:"),
+    (Val("", 3, b"\1"), "hex:01"),
+    (Val("", 7, bytes(80)), f"hex(7):{bytes(80).hex(',')}"),
+]
+
+
+@pytest.mark.parametrize("name", LONG_NAMES)
+@pytest.mark.parametrize(("value", "data"), LONG_DATA)
+def test_lines_break_in_hexadecimal_data_alone(name: str, value: Val, data: str) -> None:
+    delta = hive(values=[Val(name, value.type, value.data, value.tombstone)], layered=True)
+    lines = registry.reg_text(delta).split("\r\n")[3:-2]
+    assert all(line.endswith(",\\") for line in lines[:-1])
+    start = f'"{name}"='.replace("\\", "\\\\")
+    assert lines[0].startswith(start)
+    assert "".join(line.removesuffix("\\").removeprefix("  ") for line in lines) == start + data
+
+
+def test_large_data_takes_time_in_proportion() -> None:
+    data = bytes(4 << 20)  # minutes, if what is left were copied for each line
+    lines = registry.reg_text(hive(values=[Val("large", 3, data)])).split("\r\n")[3:-2]
+    assert "".join(line.removesuffix("\\").removeprefix("  ") for line in lines) == f'"large"=hex:{data.hex(",")}'
 
 
 @pytest.mark.parametrize("name", ["SOFTWARE_26100", "NTUSER.DAT", "SAM"])

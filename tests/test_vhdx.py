@@ -216,6 +216,16 @@ def test_metadata_outside_the_file_is_an_error(offset: int) -> None:
         vhdx.read_parent(damaged(192 << 10, with_valid_checksum(bytes(table))), "the parent")
 
 
+@pytest.mark.parametrize("offset", [1 << 40, 1 << 50, (1 << 63) - 1, 1 << 63])
+def test_metadata_beyond_what_a_file_system_can_hold_is_the_same_error(offset: int, tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    table = bytearray(dynamic(64 * MIB, []).getvalue()[192 << 10 : 256 << 10])
+    struct.pack_into("<Q", table, 16 + 32 + 16, offset)
+    parent.write_bytes(damaged(192 << 10, with_valid_checksum(bytes(table))).getvalue())
+    with pytest.raises(FormatError, match="parent: the file ends"):
+        create_differencing_disk(tmp_path / "child", parent)
+
+
 @given(at=st.integers(0, 300), data=st.binary(min_size=1, max_size=40))
 def test_damaged_metadata_gives_a_disk_or_a_format_error(at: int, data: bytes) -> None:
     with contextlib.suppress(FormatError):

@@ -161,16 +161,49 @@ static const hive_bytes *next_log(const hive_bytes *logs, size_t count, uint64_t
     return next;
 }
 
-static void apply_logs(image *to, const hive_bytes *logs, size_t log_count, bool sound) {
-    uint32_t on_disk = sound ? load32(to->bytes + BASE_SEQUENCE2) : 0;
+/* The number after the last of a log's entries that follow one another from its first on. */
+static uint32_t end_of_log(hive_bytes log) {
+    uint32_t next = load32(log.data + BASE_SEQUENCE1);
+    for (size_t offset = REGF_SECTOR; offset < log.size && entry_is_sound(log, offset);) {
+        if (load32(log.data + offset + ENTRY_SEQUENCE) != next)
+            break;
+        next++;
+        offset += load32(log.data + offset + ENTRY_SIZE);
+    }
+    return next;
+}
+
+/* The first of the logs that lead to the latest one without a gap, by its number. */
+static uint32_t first_that_leads_on(const hive_bytes *logs, size_t log_count) {
     uint64_t after = 0;
+    uint32_t first = 0, end = 0;
+    for (const hive_bytes *log; (log = next_log(logs, log_count, &after));) {
+        uint32_t sequence = load32(log->data + BASE_SEQUENCE1);
+        first = sequence == end ? first : sequence;
+        end = end_of_log(*log);
+    }
+    return first;
+}
+
+/* What a log that was left from an earlier time has would undo what was written since. */
+static bool old_log_fits(const image *to, hive_bytes log, uint32_t on_disk) {
+    return load32(log.data + BASE_SEQUENCE1) > on_disk &&
+           load64(log.data + BASE_LAST_WRITTEN) >= load64(to->bytes + BASE_LAST_WRITTEN);
+}
+
+static void apply_logs(image *to, const hive_bytes *logs, size_t log_count, bool sound) {
+    uint32_t on_disk = sound ? load32(to->bytes + BASE_SEQUENCE2) : first_that_leads_on(logs, log_count);
+    uint64_t after = sound ? 0 : on_disk;
     for (const hive_bytes *log; (log = next_log(logs, log_count, &after));) {
         if (!sound && !to->applied) /* the base block was torn: the log has a copy */
             memcpy(to->bytes, log->data, REGF_SECTOR);
-        if (load32(log->data + BASE_TYPE) == LOG_TYPE_NEW)
+        if (load32(log->data + BASE_TYPE) == LOG_TYPE_NEW) {
             apply_new_log(to, *log, on_disk);
-        else if (!sound || load32(log->data + BASE_SEQUENCE1) > on_disk)
+            if (!to->applied && load32(log->data + BASE_SEQUENCE1) >= on_disk)
+                return; /* its first entry is damaged: later ones build on it */
+        } else if (!sound || old_log_fits(to, *log, on_disk)) {
             apply_old_log(to, *log);
+        }
     }
 }
 

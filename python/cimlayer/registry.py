@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from cimfs_ext.errors import FormatError
+from cimfs_ext.names import upcase_key
 from cimfs_ext.regf import Hive, Key, Value
 
 TYPE_NAMES = (
@@ -167,9 +168,9 @@ def _diff_keys(old: Key, new: Key) -> Iterator[KeyChange]:
     values = tuple(_diff_values(old.values(), new.values()))
     if values or properties:
         yield KeyChange(new.path, "changed", values, tuple(properties))
-    remaining = {_fold(key.name): key for key in old.subkeys()}
+    remaining = {upcase_key(key.name): key for key in old.subkeys()}
     for key in new.subkeys():
-        before = remaining.pop(_fold(key.name), None)
+        before = remaining.pop(upcase_key(key.name), None)
         yield from _diff_keys(before, key) if before else _whole(key, "added")
     for key in remaining.values():
         yield from _whole(key, "deleted")
@@ -184,18 +185,13 @@ def _whole(key: Key, kind: Literal["added", "deleted"]) -> Iterator[KeyChange]:
 
 
 def _diff_values(old: Iterable[Value], new: Iterable[Value]) -> Iterator[ValueChange]:
-    remaining = {_fold(value.name): value for value in old}
+    remaining = {upcase_key(value.name): value for value in old}
     for value in new:
-        before = remaining.pop(_fold(value.name), None)
+        before = remaining.pop(upcase_key(value.name), None)
         if before is None or before[1:] != value[1:]:
             yield ValueChange(value.name, before, value)
     for value in remaining.values():
         yield ValueChange(value.name, value, None)
-
-
-def _fold(name: str) -> str:
-    """Upper case one character at a time, as the registry has it: 'ß' stays one character."""
-    return "".join(upper if len(upper := character.upper()) == 1 else character for character in name)
 
 
 def explain(delta: Hive) -> Iterator[DeltaChange]:
@@ -250,7 +246,7 @@ def _reg_lines(key: Key, root: str, what: str) -> Iterator[str]:
     for value in key.values():
         _check_name(value.name, what)
         name = f'"{_escape(value.name)}"' if value.name else "@"
-        yield from _wrap(f"{name}={_reg_data(value)}")
+        yield from _wrap(f"{name}=", _reg_data(value))
     yield ""
     for subkey in key.subkeys():
         yield from _reg_lines(subkey, root, what)
@@ -277,17 +273,17 @@ def _check_name(name: str, what: str) -> None:
         raise FormatError(f"the name {name!r} cannot stand in .reg text", what)
 
 
-def _wrap(line: str) -> Iterator[str]:
-    """Hexadecimal data goes on in further lines, each but the last ended by a backslash."""
-    if line.endswith('"'):
-        yield line
-        return
-    while len(line) > _REG_LINE:
-        end = line.rfind(",", 0, _REG_LINE - 1)
-        if end < line.find(":"):  # the name alone fills the line
-            end = line.find(",", _REG_LINE - 1)
+def _wrap(name: str, data: str) -> Iterator[str]:
+    """Hexadecimal data goes on in further lines, each but the last ended by a backslash; a name is never broken."""
+    text = name + data
+    at, indent = 0, ""
+    while data.startswith("hex") and len(indent) + len(text) - at > _REG_LINE:
+        first = max(at, len(name))
+        end = text.rfind(",", first, at + _REG_LINE - 1 - len(indent))
+        if end < 0:  # the name alone fills the line
+            end = text.find(",", first)
             if end < 0:
                 break
-        yield line[: end + 1] + "\\"
-        line = "  " + line[end + 1 :]
-    yield line
+        yield f"{indent}{text[at : end + 1]}\\"
+        at, indent = end + 1, "  "
+    yield indent + text[at:]

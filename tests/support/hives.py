@@ -200,6 +200,24 @@ def with_checksum(file: bytes) -> bytes:
     return bytes(fixed)
 
 
+def marvin32(data: bytes) -> bytes:
+    """The hash that protects entries of transaction logs."""
+
+    def rotated(value: int, by: int) -> int:
+        return (value << by | value >> (32 - by)) & NONE
+
+    low, high = struct.unpack("<II", bytes.fromhex("C5554E7A884DEF82"))
+    padded = data + b"\x80" + bytes(3 - len(data) % 4)
+    for word in (*(word for (word,) in struct.iter_unpack("<I", padded)), 0):
+        low = (low + word) & NONE
+        high ^= low
+        low = (rotated(low, 20) + high) & NONE
+        high = rotated(high, 9) ^ low
+        low = (rotated(low, 27) + high) & NONE
+        high = rotated(high, 19)
+    return struct.pack("<II", low, high)
+
+
 def encode(name: str) -> tuple[bytes, bool]:
     """A name as hives store it, and whether that is Latin-1."""
     try:

@@ -5,6 +5,7 @@ The file is laid out in whole MiB: headers, an empty log, metadata, the block al
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ _HEADER_SIZE = 4 * KIB
 _REGION_TABLES = (192 * KIB, 256 * KIB)
 _REGION_TABLE_SIZE = 64 * KIB
 _MAX_ENTRIES = 2047  # of 32 bytes, in the region table and in the metadata table
-_MAX_OFFSET = (1 << 63) - 1  # that a file can be read at
 _LOG = MIB
 _METADATA = 2 * MIB
 _METADATA_ITEMS = 64 * KIB  # where items begin in the metadata region, after its table
@@ -178,13 +178,10 @@ def _parent_locator(pairs: dict[str, str]) -> bytes:
 
 
 def _read(file: BinaryIO, offset: int, size: int, name: str) -> bytes:
-    data = b""
-    if offset <= _MAX_OFFSET:
-        file.seek(offset)
-        data = file.read(size)
-    if len(data) < size:
+    if offset > file.seek(0, io.SEEK_END) - size:  # a file system may refuse to go where no file of its can reach
         raise FormatError(f"the file ends within {size} bytes", name, offset)
-    return data
+    file.seek(offset)
+    return file.read(size)
 
 
 def _checked(file: BinaryIO, signature: bytes, offset: int, size: int, name: str) -> bytes | None:
