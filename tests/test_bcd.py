@@ -309,6 +309,14 @@ def test_an_element_whose_data_is_not_of_its_format_is_an_error_that_names_it(
         store.get(DEFAULT, element)
 
 
+@pytest.mark.parametrize("name", ["0x1200004", "1200_0004", "012000004", "description"])
+def test_an_element_whose_name_is_not_a_number_is_an_error_that_names_it(name: str) -> None:
+    store = corpus_store()
+    store._hive.create_key(f"Objects\\{{{DEFAULT}}}\\Elements\\{name}", 0)
+    with pytest.raises(FormatError, match=f"{DEFAULT}.*{name}"):
+        store.elements(DEFAULT)
+
+
 # Booting from a CIM
 
 
@@ -443,6 +451,12 @@ def test_description_shows_composite_and_cimfs_devices() -> None:
         f"secondarydevice         cimfs={{b890454c-80de-4e98-a7ab-56b74b4fbd0c}},{{{CIMFS_OPTIONS}}}"
         in block(text, f"{{{COMPOSITE_OPTIONS}}}")
     )
+
+
+def test_description_names_an_element_that_is_an_empty_list() -> None:
+    store = corpus_store()
+    store.set(DEFAULT, 0x14000006, [])
+    assert "inherit" in block(describe(store), "{default}")
 
 
 def test_description_of_an_empty_store_is_empty() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import TypeAlias
@@ -16,6 +17,8 @@ REG_SZ, REG_BINARY, REG_DWORD, REG_MULTI_SZ = 1, 3, 4, 7
 
 BOOT_MANAGER = UUID("9dea862c-5cdd-4e70-acc1-f32b344d4795")
 DEVICE_OPTIONS = 0x30000000
+
+_ELEMENT = re.compile("[0-9A-Fa-f]{8}")
 
 ElementValue: TypeAlias = str | bool | int | UUID | list[UUID] | list[int] | Device
 
@@ -157,10 +160,9 @@ class BcdStore:
             raise FormatError(f"{where}: {text!r} is no GUID in braces", self.name) from None
 
     def _element_number(self, text: str, where: str) -> int:
-        try:
-            return int(text, 16)
-        except ValueError:
-            raise FormatError(f"{where}: {text!r} is no element number", self.name) from None
+        if not _ELEMENT.fullmatch(text):  # int() takes more, such as 0x and underscores, which get() would not find
+            raise FormatError(f"{where}: {text!r} is no element number", self.name)
+        return int(text, 16)
 
 
 def _object_path(identifier: UUID) -> str:

@@ -183,7 +183,7 @@ def _value_lines(name: str, value: ElementValue, default: UUID | None) -> list[s
         case UUID():
             return [_alias(value, default)]
         case list():
-            return [_alias(item, default) if isinstance(item, UUID) else f"0x{item:x}" for item in value]
+            return [_alias(item, default) if isinstance(item, UUID) else f"0x{item:x}" for item in value] or [""]
         case _:
             return [_device_text(value, default)]
 

@@ -15,7 +15,7 @@ from cimfs_ext.regf import Hive, Key
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import escaped
 from cimlayer.errors import DirtyHiveWarning, PathNotFoundError
-from cimlayer.hivefiles import read_hive_of
+from cimlayer.hivefiles import read_hive, read_hive_of
 from cimlayer.layerdir import LayerDirectory
 from cimlayer.standard import HIVES
 
@@ -79,8 +79,13 @@ def known_name(name: str) -> str:
 def deltas_of(layer: str) -> dict[str, Hive]:
     """Name -> what a layer's tar brought to change that hive; a child's image has its parents' deltas as well."""
     directory = LayerDirectory(Path(layer))
-    found = {names.name: directory.find(names.delta_path) for names in HIVES}
-    return {name: _open(str(path), [], str(path)) for name, path in found.items() if path is not None}
+    found = {}
+    for names in HIVES:
+        path = directory.find(names.delta_path)
+        if path is not None:
+            with directory.open(names.delta_path) as file:
+                found[names.name] = _open(read_hive(file), [], str(path))
+    return found
 
 
 def key_at(hive: Hive, path: str) -> Key:
