@@ -1,6 +1,8 @@
 """Registry hives: read, edit, merge and write them (registry.md). The work is done in ``hive/``, without the GIL."""
 
+import errno
 import os
+import stat
 import warnings
 from collections import namedtuple
 
@@ -86,6 +88,7 @@ cdef extern from "hive/hive.h" nogil:
 Value = namedtuple("Value", "name type data tombstone")
 
 cdef object MADE_HERE = object()  # no caller has it: there are no hives without a tree
+cdef uint64_t MAX_FILE = 4096 + (1 << 31)  # base block and bins, where the top bit of an offset means volatile storage
 
 
 cdef bytes allocate(size_t size):
@@ -96,13 +99,18 @@ cdef bytes allocate(size_t size):
 
 
 cdef object load(source):
-    """The buffer itself, or the bytes of the file at a path."""
+    """The buffer itself, or the bytes of the regular file at a path."""
     cdef bytes block
     cdef size_t size
     if not isinstance(source, (str, os.PathLike)):
         return source
     with open(source, "rb") as file:  # buffered, which reads on where the system gives less than it was asked for
-        size = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(source))
+        if status.st_size > MAX_FILE:
+            raise CorruptHiveError("the file is larger than a hive can be", os.fspath(source), MAX_FILE)
+        size = status.st_size
         if size == 0:
             return b""
         block = allocate(size)

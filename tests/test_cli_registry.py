@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -257,6 +258,17 @@ def test_export_under_another_root(files: Path) -> None:
 
 def test_export_of_a_layer_needs_a_hive(files: Path) -> None:
     assert call("registry", "export", files / "1").exit_code == 2
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no names of open files")
+@pytest.mark.parametrize("words", [("show",), ("show", "Select"), ("diff",), ("export",)])
+def test_a_pipe_is_no_source(words: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.write(write, old_hive())
+    os.close(write)
+    result = call("registry", words[0], f"/dev/fd/{read}", *words[1:])
+    os.close(read)
+    assert (result.exit_code, result.stderr) == (1, f"cimlayer: /dev/fd/{read}: not a regular file\n")
 
 
 # ---- bcd ----

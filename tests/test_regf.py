@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -516,6 +517,25 @@ class TestHostileHives:
                     assert error.offset >= 4096
                 else:
                     assert hives.our_tree(Hive.open(hive.to_bytes())) == hives.our_tree(hive)
+
+    @pytest.mark.parametrize("size", [(1 << 31) + 4097, 1 << 40])
+    def test_a_file_that_is_larger_than_any_hive_is_not_read(self, tmp_path: Path, size: int) -> None:
+        path = tmp_path / "large"
+        with path.open("wb") as file:
+            file.write(build(Node()))
+            file.truncate(size)
+        with pytest.raises(CorruptHiveError, match=re.escape(f"{path}: the file is larger than a hive can be")):
+            Hive.open(path)
+
+    @pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no names of open files")
+    def test_a_pipe_is_no_file(self) -> None:
+        read, write = os.pipe()
+        os.write(write, build(Node()))
+        os.close(write)
+        with pytest.raises(OSError, match="not a regular file") as caught:
+            Hive.open(f"/dev/fd/{read}")
+        os.close(read)
+        assert caught.value.filename == f"/dev/fd/{read}"
 
 
 class TestEdits:

@@ -26,10 +26,13 @@ _LOGS = (".LOG", ".LOG1", ".LOG2")
 
 
 def is_hive(path: str) -> bool:
-    """Whether a path is a hive file rather than an image or a layer."""
-    if Path(path).is_dir():
+    """Whether a path is a hive file rather than an image or a layer; OSError for what can be read only once."""
+    source = Path(path)
+    if source.is_dir():
         return False
-    with Path(path).open("rb") as file:
+    if source.exists() and not source.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    with source.open("rb") as file:
         return file.read(len(_HIVE_MAGIC)) == _HIVE_MAGIC
 
 
