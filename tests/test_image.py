@@ -967,9 +967,7 @@ def test_lock_dies_with_its_process(tmp_path: Path) -> None:
         sys.stdin.read()
     """
     command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
-    ) as child:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
         with pytest.raises(errors.ImageBusyError):
