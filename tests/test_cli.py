@@ -130,6 +130,16 @@ def test_words_are_completed_behind_an_empty_argument() -> None:
     assert (done.stdout, done.stderr) == (b"plain,--json\n", b"")
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["ls", "import -", "import - x --parent", "export x -o", "extract x", "extract x y", "registry diff x", "bcd show"],
+)
+def test_completion_of_a_path_is_left_to_the_shell(words: str) -> None:
+    completing = {"COMP_WORDS": f"cimlayer {words} lay", "COMP_CWORD": str(len(words.split()) + 1)}
+    done = run(env=os.environ | completing | {"_CIMLAYER_COMPLETE": "bash_complete"})
+    assert (done.stdout, done.stderr) == (b"file,lay\n", b"")
+
+
 @pytest.mark.parametrize("name", ["ls", "verify"])
 def test_missing_image_fails_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
     missing = tmp_path / "missing.cim"

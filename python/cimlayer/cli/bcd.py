@@ -14,7 +14,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=click.Path(readable=False))
 def show(file: str) -> None:
     """Print a store as bcdedit does, devices decoded."""
     Output().text(describe(BcdStore.open(file)).rstrip("\n"))

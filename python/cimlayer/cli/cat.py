@@ -12,7 +12,7 @@ _PIECE = 1 << 20
 
 
 @click.command("cat")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
 @click.argument("path", metavar="PATH")
 @click.option("--stream", metavar="NAME", help="An alternate stream, such as Zone.Identifier.")
 def command(image: str, path: str, stream: str | None) -> None:

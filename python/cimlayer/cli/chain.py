@@ -10,7 +10,7 @@ from cimlayer.inspecting import image_chain
 
 
 @click.command("chain")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each layer, each in a line.")
 def command(image: str, as_json: bool) -> None:
     """List a layer and its parents.

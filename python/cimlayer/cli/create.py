@@ -14,8 +14,8 @@ from cimlayer.limits import Limits
 
 
 @click.command("create")
-@click.argument("image", metavar="IMAGE")
-@click.argument("source", metavar="SOURCE")
+@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
+@click.argument("source", metavar="SOURCE", type=click.Path(readable=False))
 @click.option("--no-sync", is_flag=True, help="Do not wait until the image is on the disk.")
 @click.option("--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH.")
 @limit_option

@@ -9,7 +9,7 @@ from cimlayer.layer import destroy_cim_layer
 
 
 @click.command("destroy")
-@click.argument("layer", metavar="LAYER")
+@click.argument("layer", metavar="LAYER", type=click.Path(readable=False))
 @click.option("--force", is_flag=True, help="Even if others are forked from it, which are lost, or if it is damaged.")
 def command(layer: str, force: bool) -> None:
     """Remove a layer with its image.

@@ -12,8 +12,8 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "M"}
 
 
 @click.command("diff")
-@click.argument("older", metavar="OLD")
-@click.argument("newer", metavar="NEW")
+@click.argument("older", metavar="OLD", type=click.Path(readable=False))
+@click.argument("newer", metavar="NEW", type=click.Path(readable=False))
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each path, each in a line.")
 def command(older: str, newer: str, as_json: bool) -> None:
     """Show what distinguishes two images.

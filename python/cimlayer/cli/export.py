@@ -19,9 +19,23 @@ from cimlayer.paths import get_cim_path_from_layer
 
 
 @click.command("export")
-@click.argument("layer", metavar="LAYER")
-@click.option("parents", "--parent", metavar="DIR", multiple=True, help="The parent layer, if it cannot be found.")
-@click.option("-o", "--output", metavar="FILE", default="-", help="The tar to make; - is standard output, the default.")
+@click.argument("layer", metavar="LAYER", type=click.Path(readable=False))
+@click.option(
+    "parents",
+    "--parent",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(readable=False),
+    help="The parent layer, if it cannot be found.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default="-",
+    type=click.Path(readable=False),
+    help="The tar to make; - is standard output, the default.",
+)
 @limit_option
 def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -> None:
     """Make an OCI layer tar from a CIM layer.

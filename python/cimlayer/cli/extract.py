@@ -15,9 +15,9 @@ from cimlayer.limits import Limits
 
 
 @click.command("extract")
-@click.argument("image", metavar="IMAGE")
-@click.argument("paths", nargs=-1, metavar="[PATH]")
-@click.argument("destination", metavar="DEST")
+@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
+@click.argument("paths", nargs=-1, metavar="[PATH]", type=click.Path(readable=False))  # DEST may stand here
+@click.argument("destination", metavar="DEST", type=click.Path(readable=False))
 @click.option(
     "--metadata",
     type=click.Choice(["none", "sidecar", "xattr"]),

@@ -13,7 +13,7 @@ from cimlayer.paths import CIM_DIRECTORY
 
 
 @click.command("gc")
-@click.argument("directory", metavar="DIR")
+@click.argument("directory", metavar="DIR", type=click.Path(readable=False))
 @click.option("--delete", is_flag=True, help="Remove the files; without it they are only listed.")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object.")
 def command(directory: str, delete: bool, as_json: bool) -> None:

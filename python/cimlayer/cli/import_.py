@@ -14,9 +14,16 @@ from cimlayer.paths import get_cim_path_from_layer
 
 
 @click.command("import")
-@click.argument("tar", metavar="TAR")
-@click.argument("layer", metavar="LAYER")
-@click.option("parents", "--parent", metavar="DIR", multiple=True, help="A parent layer; the immediate one first.")
+@click.argument("tar", metavar="TAR", type=click.Path(readable=False))
+@click.argument("layer", metavar="LAYER", type=click.Path(readable=False))
+@click.option(
+    "parents",
+    "--parent",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(readable=False),
+    help="A parent layer; the immediate one first.",
+)
 @import_options
 @limit_option
 def command(

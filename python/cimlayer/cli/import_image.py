@@ -14,8 +14,8 @@ from cimlayer.limits import Limits
 
 
 @click.command("import-image")
-@click.argument("source", metavar="SOURCE")
-@click.argument("directory", metavar="DIR")
+@click.argument("source", metavar="SOURCE", type=click.Path(readable=False))
+@click.argument("directory", metavar="DIR", type=click.Path(readable=False))
 @click.option("--platform", metavar="OS/ARCH/VERSION", help="Which image, such as windows/amd64/10.0.20348.")
 @import_options
 @limit_option

@@ -14,7 +14,7 @@ from cimlayer.inspecting import Contents, Inspection, SetUse, inspect_image
 
 
 @click.command("inspect")
-@click.argument("image", metavar="IMAGE|DIR")
+@click.argument("image", metavar="IMAGE|DIR", type=click.Path(readable=False))
 @click.option("as_json", "--json", is_flag=True, help="One JSON object, with the size of every file.")
 def command(image: str, as_json: bool) -> None:
     """Show what an image consists of and shares.

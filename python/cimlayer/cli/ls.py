@@ -15,7 +15,7 @@ from cimlayer.reparse import parse_reparse_data
 
 
 @click.command("ls")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
 @click.argument("path", default="", metavar="[PATH]")
 @click.option("long", "-l", is_flag=True, help="Attributes, size, last write (UTC), where links lead.")
 @click.option("-R", "--recursive", is_flag=True, help="Everything below, as paths from the root.")

@@ -9,8 +9,8 @@ from cimlayer.fusemount import mount_with_fuse
 
 
 @click.command("mount")
-@click.argument("image", metavar="IMAGE")
-@click.argument("directory", metavar="DIR")
+@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
+@click.argument("directory", metavar="DIR", type=click.Path(readable=False))
 def command(image: str, directory: str) -> None:
     """Show an image as a read-only file system.
 

@@ -48,7 +48,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("source", metavar="SOURCE")
+@click.argument("source", metavar="SOURCE", type=click.Path(readable=False))
 @click.argument("names", nargs=-1, metavar="[HIVE] [KEY]")
 @click.option("-R", "--recursive", is_flag=True, help="All keys below, too.")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each key, each in a line.")
@@ -142,8 +142,8 @@ def _data_text(value: Value) -> str:
 
 
 @command.command("diff")
-@click.argument("old", metavar="OLD")
-@click.argument("new", metavar="[NEW]", required=False)
+@click.argument("old", metavar="OLD", type=click.Path(readable=False))
+@click.argument("new", metavar="[NEW]", required=False, type=click.Path(readable=False))
 @click.option("--hive", metavar="HIVE", help="This hive of images and layers alone.")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each key, each in a line.")
 def show_differences(old: str, new: str | None, hive: str | None, as_json: bool) -> None:
@@ -211,7 +211,7 @@ def _print_change(output: Output, hive: str, change: Change) -> None:
 
 
 @command.command()
-@click.argument("source", metavar="SOURCE")
+@click.argument("source", metavar="SOURCE", type=click.Path(readable=False))
 @click.argument("names", nargs=-1, metavar="[HIVE] [KEY]")
 @click.option(
     "--root",

@@ -22,7 +22,7 @@ Facts = dict[str, Any]
 
 
 @click.command("stat")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
 @click.argument("path", metavar="PATH")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object, with FILETIMEs and buffers in base64.")
 def command(image: str, path: str, as_json: bool) -> None:

@@ -16,7 +16,7 @@ _SHOWN_PATHS = 10
 
 
 @click.command("verify")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
 @click.option("as_json", "--json", is_flag=True, help="One JSON object with all problems and all paths.")
 @click.pass_context
 def command(ctx: click.Context, image: str, as_json: bool) -> None:
