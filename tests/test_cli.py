@@ -140,6 +140,15 @@ def test_completion_of_a_path_is_left_to_the_shell(words: str) -> None:
     assert (done.stdout, done.stderr) == (b"file,lay\n", b"")
 
 
+def test_want_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cimlayer.cli.ls.open_image", refuse)
+    result = call("ls", "image.cim")
+    assert (result.exit_code, result.stderr) == (1, "cimlayer: out of memory\n")
+
+
 @pytest.mark.parametrize("name", ["ls", "verify"])
 def test_missing_image_fails_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
     missing = tmp_path / "missing.cim"

@@ -127,12 +127,12 @@ def _failures_told(ctx: click.Context) -> Iterator[None]:
     except KeyboardInterrupt:
         _discard_output()
         ctx.exit(INTERRUPTED)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         _report(error)
         ctx.exit(FAILED)
 
 
-def _report(error: OSError | ValueError) -> None:
+def _report(error: OSError | ValueError | MemoryError) -> None:
     from cimlayer.cli.output import escaped  # noqa: PLC0415
 
     try:
@@ -142,7 +142,9 @@ def _report(error: OSError | ValueError) -> None:
     click.echo(f"cimlayer: {escaped(_explain(error))}", err=True)
 
 
-def _explain(error: OSError | ValueError) -> str:
+def _explain(error: OSError | ValueError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     names = [name for name in (error.filename, error.filename2) if name is not None]
