@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cimlayer.bcd import BcdStore, describe
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output
 
 
@@ -14,7 +15,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("file", metavar="FILE", type=click.Path(readable=False))
+@click.argument("file", metavar="FILE", type=HOST_PATH)
 def show(file: str) -> None:
     """Print a store as bcdedit does, devices decoded."""
     Output().text(describe(BcdStore.open(file)).rstrip("\n"))

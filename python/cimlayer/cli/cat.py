@@ -6,13 +6,14 @@ import sys
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 
 _PIECE = 1 << 20
 
 
 @click.command("cat")
-@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
+@click.argument("image", metavar="IMAGE", type=HOST_PATH)
 @click.argument("path", metavar="PATH")
 @click.option("--stream", metavar="NAME", help="An alternate stream, such as Zone.Identifier.")
 def command(image: str, path: str, stream: str | None) -> None:

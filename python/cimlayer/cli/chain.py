@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import image_path
 from cimlayer.cli.output import Output
 from cimlayer.inspecting import image_chain
 
 
 @click.command("chain")
-@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
+@click.argument("image", metavar="IMAGE", type=HOST_PATH)
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each layer, each in a line.")
 def command(image: str, as_json: bool) -> None:
     """List a layer and its parents.

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount
 from cimlayer.cli.working import stoppable
@@ -14,8 +15,8 @@ from cimlayer.limits import Limits
 
 
 @click.command("create")
-@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
-@click.argument("source", metavar="SOURCE", type=click.Path(readable=False))
+@click.argument("image", metavar="IMAGE", type=HOST_PATH)
+@click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.option("--no-sync", is_flag=True, help="Do not wait until the image is on the disk.")
 @click.option("--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH.")
 @limit_option

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.layer import destroy_cim_layer
 
 
 @click.command("destroy")
-@click.argument("layer", metavar="LAYER", type=click.Path(readable=False))
+@click.argument("layer", metavar="LAYER", type=HOST_PATH)
 @click.option("--force", is_flag=True, help="Even if others are forked from it, which are lost, or if it is damaged.")
 def command(layer: str, force: bool) -> None:
     """Remove a layer with its image.

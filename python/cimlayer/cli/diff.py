@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, shown
 from cimlayer.comparing import diff_images
@@ -12,8 +13,8 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "M"}
 
 
 @click.command("diff")
-@click.argument("older", metavar="OLD", type=click.Path(readable=False))
-@click.argument("newer", metavar="NEW", type=click.Path(readable=False))
+@click.argument("older", metavar="OLD", type=HOST_PATH)
+@click.argument("newer", metavar="NEW", type=HOST_PATH)
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each path, each in a line.")
 def command(older: str, newer: str, as_json: bool) -> None:
     """Show what distinguishes two images.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.working import stoppable
@@ -19,13 +20,13 @@ from cimlayer.paths import get_cim_path_from_layer
 
 
 @click.command("export")
-@click.argument("layer", metavar="LAYER", type=click.Path(readable=False))
+@click.argument("layer", metavar="LAYER", type=HOST_PATH)
 @click.option(
     "parents",
     "--parent",
     metavar="DIR",
     multiple=True,
-    type=click.Path(readable=False),
+    type=HOST_PATH,
     help="The parent layer, if it cannot be found.",
 )
 @click.option(
@@ -33,7 +34,7 @@ from cimlayer.paths import get_cim_path_from_layer
     "--output",
     metavar="FILE",
     default="-",
-    type=click.Path(readable=False),
+    type=HOST_PATH,
     help="The tar to make; - is standard output, the default.",
 )
 @limit_option

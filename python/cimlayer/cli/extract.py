@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount
@@ -15,9 +16,9 @@ from cimlayer.limits import Limits
 
 
 @click.command("extract")
-@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
-@click.argument("paths", nargs=-1, metavar="[PATH]", type=click.Path(readable=False))  # DEST may stand here
-@click.argument("destination", metavar="DEST", type=click.Path(readable=False))
+@click.argument("image", metavar="IMAGE", type=HOST_PATH)
+@click.argument("paths", nargs=-1, metavar="[PATH]", type=HOST_PATH)  # DEST may stand here
+@click.argument("destination", metavar="DEST", type=HOST_PATH)
 @click.option(
     "--metadata",
     type=click.Choice(["none", "sidecar", "xattr"]),

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from cimlayer.cleaning import collect_garbage
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output, amount
 from cimlayer.paths import CIM_DIRECTORY
 
 
 @click.command("gc")
-@click.argument("directory", metavar="DIR", type=click.Path(readable=False))
+@click.argument("directory", metavar="DIR", type=HOST_PATH)
 @click.option("--delete", is_flag=True, help="Remove the files; without it they are only listed.")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object.")
 def command(directory: str, delete: bool, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount
 from cimlayer.cli.working import import_options, progress_shown, stoppable
@@ -14,14 +15,14 @@ from cimlayer.paths import get_cim_path_from_layer
 
 
 @click.command("import")
-@click.argument("tar", metavar="TAR", type=click.Path(readable=False))
-@click.argument("layer", metavar="LAYER", type=click.Path(readable=False))
+@click.argument("tar", metavar="TAR", type=HOST_PATH)
+@click.argument("layer", metavar="LAYER", type=HOST_PATH)
 @click.option(
     "parents",
     "--parent",
     metavar="DIR",
     multiple=True,
-    type=click.Path(readable=False),
+    type=HOST_PATH,
     help="A parent layer; the immediate one first.",
 )
 @import_options

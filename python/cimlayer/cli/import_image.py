@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
 from cimlayer.cli.working import import_options, progress_shown, stoppable
@@ -14,8 +15,8 @@ from cimlayer.limits import Limits
 
 
 @click.command("import-image")
-@click.argument("source", metavar="SOURCE", type=click.Path(readable=False))
-@click.argument("directory", metavar="DIR", type=click.Path(readable=False))
+@click.argument("source", metavar="SOURCE", type=HOST_PATH)
+@click.argument("directory", metavar="DIR", type=HOST_PATH)
 @click.option("--platform", metavar="OS/ARCH/VERSION", help="Which image, such as windows/amd64/10.0.20348.")
 @import_options
 @limit_option

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import image_path
 from cimlayer.cli.output import Output, amount
 from cimlayer.imagefiles import DiskFile, ImageDirectory
@@ -14,7 +15,7 @@ from cimlayer.inspecting import Contents, Inspection, SetUse, inspect_image
 
 
 @click.command("inspect")
-@click.argument("image", metavar="IMAGE|DIR", type=click.Path(readable=False))
+@click.argument("image", metavar="IMAGE|DIR", type=HOST_PATH)
 @click.option("as_json", "--json", is_flag=True, help="One JSON object, with the size of every file.")
 def command(image: str, as_json: bool) -> None:
     """Show what an image consists of and shares.

@@ -8,6 +8,7 @@ import click
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, attribute_names, iso_time, kind, mode, shown
 from cimlayer.errors import FormatError
@@ -15,7 +16,7 @@ from cimlayer.reparse import parse_reparse_data
 
 
 @click.command("ls")
-@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
+@click.argument("image", metavar="IMAGE", type=HOST_PATH)
 @click.argument("path", default="", metavar="[PATH]")
 @click.option("long", "-l", is_flag=True, help="Attributes, size, last write (UTC), where links lead.")
 @click.option("-R", "--recursive", is_flag=True, help="Everything below, as paths from the root.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import image_path
 from cimlayer.fusemount import mount_with_fuse
 
 
 @click.command("mount")
-@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
-@click.argument("directory", metavar="DIR", type=click.Path(readable=False))
+@click.argument("image", metavar="IMAGE", type=HOST_PATH)
+@click.argument("directory", metavar="DIR", type=HOST_PATH)
 def command(image: str, directory: str) -> None:
     """Show an image as a read-only file system.
 

@@ -10,6 +10,7 @@ import click
 
 from cimfs_ext.regf import Hive, Key, Value
 from cimlayer.cli import hives
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, bytes_text, escaped, iso_time
 from cimlayer.errors import FormatError
@@ -48,7 +49,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("source", metavar="SOURCE", type=click.Path(readable=False))
+@click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.argument("names", nargs=-1, metavar="[HIVE] [KEY]")
 @click.option("-R", "--recursive", is_flag=True, help="All keys below, too.")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each key, each in a line.")
@@ -142,8 +143,8 @@ def _data_text(value: Value) -> str:
 
 
 @command.command("diff")
-@click.argument("old", metavar="OLD", type=click.Path(readable=False))
-@click.argument("new", metavar="[NEW]", required=False, type=click.Path(readable=False))
+@click.argument("old", metavar="OLD", type=HOST_PATH)
+@click.argument("new", metavar="[NEW]", required=False, type=HOST_PATH)
 @click.option("--hive", metavar="HIVE", help="This hive of images and layers alone.")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each key, each in a line.")
 def show_differences(old: str, new: str | None, hive: str | None, as_json: bool) -> None:
@@ -211,7 +212,7 @@ def _print_change(output: Output, hive: str, change: Change) -> None:
 
 
 @command.command()
-@click.argument("source", metavar="SOURCE", type=click.Path(readable=False))
+@click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.argument("names", nargs=-1, metavar="[HIVE] [KEY]")
 @click.option(
     "--root",

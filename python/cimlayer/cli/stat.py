@@ -9,6 +9,7 @@ import click
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, attribute_names, bytes_text, iso_time, kind, shown
 from cimlayer.errors import CorruptImageError, FormatError
@@ -22,7 +23,7 @@ Facts = dict[str, Any]
 
 
 @click.command("stat")
-@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
+@click.argument("image", metavar="IMAGE", type=HOST_PATH)
 @click.argument("path", metavar="PATH")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object, with FILETIMEs and buffers in base64.")
 def command(image: str, path: str, as_json: bool) -> None:

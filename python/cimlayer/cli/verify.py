@@ -8,6 +8,7 @@ import click
 
 from cimfs_ext.entries import ImageEntry, VerifyReport
 from cimfs_ext.reader import ImageReader
+from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, amount, shown
 from cimlayer.errors import CorruptImageError
@@ -16,7 +17,7 @@ _SHOWN_PATHS = 10
 
 
 @click.command("verify")
-@click.argument("image", metavar="IMAGE", type=click.Path(readable=False))
+@click.argument("image", metavar="IMAGE", type=HOST_PATH)
 @click.option("as_json", "--json", is_flag=True, help="One JSON object with all problems and all paths.")
 @click.pass_context
 def command(ctx: click.Context, image: str, as_json: bool) -> None:
