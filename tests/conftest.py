@@ -8,18 +8,19 @@ import pytest
 
 import cimlayer
 from support.libraries import Recorder, read_record
-from test_corpus import LAYERS, PARENTS
+from support.shared import SHARED_LAYERS
+from test_corpus import PARENTS
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All layers of the corpus, imported reproducibly; nobody changes them."""
-    if not LAYERS.is_dir():
+    if not SHARED_LAYERS.is_dir():
         pytest.skip("the layer corpus is not here")
     root = tmp_path_factory.mktemp("corpus")
     for name, parents in PARENTS.items():
         above = [root / parent for parent in parents]
-        cimlayer.import_layer(LAYERS / f"{name}.tar.gz", root / name, above, sync=False, reproducible=True)
+        cimlayer.import_layer(SHARED_LAYERS / f"{name}.tar.gz", root / name, above, sync=False, reproducible=True)
     return root
 
 

@@ -17,7 +17,8 @@ from support.cimbytes import LINKS, Builder, link_table, stream
 from support.descriptors import parts_of
 from support.image_layers import link_data
 from support.images import add, make_image, writer
-from test_corpus import KEPT_ATTRIBUTES, LAYERS, is_managed, manifest_of
+from support.shared import SHARED_LAYERS
+from test_corpus import KEPT_ATTRIBUTES, is_managed, manifest_of
 
 DIRECTORY = 0x10
 TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
@@ -91,7 +92,7 @@ def test_direction_only_turns_the_signs(corpus: Path) -> None:
 
 def test_unrelated_images_give_the_same_answer(corpus: Path, tmp_path: Path) -> None:
     base, child = (get_cim_path_from_layer(corpus / name) for name in ("base", "child"))
-    cimlayer.import_layer(LAYERS / "base.tar.gz", tmp_path / "base", sync=False, reproducible=True)
+    cimlayer.import_layer(SHARED_LAYERS / "base.tar.gz", tmp_path / "base", sync=False, reproducible=True)
     other = get_cim_path_from_layer(tmp_path / "base")
     other.rename(other.with_name("other.cim"))
     mine = make_image(other.parent, "unrelated.cim", {"only": b"here"})

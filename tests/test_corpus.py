@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,9 @@ import pytest
 import cimlayer
 from cimlayer.layer import get_cim_path_from_layer
 from support.descriptors import parts_of
+from support.shared import SHARED_LAYERS, needs_layers
 
-SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[1].parent / "shared"))
-LAYERS = SHARED / "layers"
-
-pytestmark = pytest.mark.skipif(not LAYERS.is_dir(), reason="the layer corpus is not here")
+pytestmark = needs_layers
 
 KEPT_ATTRIBUTES = 0x1 | 0x2 | 0x4 | 0x10 | 0x20 | 0x200 | 0x400
 PARENTS: dict[str, list[str]] = {
@@ -37,13 +34,13 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("layers")
     for name, parents in PARENTS.items():
         cimlayer.import_layer(
-            LAYERS / f"{name}.tar.gz", root / name, [root / parent for parent in parents], sync=False
+            SHARED_LAYERS / f"{name}.tar.gz", root / name, [root / parent for parent in parents], sync=False
         )
     return root
 
 
 def manifest_of(name: str) -> dict[str, Any]:
-    return json.loads((LAYERS / f"{name}.manifest.json").read_text())
+    return json.loads((SHARED_LAYERS / f"{name}.manifest.json").read_text())
 
 
 def is_managed(path: str, rules: list[str]) -> bool:

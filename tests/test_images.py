@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -34,13 +33,13 @@ from support.containers import (
     tar_of,
     write,
 )
+from support.shared import SHARED_LAYERS, needs_layers
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[1].parent / "shared"))
 BASE = base_tar(**{"a.txt": b"base" * 5000, "gone.txt": b"gone"})
 MIDDLE = child_tar(**{"a.txt": b"middle" * 9000, "b.txt": b"b"})
 TOP = child_tar(**{"c.txt": b"top" * 7000})
@@ -460,11 +459,11 @@ def test_nothing_is_unpacked_beside_the_layers(tmp_path: Path, monkeypatch: pyte
 # ---- the corpus ----
 
 
-@pytest.mark.skipif(not (SHARED / "layers").is_dir(), reason="the layer corpus is not here")
+@needs_layers
 def test_the_corpus_as_a_layout_and_as_a_docker_archive(tmp_path: Path) -> None:
     layers = []
     for name in ("base", "child", "grandchild", "greatgrandchild"):
-        blob = (SHARED / "layers" / f"{name}.tar.gz").read_bytes()
+        blob = (SHARED_LAYERS / f"{name}.tar.gz").read_bytes()
         layers.append(Layer(gzip.decompress(blob), blob, f"{OCI_LAYER}+gzip"))
     store = Store()
     one = cimlayer.import_image(
@@ -478,7 +477,7 @@ def test_the_corpus_as_a_layout_and_as_a_docker_archive(tmp_path: Path) -> None:
     )
     assert [layer.chain_id for layer in one.layers] == chain_ids(layers)
     for name, layer in zip(("base", "child", "grandchild", "greatgrandchild"), one.layers, strict=True):
-        manifest = json.loads((SHARED / "layers" / f"{name}.manifest.json").read_text())
+        manifest = json.loads((SHARED_LAYERS / f"{name}.manifest.json").read_text())
         assert (layer.diff_id, layer.digest) == (manifest["diff_id"], manifest["blob_digest"])
     images = [{p.name: p.read_bytes() for p in (x.top.parent / "cim-layers").iterdir()} for x in (one, two)]
     assert images[0] == images[1]
@@ -487,7 +486,7 @@ def test_the_corpus_as_a_layout_and_as_a_docker_archive(tmp_path: Path) -> None:
     for name, layer in zip(("base", "child", "grandchild", "greatgrandchild"), one.layers, strict=True):
         path = tmp_path / "single" / layer.path.name
         cimlayer.import_layer(
-            SHARED / "layers" / f"{name}.tar.gz", path, parents, sync=False, reproducible=True
+            SHARED_LAYERS / f"{name}.tar.gz", path, parents, sync=False, reproducible=True
         )
         parents.insert(0, path)
     single = {path.name: path.read_bytes() for path in (tmp_path / "single" / "cim-layers").iterdir()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import re
 import shutil
 import tracemalloc
@@ -31,9 +30,9 @@ from support import layers
 from support.disks import GIB, opened
 from support.hives import dissect_tree
 from support.layers import REG_SZ, TIME, image_of, snapshot, strings_of
+from support.shared import SHARED_LAYERS, needs_layers
 from support.tars import TarBuilder, header
 
-SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[1].parent / "shared"))
 DEFAULT = UUID("733b62e5-f608-11eb-825c-c112f60133ab")
 CIMFS_OPTIONS = UUID("763e9fea-502d-434f-aad9-5fabe9c91a7b")
 COMPOSITE_OPTIONS = UUID("e1787220-d17f-49e7-977a-d8fe4c8537e2")
@@ -326,7 +325,6 @@ def test_bad_utility_vm_is_an_error_that_names_layer_and_file_and_leaves_nothing
 
 # ---- the corpus ----
 
-needs_corpus = pytest.mark.skipif(not (SHARED / "layers").is_dir(), reason="the layer corpus is not here")
 
 
 @pytest.fixture(scope="module")
@@ -334,21 +332,21 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("corpus")
     chain: list[Path] = []
     for name in ("base", "child", "grandchild", "greatgrandchild"):
-        cimlayer.import_layer(SHARED / "layers" / f"{name}.tar.gz", root / name, chain, sync=False)
+        cimlayer.import_layer(SHARED_LAYERS / f"{name}.tar.gz", root / name, chain, sync=False)
         chain.insert(0, root / name)
     for name in ("uvm-base", "uvm-2022"):
-        cimlayer.import_layer(SHARED / "layers" / f"{name}.tar.gz", root / name, sync=False)
+        cimlayer.import_layer(SHARED_LAYERS / f"{name}.tar.gz", root / name, sync=False)
     return root
 
 
-@needs_corpus
+@needs_layers
 def test_real_utility_vms_are_processed_by_their_build(corpus: Path) -> None:
     check_processed(corpus / "uvm-base", "26100")
     assert (corpus / "uvm-2022" / "uvmbuildversion").read_bytes() == b"20348"
     assert not list((corpus / "uvm-2022" / "UtilityVM").glob("*.vhdx"))
 
 
-@needs_corpus
+@needs_layers
 @pytest.mark.parametrize("name", ["child", "grandchild", "greatgrandchild"])
 def test_real_chain_has_its_merged_hives_in_the_directory_and_in_the_image(corpus: Path, name: str) -> None:
     image = image_of(corpus / name)

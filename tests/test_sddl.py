@@ -2,11 +2,9 @@
 
 import contextlib
 import json
-import os
 import struct
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +13,7 @@ from hypothesis import strategies as st
 from cimlayer.errors import FormatError
 from cimlayer.sddl import ALIASES, DOMAIN_ALIASES, descriptor_from_sddl, sddl_from_descriptor
 from support.descriptors import Acl, Parts, parts_of
-
-SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[1].parent / "shared"))
+from support.shared import SHARED_LAYERS, needs_layers
 
 SYSTEM = bytes.fromhex("010100000000000512000000")
 EVERYONE = bytes.fromhex("010100000000000100000000")
@@ -38,7 +35,7 @@ def only_ace(text: str) -> bytes:
 
 
 def corpus_pairs() -> Iterator[tuple[str, bytes]]:
-    for manifest in sorted((SHARED / "layers").glob("*.manifest.json")):
+    for manifest in sorted(SHARED_LAYERS.glob("*.manifest.json")):
         content = json.loads(manifest.read_text())
         for entry in content["entries"] + content.get("managed_entries", []):
             if "sddl" in entry:
@@ -46,14 +43,13 @@ def corpus_pairs() -> Iterator[tuple[str, bytes]]:
 
 
 def corpus_descriptors() -> Iterator[bytes]:
-    for manifest in sorted((SHARED / "layers").glob("*.manifest.json")):
+    for manifest in sorted(SHARED_LAYERS.glob("*.manifest.json")):
         yield from (bytes.fromhex(entry["sd"]) for entry in json.loads(manifest.read_text())["entries"])
 
 
-needs_corpus = pytest.mark.skipif(not (SHARED / "layers").is_dir(), reason="no layer corpus")
 
 
-@needs_corpus
+@needs_layers
 def test_sddl_of_the_corpus_means_its_descriptors() -> None:
     pairs = set(corpus_pairs())
     assert pairs
@@ -61,7 +57,7 @@ def test_sddl_of_the_corpus_means_its_descriptors() -> None:
         assert parts_of(descriptor_from_sddl(text)) == parts_of(descriptor), text[:200]
 
 
-@needs_corpus
+@needs_layers
 def test_descriptors_of_the_corpus_survive_their_text() -> None:
     descriptors = set(corpus_descriptors())
     assert descriptors

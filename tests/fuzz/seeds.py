@@ -10,8 +10,9 @@ from pathlib import Path
 from cimfs_ext.backupstream import BackupStreamWriter
 from support import cimoracle
 from support.cimbytes import DATA, Builder, link_table, stream
-from support.hives import SHARED, TOMBSTONE, Node, Val, build, corpus
+from support.hives import TOMBSTONE, Node, Val, build, corpus
 from support.images import DIRECTORY, METADATA, add, writer
+from support.shared import SHARED_HIVES
 from support.tars import DIRECTORY as TAR_DIRECTORY
 from support.tars import GNU_MAGIC, V7_FILE, V7_MAGIC, TarBuilder, base256, windows_pax
 
@@ -160,7 +161,7 @@ def hive() -> dict[str, bytes]:
     sectors = (len(clean) - 4096) // 512
     bitmap = b"\xff" * (sectors // 8)
     found["old-log"] = with_log(dirty, bytes(header) + (b"DIRT" + bitmap).ljust(512, b"\0") + clean[4096:])
-    if (SHARED / "hives").exists():
+    if SHARED_HIVES.exists():
         for name in ("OffHive", "BCD", "SECURITY", "TruncatedHive"):
             found[name] = corpus(name)
         found["real-log"] = with_log(corpus("NewDirtyHive1.hive")[:24576], corpus("NewDirtyHive1.LOG2"))

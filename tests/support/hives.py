@@ -5,22 +5,20 @@ from __future__ import annotations
 import functools
 import io
 import lzma
-import os
 import shutil
 import struct
 import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from dissect.regf import regf
 from regipy.registry import NKRecord, RegistryHive
 
 from cimfs_ext.regf import Hive
+from support.shared import SHARED_HIVES
 
-SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[2].parent / "shared"))
 NONE = 0xFFFFFFFF
 BASE, BIN = 4096, 4096
 SEGMENT = 16344
@@ -53,7 +51,7 @@ DIRTY = {"SECURITY", "SYSTEM_WIN_10_1709"}
 @functools.cache
 def corpus(name: str) -> bytes:
     """A hive of the shared corpus."""
-    path = SHARED / "hives" / f"{name}.xz"
+    path = SHARED_HIVES / f"{name}.xz"
     if not path.exists():
         pytest.skip(f"the hive corpus is not at {path.parent}")
     return lzma.decompress(path.read_bytes())
