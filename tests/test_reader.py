@@ -338,7 +338,7 @@ def test_versions_and_record_sizes(tmp_path: Path, version: int, record_size: in
 
 
 @pytest.mark.parametrize("extend", [False, True])
-@pytest.mark.parametrize("record_size", [88, 96, 128])
+@pytest.mark.parametrize("record_size", [88, 96, 128, 1024])
 @pytest.mark.parametrize("version", [2, 3])
 def test_fork_of_a_strangers_image(tmp_path: Path, version: int, record_size: int, extend: bool) -> None:
     builder = Builder(version, record_size)
@@ -358,6 +358,14 @@ def test_fork_of_a_strangers_image(tmp_path: Path, version: int, record_size: in
         assert reader.read("full", "t") == b"!"
         assert reader.stat("full").attributes == 0x627
         assert reader.verify().problems == ()
+
+
+def test_records_that_a_fork_would_copy_for_each_change_are_not_of_any_size(tmp_path: Path) -> None:
+    builder = Builder(record_size=1025)
+    path = builder.save(tmp_path / "a.cim", small_tree(builder))
+    with pytest.raises(errors.CorruptImageError, match=r"more than 1,024 bytes"):
+        writer(tmp_path, "a.cim", "b.cim")
+    assert len(read_files(path)) > 3
 
 
 def pe_file(image: bytes, length: int, mappings: list[tuple[int, int]]) -> bytes:

@@ -32,6 +32,8 @@ cimfs_hresult cimfs_file_tables_open(struct cimfs_file_tables *tables, const str
         struct cimfs_table_entry entry;
         const uint8_t *records;
         CIMFS_TRY(cimfs_reader_table(base, i, error, &entry, &records));
+        if (get16(entry.entry_size) > CIMFS_LARGEST_RECORD)
+            return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, NULL, CIMFS_NO_OFFSET, "file records of more than 1,024 bytes");
         tables->tables[i] = (struct cimfs_file_table){.count = get16(entry.count),
                                                       .entry_size = get16(entry.entry_size),
                                                       .offset = get64(entry.table)};
