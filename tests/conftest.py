@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ import cimlayer
 from support.libraries import Recorder, read_record
 from support.shared import SHARED_LAYERS
 from test_corpus import PARENTS
+
+
+def pytest_configure() -> None:
+    """A shell has what it starts in the background ignore interrupts, and so would the processes of the tests."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
