@@ -28,6 +28,7 @@ from cimlayer.errors import ImageFullError
 from cimlayer.exporting import export_layer
 from cimlayer.extracting import extract
 from cimlayer.images import import_image
+from cimlayer.layerdir import LayerDirectory
 from cimlayer.paths import get_cim_path_from_layer
 from cimlayer.streaming import PIECE
 from support.containers import Store, base_tar, child_tar, plain
@@ -272,13 +273,21 @@ def test_no_room_for_a_standard_file_is_said_with_its_name(root: Path) -> None:
     assert state(root) == before
 
 
+def test_no_room_for_a_file_that_an_import_makes_is_said_with_its_name(root: Path) -> None:
+    directory = LayerDirectory(root / "layer")
+    with files_end_at(1024), pytest.raises(OSError, match="large") as caught:
+        directory.write(r"Hives\SYSTEM_BASE", bytes(5000))
+    assert caught.value.filename == str(root / "layer" / "Hives" / "SYSTEM_BASE")
+
+
 def test_a_writer_without_room_for_a_standard_file_is_abandoned(root: Path) -> None:
     before = state(root)
     writer = CimLayerWriter(root / "layer", [root / "base"])
     writer.add(r"Hives\SYSTEM_DELTA", FileBasicInfo.at(0), 100_000)
-    with files_end_at(1024), pytest.raises(OSError, match="large"):
+    with files_end_at(1024), pytest.raises(OSError, match="large") as caught:
         for piece in BackupStreamWriter.data((os.urandom(5000) for _ in range(20)), 100_000):
             writer.write(piece)
+    assert caught.value.filename == str(root / "layer" / "Hives" / "SYSTEM_DELTA")
     assert writer.image.closed
     assert state(root) == before
 

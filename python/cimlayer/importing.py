@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import sys
@@ -144,8 +145,7 @@ class _TarPolicy:
         self._writer = writer
         self._cancel = cancel
         self._parent: ImageReader | None = None
-        self._file: BinaryIO | None = None
-        self._file_name = ""
+        self._file: io.FileIO | None = None
         self._hidden: set[bytes] = set()  # directories that were gone through: the parents' are in them no more
 
     def __enter__(self) -> _TarPolicy:
@@ -175,30 +175,17 @@ class _TarPolicy:
     ) -> None:
         creation, last_write, change, last_access = times
         info = FileBasicInfo(creation, last_access, last_write, change, attributes)
-        self._file, pending = self._writer.standard.add(
-            path, info, Attachments(security_descriptor, extended_attributes)
-        )
-        self._file_name = str(pending.directory.root.joinpath(*path.split("\\")))
+        attachments = Attachments(security_descriptor, extended_attributes)
+        self._file, _ = self._writer.standard.add(path, info, attachments)
 
     def standard_data(self, data: memoryview) -> None:
         assert self._file is not None
-        with self._named():
-            write_through(self._file, data)
+        write_through(self._file, data)
 
     def end_standard_file(self) -> None:
         assert self._file is not None
-        with self._named():
-            self._file.close()
+        self._file.close()
         self._file = None
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """Writing fails without the name of the file."""
-        try:
-            yield
-        except OSError as error:
-            error.filename = error.filename or self._file_name
-            raise
 
     def link_to_standard_file(self, path: str, target: str) -> None:
         self._writer.standard.link(path, target)

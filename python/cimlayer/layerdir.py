@@ -7,6 +7,7 @@ what a layer brings, or somebody plants beside it, cannot reach out of its direc
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 from collections import defaultdict
@@ -56,8 +57,8 @@ class LayerDirectory:
         with self._place_for(name):
             return self.root / name
 
-    def create(self, relative: str) -> BinaryIO:
-        """A new file, opened for writing; an older one of that path is removed."""
+    def create(self, relative: str) -> io.FileIO:
+        """A new file, opened for `write_through`; an older one of that path is removed."""
         with self._place_for(relative) as (parent, name):
             return parent.create(name)
 
@@ -65,11 +66,11 @@ class LayerDirectory:
         """Make a file, or replace its content: the old file stays until the new one is complete."""
         if self.find(relative) is None:
             with self.create(relative) as file:
-                file.write(data)
+                write_through(file, data)
             return
         temporary = f"{relative}.tmp"
         with self.create(temporary) as file:
-            file.write(data)
+            write_through(file, data)
         with self._parent_of(relative) as (parent, name), self._parent_of(temporary) as (other, draft):
             other.move(draft, parent, name)
 
@@ -87,7 +88,7 @@ class LayerDirectory:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
                     raise
                 with source.open(old_name) as old, parent.create(name) as file:
-                    file.write(old.read())
+                    write_through(file, old.read())
 
     def undo(self) -> None:
         """Remove what was created here, as far as it is still there; never raises for what is gone."""
@@ -174,10 +175,20 @@ class LayerDirectory:
             yield parent, name
 
 
-def write_through(file: BinaryIO, data: bytes | memoryview) -> None:
-    """Write, and keep nothing back: a process that is forked off must have nothing to write when it ends."""
-    file.write(data)
-    file.flush()
+def write_through(file: io.FileIO, data: bytes | memoryview) -> None:
+    """Write all of it, and name the file if that fails.
+
+    Without a buffer: what waits in one is written by a process that is forked off, too, when that ends, and a full disk
+    is an error once more when the file is closed.
+    """
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        if isinstance(file.name, str):  # a temporary file has none
+            error.filename = error.filename or file.name
+        raise
 
 
 def _clear(directory: OpenDirectory, keys: set[bytes]) -> None:

@@ -161,7 +161,7 @@ class _GatheredStream:
 
     def __init__(self, image: ImageWriter, name: str) -> None:
         self._image, self._name = image, name
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by finish or discard
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by finish or discard
 
     def write(self, data: bytes | memoryview) -> None:
         write_through(self._file, data)

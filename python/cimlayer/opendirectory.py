@@ -7,12 +7,13 @@ between a look and a use is followed; making one takes a privilege there.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from cimfs_ext.names import upcase_key
 
@@ -81,11 +82,13 @@ class OpenDirectory:
         with _naming(self.path / name):
             os.mkdir(self._at(name), dir_fd=self._fd)
 
-    def create(self, name: str) -> BinaryIO:
-        """A file that was not there, opened for writing."""
+    def create(self, name: str) -> io.FileIO:
+        """A file that was not there, opened for writing, without a buffer."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
         with _naming(self.path / name):
-            return _file(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb")
+            file = cast("io.FileIO", _file(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb", 0))
+        file.name = str(self.path / name)  # it has but the descriptor's number
+        return file
 
     def open(self, name: str) -> BinaryIO:
         """A regular file, opened for reading; a pipe in its place is not waited for."""
@@ -97,7 +100,7 @@ class OpenDirectory:
         except BaseException:
             os.close(descriptor)
             raise
-        return _file(descriptor, "rb")
+        return cast("BinaryIO", _file(descriptor, "rb"))
 
     def remove(self, name: str) -> None:
         """Remove a file, or a directory that is empty."""
@@ -148,10 +151,10 @@ def _naming(path: Path, new_path: Path | None = None) -> Iterator[None]:
         raise
 
 
-def _file(descriptor: int, mode: str) -> BinaryIO:
+def _file(descriptor: int, mode: str, buffering: int = -1) -> IO[Any]:
     """The file of a descriptor, which is closed if there can be none."""
     try:
-        return cast("BinaryIO", os.fdopen(descriptor, mode))
+        return os.fdopen(descriptor, mode, buffering)
     except BaseException:
         os.close(descriptor)
         raise

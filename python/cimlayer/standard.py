@@ -5,9 +5,9 @@ Source: layer.md, "The writer".
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from cimfs_ext.names import upcase_key
 from cimlayer.errors import FormatError
@@ -103,7 +103,7 @@ class StandardFiles:
         self.pending: list[PendingOperation] = []
         self._paths: set[bytes] = set()
 
-    def add(self, path: str, info: FileBasicInfo, attachments: Attachments) -> tuple[BinaryIO, PendingFile]:
+    def add(self, path: str, info: FileBasicInfo, attachments: Attachments) -> tuple[io.FileIO, PendingFile]:
         """Begin a standard file: where its content goes, and the operation that will bring it into the image."""
         file = self.directory.create(path)
         operation = PendingFile(path, self.directory, info, attachments)
