@@ -298,7 +298,7 @@ class CimLayerWriter:
             return
         item, self._item = self._item, None
         if item is not None:
-            with contextlib.suppress(OSError):  # what waits to be written finds no room: it goes with its file
+            with contextlib.suppress(OSError):  # why the layer is abandoned is the error to tell
                 item.discard()
         image: ImageWriter | None = getattr(self, "image", None)
         if image is not None and image.committed:
