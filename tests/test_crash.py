@@ -12,7 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pytest
 
@@ -174,38 +176,53 @@ def prepare(change: Change, tmp_path: Path) -> Path:
     return root
 
 
+_Seen = TypeVar("_Seen")
+
+
+@dataclass
+class Changed(Generic[_Seen]):
+    """A directory that was changed, its disk before that, how it was done, and what is seen of it before and after."""
+
+    root: Path
+    disk: Disk
+    journal: list[str]
+    before: _Seen
+    after: _Seen
+
+
+def made(recorder: Path, tmp_path: Path, change: Change, look: Callable[[Path], _Seen]) -> Changed[_Seen]:
+    root = prepare(change, tmp_path)
+    disk, before = Disk(read(root)), look(root)
+    journal = record(recorder, root, change)
+    return Changed(root, disk, journal, before, look(root))
+
+
 @pytest.mark.parametrize("change", IMAGE_CHANGES)
 def test_any_prefix_of_the_operations_leaves_the_old_images_or_the_new(
     recorder: Path, tmp_path: Path, change: Change
 ) -> None:
-    root = prepare(change, tmp_path)
-    disk, before = Disk(read(root)), images_in(root)
-    journal = record(recorder, root, change)
-    after = images_in(root)
-    assert after != before
+    done = made(recorder, tmp_path, change, images_in)
+    assert done.after != done.before
     seen = []
-    for where, at_end, state in crashes(journal, disk):
+    for where, at_end, state in crashes(done.journal, done.disk):
         found = images_in(restore(tmp_path / "crashed", state))
-        assert found == after or (found == before and not at_end), where
-        seen.append(found == after)
+        assert found == done.after or (found == done.before and not at_end), where
+        seen.append(found == done.after)
     assert True in seen and False in seen
-    assert disk.killed() == read(root)
+    assert done.disk.killed() == read(done.root)
 
 
 @pytest.mark.parametrize("change", IMAGE_CHANGES)
 def test_the_same_change_succeeds_after_a_kill_at_any_operation(
     recorder: Path, tmp_path: Path, change: Change
 ) -> None:
-    root = prepare(change, tmp_path)
-    disk, before = Disk(read(root)), images_in(root)
-    journal = record(recorder, root, change)
-    after = images_in(root)
-    for line in journal:
-        disk.apply(line)
-        crashed = restore(tmp_path / "crashed", disk.killed())
-        if images_in(crashed) == before:
+    done = made(recorder, tmp_path, change, images_in)
+    for line in done.journal:
+        done.disk.apply(line)
+        crashed = restore(tmp_path / "crashed", done.disk.killed())
+        if images_in(crashed) == done.before:
             change(crashed)
-        assert images_in(crashed) == after, line[:80]
+        assert images_in(crashed) == done.after, line[:80]
 
 
 def files_of_images(root: Path) -> dict[str, State]:
@@ -230,14 +247,10 @@ def files_without_image(root: Path) -> set[Path]:
 def test_an_image_that_is_there_after_a_crash_is_whole_and_so_is_its_layer(
     recorder: Path, tmp_path: Path, change: Change
 ) -> None:
-    root = prepare(change, tmp_path)
-    disk, images = Disk(read(root)), files_of_images(root)
-    old = set(images)
-    journal = record(recorder, root, change)
-    made = files_of_images(root)
-    new, images = set(made), images | made
+    done = made(recorder, tmp_path, change, files_of_images)
+    old, new, images = set(done.before), set(done.after), done.before | done.after
     seen = set()
-    for where, at_end, state in crashes(journal, disk):
+    for where, at_end, state in crashes(done.journal, done.disk):
         visible = images.keys() & state.keys()
         seen.add(frozenset(visible))
         assert visible >= old & new, where
@@ -246,26 +259,23 @@ def test_an_image_that_is_there_after_a_crash_is_whole_and_so_is_its_layer(
             assert not wrong, f"{where}: {image} is there, {wrong} are not as they were"
         assert visible == new or not at_end, where
     assert {frozenset(old), frozenset(new)} <= seen
-    assert disk.killed() == read(root)
+    assert done.disk.killed() == read(done.root)
 
 
 @pytest.mark.parametrize("change", LAYER_CHANGES)
 def test_the_same_layer_succeeds_after_a_crash_and_nothing_else_is_left(
     recorder: Path, tmp_path: Path, change: Change
 ) -> None:
-    root = prepare(change, tmp_path)
-    disk = Disk(read(root))
-    journal = record(recorder, root, change)
-    after = images_in(root)
+    done = made(recorder, tmp_path, change, images_in)
     left = 0
-    for number, (where, _, state) in enumerate(crashes(journal, disk)):
-        if number % (len(journal) * (2 + TORN_STATES) // RERUNS):
+    for number, (where, _, state) in enumerate(crashes(done.journal, done.disk)):
+        if number % (len(done.journal) * (2 + TORN_STATES) // RERUNS):
             continue
         crashed = restore(tmp_path / "crashed", state)
         left += len(files_without_image(crashed))
         with contextlib.suppress(FileExistsError):  # it had come to its end
             change(crashed)
-        assert images_in(crashed) == after, where
+        assert images_in(crashed) == done.after, where
         for directory in {path.parent for path in files_without_image(crashed)}:
             collect_garbage(directory, delete=True)
         assert not files_without_image(crashed), where
