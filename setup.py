@@ -13,8 +13,24 @@ except ImportError:
 LIBCIMFS = [
     f"cimfs_ext/libcimfs/{name}.c"
     for name in (
-        "content", "contentid", "error", "filetable", "guid", "image", "linktable", "metadata", "names", "objectid",
-        "objects", "overlay", "reader", "region", "tree", "upcase", "verify", "walked",
+        "content",
+        "contentid",
+        "error",
+        "filetable",
+        "guid",
+        "image",
+        "linktable",
+        "metadata",
+        "names",
+        "objectid",
+        "objects",
+        "overlay",
+        "reader",
+        "region",
+        "tree",
+        "upcase",
+        "verify",
+        "walked",
         "io_win32" if sys.platform == "win32" else "io_posix",
     )
 ]
@@ -25,10 +41,7 @@ IMPORTER = [
 ]
 
 HIVE = [
-    *(
-        f"cimfs_ext/hive/{name}.c"
-        for name in ("arena", "merge", "names", "order", "read", "recover", "tree", "write")
-    ),
+    *(f"cimfs_ext/hive/{name}.c" for name in ("arena", "merge", "names", "order", "read", "recover", "tree", "write")),
     "cimfs_ext/libcimfs/upcase.c",
 ]
 
@@ -73,6 +86,7 @@ setup(
     ext_modules=cythonize(
         EXTENSIONS,
         nthreads=0 if sys.platform == "win32" else (os.cpu_count() or 1),
+        include_path=["python"],  # where the .pxd files are, beside the stubs
         compiler_directives={
             "language_level": "3str",
             "boundscheck": False,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cimlayer.disks import create_scratch_disk
+from cimlayer.formats.disks import create_scratch_disk
 
 SIZE = 20 << 30
 ROUNDS = 7

@@ -127,8 +127,6 @@ def test_regipy_reading(benchmark: BenchmarkFixture, files: tuple[Path, Path]) -
     from regipy.registry import NKRecord, RegistryHive  # noqa: PLC0415
 
     def visit(key: NKRecord) -> int:
-        return len(list(key.iter_values(trim_values=False))) + sum(
-            visit(subkey) for subkey in key.iter_subkeys()
-        )
+        return len(list(key.iter_values(trim_values=False))) + sum(visit(subkey) for subkey in key.iter_subkeys())
 
     assert benchmark.pedantic(lambda: visit(RegistryHive(files[0]).root), rounds=1) == KEYS * VALUES_PER_KEY

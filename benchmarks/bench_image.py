@@ -32,9 +32,7 @@ def fill(image: ImageWriter, count: int) -> None:
 
 
 @pytest.fixture(scope="module", params=COUNTS, ids="{} files".format)
-def parent(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, int]]:
+def parent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
     """A directory with `parent.cim`, and how many files that has."""
     directory = tmp_path_factory.mktemp("images")
     with ImageWriter(directory, None, "parent.cim", sync=False) as image:

@@ -128,9 +128,7 @@ def measure(task: Task, tar: Path, rounds: int, only: list[str], directory: Path
     for tool in task.tools:
         template = tool.gzip if is_gzip else tool.plain
         if template and (not only or tool.name in only):
-            missing = (
-                "" if _version(tool.version.format(**words)) else "not installed, or too old for the job"
-            )
+            missing = "" if _version(tool.version.format(**words)) else "not installed, or too old for the job"
             results.append(Result(tool, template.format(**words), missing=missing))
     if task.preparation:
         prepared.mkdir()
@@ -207,16 +205,10 @@ def _versions(results: list[Result]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare cimlayer with other tools on the same input.")
     parser.add_argument("--task", choices=TASKS, default="import")
-    parser.add_argument(
-        "--input", type=Path, default=DATA / "A.tar", help="a tar, plain or gzip (default: A.tar)"
-    )
+    parser.add_argument("--input", type=Path, default=DATA / "A.tar", help="a tar, plain or gzip (default: A.tar)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="TOOL", help="repeat for more than one"
-    )
-    parser.add_argument(
-        "--output-dir", type=Path, default=DATA, help="where the tools write (default: beside A.tar)"
-    )
+    parser.add_argument("--only", action="append", default=[], metavar="TOOL", help="repeat for more than one")
+    parser.add_argument("--output-dir", type=Path, default=DATA, help="where the tools write (default: beside A.tar)")
     options = parser.parse_args()
     task = TASKS[options.task]
     if unknown := set(options.only) - {tool.name for tool in task.tools}:

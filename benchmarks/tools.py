@@ -119,9 +119,7 @@ EXTRACT = Task(
     " && bsdtar -xf {input} -C {prepared}/tree",
     tools=(
         _both("cp -r", Role.LIMIT, "cp -r {prepared}/tree {out}/tree", COREUTILS),
-        _both(
-            "cimlayer extract", Role.OURS, "cimlayer extract {prepared}/cim-layers/1.cim {out}/tree", CIMLAYER
-        ),
+        _both("cimlayer extract", Role.OURS, "cimlayer extract {prepared}/cim-layers/1.cim {out}/tree", CIMLAYER),
         _both("bsdtar", Role.PEER, "bsdtar -xf {input} -C {out}", "bsdtar --version"),
         _both("GNU tar", Role.PEER, "tar --warning=no-unknown-keyword -xf {input} -C {out}", "tar --version"),
     ),

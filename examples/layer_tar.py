@@ -95,9 +95,7 @@ class LayerTar:
         records["mtime"] = f"{created + 1}.2345678"
         return records
 
-    def _add(
-        self, name: str, kind: bytes, records: dict[str, str], data: bytes = b"", target: str = ""
-    ) -> None:
+    def _add(self, name: str, kind: bytes, records: dict[str, str], data: bytes = b"", target: str = "") -> None:
         entry = tarfile.TarInfo(name)
         entry.type, entry.linkname, entry.size, entry.pax_headers = kind, target, len(data), records
         entry.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644

@@ -59,13 +59,9 @@ def _write_base(layer: LayerTar) -> None:
         layer.file(f"{CONFIG}/{name}", minimal_hive(name, HIVES_WRITTEN), OF_HIVES)
     layer.file("Files/Windows/System32/sample.dll", _library(), OF_FILES)
     layer.directory("Files/Users/Public/Documents", OF_DIRECTORIES)
-    layer.file(
-        "Files/Users/Public/desktop.ini", b"[.ShellClassInfo]\r\n", OF_FILES, attributes=HIDDEN | ARCHIVE
-    )
+    layer.file("Files/Users/Public/desktop.ini", b"[.ShellClassInfo]\r\n", OF_FILES, attributes=HIDDEN | ARCHIVE)
     layer.directory("Files/App/cache", OF_DIRECTORIES)
-    layer.file(
-        "Files/App/hello.txt", b"Hello from the base layer.\r\n", OF_FILES, attributes=READONLY | ARCHIVE
-    )
+    layer.file("Files/App/hello.txt", b"Hello from the base layer.\r\n", OF_FILES, attributes=READONLY | ARCHIVE)
     layer.file("Files/App/notes.txt", b"My descriptor came as text.\r\n", sddl=OF_NOTES_AS_TEXT)
     layer.alternate_stream("Files/App/notes.txt:Zone.Identifier:$DATA", b"[ZoneTransfer]\r\nZoneId=3\r\n")
     layer.file(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import cimlayer
+from support.corpus import PARENTS
 from support.libraries import Recorder, read_record
 from support.shared import SHARED_LAYERS
-from test_corpus import PARENTS
 
 
 def pytest_configure() -> None:

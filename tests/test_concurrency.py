@@ -21,13 +21,13 @@ from cimlayer import (
     import_layer,
     is_cim_layer,
 )
-from cimlayer.cleaning import collect_garbage
 from cimlayer.errors import ImageBusyError, OperationCancelledError
-from cimlayer.layerdir import LayerDirectory
-from cimlayer.locking import lock_holder
+from cimlayer.image.garbage import collect_garbage
+from cimlayer.image.locking import lock_holder
+from cimlayer.layer.directory import LayerDirectory
+from support import ROOT
 from support.images import add, assert_sound, read_files, writer
 
-ROOT = Path(__file__).parents[1]
 BASE_TAR, CHILD_TAR = ROOT / "examples" / "sample-layer.tar", ROOT / "examples" / "sample-child.tar"
 COMMITS = int(os.environ.get("CIMLAYER_CONCURRENT_COMMITS", "60"))
 
@@ -354,7 +354,7 @@ def test_a_process_forked_amid_a_file_neither_writes_to_the_layer_nor_abandons_i
 FORKING_IN_A_CALLBACK = """
 import io, os, sys
 from cimlayer import import_layer
-from cimlayer.streaming import PIECE
+from cimlayer.blobs.streams import PIECE
 from support.tars import TarBuilder
 def fork(event):
     if not os.fork():
@@ -380,7 +380,7 @@ LOCKING = """
 import os, sys
 from pathlib import Path
 from cimlayer import CimLayerWriter, import_layer
-from cimlayer.locking import locked
+from cimlayer.image.locking import locked
 root = Path(sys.argv[1])
 holders = (lambda: CimLayerWriter(root / "other", [root / "base"]), lambda: locked(root / "cim-layers"))
 for number, hold in enumerate(holders):

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cimlayer
-from cimlayer.layer import get_cim_path_from_layer
+from cimlayer.layer.paths import get_cim_path_from_layer
+from support.corpus import KEPT_ATTRIBUTES, PARENTS, eas_of, is_managed, manifest_of
 from support.descriptors import parts_of
 from support.shared import SHARED_LAYERS, needs_layers
 
 pytestmark = needs_layers
-
-KEPT_ATTRIBUTES = 0x1 | 0x2 | 0x4 | 0x10 | 0x20 | 0x200 | 0x400
-PARENTS: dict[str, list[str]] = {
-    "base": [],
-    "edge": ["base"],
-    "child": ["base"],
-    "grandchild": ["child", "base"],
-    "greatgrandchild": ["grandchild", "child", "base"],
-    "uvm-base": [],
-    "uvm-2022": [],
-}
 
 
 @pytest.fixture(scope="module")
@@ -37,38 +26,6 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
             SHARED_LAYERS / f"{name}.tar.gz", root / name, [root / parent for parent in parents], sync=False
         )
     return root
-
-
-def manifest_of(name: str) -> dict[str, Any]:
-    return json.loads((SHARED_LAYERS / f"{name}.manifest.json").read_text())
-
-
-def is_managed(path: str, rules: list[str]) -> bool:
-    folded = path.casefold()
-    for rule in rules:
-        head, brace, rest = rule.casefold().partition("{")
-        if brace:
-            names, _, tail = rest.partition("}")
-            if any(folded == head + name + tail for name in names.split(",")):
-                return True
-        elif folded == head or (head.endswith("\\*") and folded.startswith(head[:-1])):
-            return True
-    return False
-
-
-def eas_of(data: bytes) -> dict[str, str]:
-    """The names and values of an EA list, decoded by the test itself."""
-    found = {}
-    at = 0
-    while data:
-        following = int.from_bytes(data[at : at + 4], "little")
-        name_length, value_length = data[at + 5], int.from_bytes(data[at + 6 : at + 8], "little")
-        name = data[at + 8 : at + 8 + name_length].decode()
-        found[name] = data[at + 9 + name_length : at + 9 + name_length + value_length].hex()
-        if not following:
-            return found
-        at += following
-    return found
 
 
 def tree_of(image: cimlayer.ImageReader) -> dict[str, cimlayer.ImageEntry]:

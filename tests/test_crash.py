@@ -22,11 +22,12 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader, read_region_sets
 from cimfs_ext.regf import Hive
 from cimlayer import destroy_cim_layer, import_layer, is_cim_layer
-from cimlayer.cleaning import collect_garbage
-from cimlayer.creating import create_image
 from cimlayer.errors import ImageExistsError
-from cimlayer.images import import_image
-from cimlayer.layerdir import LayerDirectory
+from cimlayer.image.create import create_image
+from cimlayer.image.garbage import collect_garbage
+from cimlayer.layer.directory import LayerDirectory
+from cimlayer.oci.import_image import import_image
+from support import ROOT
 from support.containers import Store, base_tar, child_tar, plain
 from support.disk import Disk, State, read, restore
 from support.images import DIRECTORY, TIME, assert_sound, read_files, snapshot
@@ -34,7 +35,6 @@ from support.libraries import build_system_calls, run_preloaded
 from support.tars import TarBuilder
 from support.utilityvms import add_utility_vm
 
-ROOT = Path(__file__).parents[1]
 BASE_TAR, CHILD_TAR = ROOT / "examples" / "sample-layer.tar", ROOT / "examples" / "sample-child.tar"
 KILLS = int(os.environ.get("CIMLAYER_CRASH_KILLS", "240"))
 TORN_STATES = int(os.environ.get("CIMLAYER_CRASH_STATES", "4"))  # per operation
@@ -213,9 +213,7 @@ def test_any_prefix_of_the_operations_leaves_the_old_images_or_the_new(
 
 
 @pytest.mark.parametrize("change", IMAGE_CHANGES)
-def test_the_same_change_succeeds_after_a_kill_at_any_operation(
-    recorder: Path, tmp_path: Path, change: Change
-) -> None:
+def test_the_same_change_succeeds_after_a_kill_at_any_operation(recorder: Path, tmp_path: Path, change: Change) -> None:
     done = made(recorder, tmp_path, change, images_in)
     for line in done.journal:
         done.disk.apply(line)

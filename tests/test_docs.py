@@ -15,13 +15,13 @@ import pytest
 
 import cimlayer
 from cimlayer.cli import commands
+from support import ROOT
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-ROOT = Path(__file__).parents[1]
 BASE, CHILD = (ROOT / "examples" / f"sample-{name}.tar" for name in ("layer", "child"))
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -88,7 +88,7 @@ def every_command(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple
 @pytest.mark.parametrize(("name", "command"), every_command(commands))
 def test_the_page_of_the_command_line_has_every_option(name: str, command: click.Command) -> None:
     for_all, *sections = re.split(r"^## ", COMMAND_LINE, flags=re.MULTILINE)
-    section = next(text for text in sections if text.startswith(name.partition(' ')[0] + "\n"))
+    section = next(text for text in sections if text.startswith(name.partition(" ")[0] + "\n"))
     options = [parameter.opts for parameter in command.params if isinstance(parameter, click.Option)]
     assert [opts for opts in options if not any(opt in for_all + section for opt in opts)] == []
 

@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 
 import cimlayer
 from cimlayer import tracing
+from cimlayer.blobs.readahead import PieceReader
+from cimlayer.blobs.streams import PIECE, LayerStream
 from cimlayer.errors import DigestMismatchError, FormatError, OperationCancelledError
 from cimlayer.events import (
     CancellationToken,
@@ -35,7 +37,6 @@ from cimlayer.events import (
     LayerStarted,
     event_record,
 )
-from cimlayer.streaming import PIECE, LayerStream, PieceReader
 from support.commands import program
 from support.containers import HIVE, HIVES, OCI_LAYER, Layer, Store, base_tar, child_tar, gzipped, plain
 from support.tars import TarBuilder, header, windows_pax
@@ -141,9 +142,7 @@ def test_the_log_tells_of_layers(tar: Path, tmp_path: Path, caplog: pytest.LogCa
     assert f"{SIZE} bytes" in caplog.records[1].getMessage()
 
 
-def test_spans_are_made_where_opentelemetry_is(
-    tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spans_are_made_where_opentelemetry_is(tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spans: list[tuple[str, dict[str, object]]] = []
 
     class Tracer:

@@ -22,15 +22,15 @@ from cimfs_ext.backupstream import BackupStreamWriter
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from cimlayer import CimLayerWriter, FileBasicInfo
-from cimlayer.cleaning import collect_garbage
-from cimlayer.creating import create_image
+from cimlayer.blobs.streams import PIECE
 from cimlayer.errors import ImageFullError
-from cimlayer.exporting import export_layer
-from cimlayer.extracting import extract
-from cimlayer.images import import_image
-from cimlayer.layerdir import LayerDirectory
-from cimlayer.paths import get_cim_path_from_layer
-from cimlayer.streaming import PIECE
+from cimlayer.image.create import create_image
+from cimlayer.image.extract import extract
+from cimlayer.image.garbage import collect_garbage
+from cimlayer.layer.directory import LayerDirectory
+from cimlayer.layer.paths import get_cim_path_from_layer
+from cimlayer.oci.export_layer import export_layer
+from cimlayer.oci.import_image import import_image
 from support.containers import Store, base_tar, child_tar, plain
 from support.disk import read
 from support.faults import Faults, at_every_place, failing

@@ -22,11 +22,11 @@ import pytest
 import cimlayer
 from cimfs_ext.image import ImageWriter
 from cimlayer import Limits
-from cimlayer.archives import TarArchive
 from cimlayer.errors import FormatError, LimitError
 from cimlayer.events import CancellationToken
 from cimlayer.limits import UNJUDGED
-from cimlayer.oci import MOST_IMAGES, ImageSource
+from cimlayer.oci.documents import MOST_IMAGES, ImageSource
+from cimlayer.oci.sources import TarArchive
 from support import tars
 from support.cimbytes import LINKS, Builder, link_table, stream
 from support.commands import call
@@ -550,7 +550,7 @@ def test_an_index_of_too_many_images_is_refused(tmp_path: Path) -> None:
     entries = [Store().put(str(n).encode(), "application/vnd.oci.image.manifest.v1+json") for n in range(MOST_IMAGES)]
     source = Store().layout(tmp_path / "most", entries)
     with pytest.raises(FileNotFoundError):
-        ImageSource(source).select(cimlayer.oci.Platform("unknown"))  # type: ignore[attr-defined]
+        ImageSource(source).select(cimlayer.oci.documents.Platform("unknown"))  # type: ignore[attr-defined]
     source = Store().layout(tmp_path / "more", [*entries, Store().put(b"", entries[0]["mediaType"])])
     with pytest.raises(FormatError, match=f"more than {MOST_IMAGES} images"):
         ImageSource(source).select()

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from cimlayer import import_layer
+from support import ROOT
 
-ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "samples.sha256"
 BASE_TAR, CHILD_TAR = ROOT / "examples" / "sample-layer.tar", ROOT / "examples" / "sample-child.tar"
 

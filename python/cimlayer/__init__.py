@@ -7,22 +7,28 @@ if TYPE_CHECKING:
     from cimfs_ext.entries import ImageEntry, StreamEntry, VerifyReport
     from cimfs_ext.image import ImageWriter
     from cimfs_ext.reader import ImageReader
-    from cimlayer.block import BlockImage
-    from cimlayer.blocklayer import BlockCimLayerWriter
-    from cimlayer.cleaning import collect_garbage
-    from cimlayer.comparing import Change, diff_images
-    from cimlayer.creating import create_image
     from cimlayer.events import CancellationToken
-    from cimlayer.exporting import export_layer
-    from cimlayer.extracting import Extraction, extract
-    from cimlayer.fileinfo import FileBasicInfo
-    from cimlayer.images import ImportedImage, ImportedLayer, import_image
-    from cimlayer.importing import import_layer
-    from cimlayer.inspecting import Inspection, image_chain, inspect_image
-    from cimlayer.layer import CimLayerWriter, destroy_cim_layer
+    from cimlayer.formats.fileinfo import FileBasicInfo
+    from cimlayer.image.block import BlockImage
+    from cimlayer.image.compare import Change, diff_images
+    from cimlayer.image.create import create_image
+    from cimlayer.image.extract import Extraction, extract
+    from cimlayer.image.garbage import collect_garbage
+    from cimlayer.image.inspect import Inspection, image_chain, inspect_image
+    from cimlayer.image.mount import mount_image
+    from cimlayer.layer.blockwriter import BlockCimLayerWriter
+    from cimlayer.layer.destroy import destroy_cim_layer
+    from cimlayer.layer.paths import (
+        get_cim_dir_from_layer,
+        get_cim_name_from_layer,
+        get_cim_path_from_layer,
+        is_cim_layer,
+    )
+    from cimlayer.layer.writer import CimLayerWriter
     from cimlayer.limits import Limits
-    from cimlayer.mounting import mount_image
-    from cimlayer.paths import get_cim_dir_from_layer, get_cim_name_from_layer, get_cim_path_from_layer, is_cim_layer
+    from cimlayer.oci.export_layer import export_layer
+    from cimlayer.oci.import_image import ImportedImage, ImportedLayer, import_image
+    from cimlayer.oci.import_layer import import_layer
 
 __all__ = [
     "BlockCimLayerWriter",
@@ -60,37 +66,37 @@ __all__ = [
 
 # Each name is imported when it is first asked for: a program that lists an image loads no NTFS formatter.
 _HOMES = {
-    "BlockCimLayerWriter": "cimlayer.blocklayer",
-    "BlockImage": "cimlayer.block",
+    "BlockCimLayerWriter": "cimlayer.layer.blockwriter",
+    "BlockImage": "cimlayer.image.block",
     "CancellationToken": "cimlayer.events",
-    "Change": "cimlayer.comparing",
-    "CimLayerWriter": "cimlayer.layer",
-    "Extraction": "cimlayer.extracting",
-    "FileBasicInfo": "cimlayer.fileinfo",
+    "Change": "cimlayer.image.compare",
+    "CimLayerWriter": "cimlayer.layer.writer",
+    "Extraction": "cimlayer.image.extract",
+    "FileBasicInfo": "cimlayer.formats.fileinfo",
     "ImageEntry": "cimfs_ext.entries",
     "ImageReader": "cimfs_ext.reader",
     "ImageWriter": "cimfs_ext.image",
-    "ImportedImage": "cimlayer.images",
-    "ImportedLayer": "cimlayer.images",
-    "Inspection": "cimlayer.inspecting",
+    "ImportedImage": "cimlayer.oci.import_image",
+    "ImportedLayer": "cimlayer.oci.import_image",
+    "Inspection": "cimlayer.image.inspect",
     "Limits": "cimlayer.limits",
     "StreamEntry": "cimfs_ext.entries",
     "VerifyReport": "cimfs_ext.entries",
-    "collect_garbage": "cimlayer.cleaning",
-    "create_image": "cimlayer.creating",
-    "destroy_cim_layer": "cimlayer.layer",
-    "diff_images": "cimlayer.comparing",
-    "export_layer": "cimlayer.exporting",
-    "extract": "cimlayer.extracting",
-    "get_cim_dir_from_layer": "cimlayer.paths",
-    "get_cim_name_from_layer": "cimlayer.paths",
-    "get_cim_path_from_layer": "cimlayer.paths",
-    "image_chain": "cimlayer.inspecting",
-    "import_image": "cimlayer.images",
-    "import_layer": "cimlayer.importing",
-    "inspect_image": "cimlayer.inspecting",
-    "is_cim_layer": "cimlayer.paths",
-    "mount_image": "cimlayer.mounting",
+    "collect_garbage": "cimlayer.image.garbage",
+    "create_image": "cimlayer.image.create",
+    "destroy_cim_layer": "cimlayer.layer.destroy",
+    "diff_images": "cimlayer.image.compare",
+    "export_layer": "cimlayer.oci.export_layer",
+    "extract": "cimlayer.image.extract",
+    "get_cim_dir_from_layer": "cimlayer.layer.paths",
+    "get_cim_name_from_layer": "cimlayer.layer.paths",
+    "get_cim_path_from_layer": "cimlayer.layer.paths",
+    "image_chain": "cimlayer.image.inspect",
+    "import_image": "cimlayer.oci.import_image",
+    "import_layer": "cimlayer.oci.import_layer",
+    "inspect_image": "cimlayer.image.inspect",
+    "is_cim_layer": "cimlayer.layer.paths",
+    "mount_image": "cimlayer.image.mount",
 }
 
 

@@ -63,13 +63,9 @@ class Builder:
         return self.put(struct.pack("<H", len(data)) + data, 0, place)
 
     def data(self, content: bytes) -> bytes:
-        return (
-            stream(self.put(content, 2 if len(content) < 4096 else 1), len(content)) if content else bytes(16)
-        )
+        return stream(self.put(content, 2 if len(content) < 4096 else 1), len(content)) if content else bytes(16)
 
-    def pe_image(
-        self, content: bytes, length: int, mappings: Sequence[tuple[int, int]], place: str = "pe"
-    ) -> bytes:
+    def pe_image(self, content: bytes, length: int, mappings: Sequence[tuple[int, int]], place: str = "pe") -> bytes:
         header = struct.pack("<QQIHH", self.put(content, 1), len(content) | 1 << 63, length, len(mappings), 0)
         table = b"".join(struct.pack("<II", *mapping) for mapping in mappings)
         return stream(self.put(header + table, 0, place), length, PE_IMAGE)
@@ -107,12 +103,8 @@ class Builder:
             offset = self.put(data, 0, f"table {first // 1024}")
             tables += struct.pack("<QHHI", offset, len(records), self.record_size, 0)
         directory = self.put(tables, 0, "directory")
-        filesystem = self.put(
-            struct.pack("<QQII", upcase, directory, len(tables) // 16, root), 0, "filesystem"
-        )
-        header = common_header(0, 72, self.version) + struct.pack(
-            "<16sH6xQ8x", REGION_SET.bytes_le, 3, filesystem
-        )
+        filesystem = self.put(struct.pack("<QQII", upcase, directory, len(tables) // 16, root), 0, "filesystem")
+        header = common_header(0, 72, self.version) + struct.pack("<16sH6xQ8x", REGION_SET.bytes_le, 3, filesystem)
         path.write_bytes(header)
         for i, content in enumerate(self.regions):
             region_file(path, i).write_bytes(content)

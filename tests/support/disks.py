@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cimlayer.disks import gpt, ntfs
+from cimlayer.formats.disks import gpt, ntfs
 
 if TYPE_CHECKING:
     from dissect.hypervisor.disk.vhdx import VHDX

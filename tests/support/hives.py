@@ -84,9 +84,7 @@ class Node:
 class Builder:
     """Writes hives cell by cell, good and bad ones: ``patch`` changes a cell after the fact."""
 
-    def __init__(
-        self, *, minor: int = 5, leaf: bytes = b"lh", leaf_size: int = 507, layered: bool = False
-    ) -> None:
+    def __init__(self, *, minor: int = 5, leaf: bytes = b"lh", leaf_size: int = 507, layered: bool = False) -> None:
         self.minor, self.leaf, self.leaf_size, self.layered = minor, leaf, leaf_size, layered
         self.cells: list[tuple[int, bytearray]] = []
         self.end = 32
@@ -139,9 +137,7 @@ class Builder:
         """The list, or the list of lists, of a key."""
         if not offsets:
             return NONE
-        leaves = [
-            self.list_of(offsets[i : i + self.leaf_size]) for i in range(0, len(offsets), self.leaf_size)
-        ]
+        leaves = [self.list_of(offsets[i : i + self.leaf_size]) for i in range(0, len(offsets), self.leaf_size)]
         if len(leaves) == 1:
             return leaves[0]
         return self.cell(struct.pack(f"<2sH{len(leaves)}I", b"ri", len(leaves), *leaves))
@@ -158,8 +154,7 @@ class Builder:
         value_list = self.cell(struct.pack(f"<{len(values)}I", *values)) if values else NONE
         prefix = f"{path}\\" if path else ""
         children = [
-            self.key(child, prefix + child.name)
-            for child in sorted(node.subkeys, key=lambda child: child.name.upper())
+            self.key(child, prefix + child.name) for child in sorted(node.subkeys, key=lambda child: child.name.upper())
         ]
         flags = node.flags | narrow << 5 | (0 if path else 0x0C)
         body = struct.pack("<2sHQBBxx", b"nk", flags, node.timestamp, 0, node.layering)
@@ -175,9 +170,7 @@ class Builder:
         gap = end - self.end
         free = struct.pack("<i", gap)[:gap].ljust(gap, b"\0")
         used = b"".join(struct.pack("<i", -size) + body for size, body in self.cells)
-        header = struct.pack(
-            "<4sIIQIIIIIII", b"regf", *sequences, timestamp, 1, self.minor, 0, 1, root, end, 1
-        )
+        header = struct.pack("<4sIIQIIIIIII", b"regf", *sequences, timestamp, 1, self.minor, 0, 1, root, end, 1)
         header = bytearray(header.ljust(BASE, b"\0"))
         struct.pack_into("<I", header, 144, 2 if self.layered else 0)
         return with_checksum(header + struct.pack("<4sII20x", b"hbin", 0, end) + used + free)

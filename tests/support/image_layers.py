@@ -9,7 +9,7 @@ from pathlib import Path
 import cimlayer
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.regf import Hive
-from cimlayer.paths import get_cim_path_from_layer
+from cimlayer.layer.paths import get_cim_path_from_layer
 from support.tars import TarBuilder
 
 HIVE_NAMES = ("SYSTEM", "SOFTWARE", "SAM", "SECURITY", "DEFAULT")
@@ -34,9 +34,7 @@ def import_tar(root: Path, name: str, builder: TarBuilder, parents: list[str] | 
     return root / name
 
 
-def bare_layer(
-    root: Path, name: str, fill: Callable[[ImageWriter], None], parent: str | None = None
-) -> Path:
+def bare_layer(root: Path, name: str, fill: Callable[[ImageWriter], None], parent: str | None = None) -> Path:
     """A layer that is nothing but its image."""
     image = get_cim_path_from_layer(root / name)
     image.parent.mkdir(exist_ok=True)

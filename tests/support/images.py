@@ -48,9 +48,7 @@ def add(image: ImageWriter, path: str, data: bytes = b"", **metadata: object) ->
     image.write(data)
 
 
-def make_image(
-    directory: Path, name: str, files: Mapping[str, bytes | None], parent: str | None = None
-) -> Path:
+def make_image(directory: Path, name: str, files: Mapping[str, bytes | None], parent: str | None = None) -> Path:
     """An image of these files; None makes a directory."""
     with writer(directory, parent, name) as image:
         for path, data in files.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cimfs_ext.names import upcase_key
 from cimfs_ext.regf import Hive
-from cimlayer.standard import HIVES
+from cimlayer.layer.standard import HIVES
 from support import cimoracle
 from support.tars import FILETIME_OF_1970, TarBuilder
 
@@ -32,9 +32,7 @@ def hive(**values: str) -> bytes:
 
 def strings_of(data: bytes) -> dict[str, str]:
     """What `hive` was made with."""
-    return {
-        value.name: value.data.decode("utf-16-le").rstrip("\0") for value in Hive.open(data).key("Test").values()
-    }
+    return {value.name: value.data.decode("utf-16-le").rstrip("\0") for value in Hive.open(data).key("Test").values()}
 
 
 def base_hives() -> dict[str, bytes]:
@@ -187,14 +185,10 @@ def node_of(member: tarfile.TarInfo, data: bytes) -> Node:
         return filetime(records[key]) if key in records else write
 
     attributes = int(records.get("MSWINDOWS.fileattr", 0x10 if member.isdir() else 0x20)) & ~0x410
-    is_directory = member.isdir() or (
-        member.issym() and bool(int(records.get("MSWINDOWS.fileattr", 0)) & 0x10)
-    )
+    is_directory = member.isdir() or (member.issym() and bool(int(records.get("MSWINDOWS.fileattr", 0)) & 0x10))
     prefix = "MSWINDOWS.xattr."
     eas = {
-        key.removeprefix(prefix): base64.b64decode(value)
-        for key, value in records.items()
-        if key.startswith(prefix)
+        key.removeprefix(prefix): base64.b64decode(value) for key, value in records.items() if key.startswith(prefix)
     }
     return Node(
         is_directory,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT
+
 RECORDING = ROOT / "tests/c/recording_cimfs.c"
 BUILD_SCRIPT = ROOT / "cimfs_ext/libcimfs/build.py"
 MINGW = "x86_64-w64-mingw32-gcc"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-_SHARED = Path(os.environ.get("CIMLAYER_SHARED", Path(__file__).parents[2].parent / "shared"))
+from support import ROOT
+
+_SHARED = Path(os.environ.get("CIMLAYER_SHARED", ROOT.parent / "shared"))
 SHARED_HIVES = _SHARED / "hives"
 SHARED_LAYERS = _SHARED / "layers"
 

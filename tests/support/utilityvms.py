@@ -5,9 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from cimfs_ext.regf import Hive
-from cimlayer.bcd import BOOT_VOLUME, BcdStore, CimfsDevice, Element, GptPartition
-from cimlayer.bcd.store import BOOT_MANAGER
-from cimlayer.standard import UTILITY_VM_BCD, UTILITY_VM_SOFTWARE, UTILITY_VM_SYSTEM
+from cimlayer.formats.bcd import BOOT_VOLUME, BcdStore, CimfsDevice, Element, GptPartition
+from cimlayer.formats.bcd.store import BOOT_MANAGER
+from cimlayer.layer.standard import UTILITY_VM_BCD, UTILITY_VM_SOFTWARE, UTILITY_VM_SYSTEM
 from support.tars import TarBuilder
 
 LOADER = UUID("00000001-0002-0003-0405-060708090a0b")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from cimlayer.bcd import BcdStore, describe
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output
+from cimlayer.formats.bcd import BcdStore, describe
 
 
 @click.group("bcd")

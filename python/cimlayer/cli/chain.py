@@ -7,7 +7,7 @@ import click
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import image_path
 from cimlayer.cli.output import Output
-from cimlayer.inspecting import image_chain
+from cimlayer.image.inspect import image_chain
 
 
 @click.command("chain")

@@ -10,7 +10,7 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount
 from cimlayer.cli.working import stoppable
-from cimlayer.creating import create_image
+from cimlayer.image.create import create_image
 from cimlayer.limits import Limits
 
 
@@ -21,9 +21,7 @@ from cimlayer.limits import Limits
 @click.option("--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH.")
 @limit_option
 @click.option("as_json", "--json", is_flag=True, help="The summary as one JSON object.")
-def command(
-    image: str, source: str, no_sync: bool, reproducible: bool, limits: Limits, as_json: bool
-) -> None:
+def command(image: str, source: str, no_sync: bool, reproducible: bool, limits: Limits, as_json: bool) -> None:
     """Make an image from a folder or a plain tar.
 
     IMAGE is the .cim file to make; its region files go beside it. SOURCE is a folder, or a tar that may be
@@ -31,9 +29,7 @@ def command(
     """
     output = Output()
     with stoppable() as cancel:
-        done = create_image(
-            image, source, sync=not no_sync, reproducible=reproducible, limits=limits, cancel=cancel
-        )
+        done = create_image(image, source, sync=not no_sync, reproducible=reproducible, limits=limits, cancel=cancel)
     if as_json:
         output.json({"image": image} | asdict(done))
     else:

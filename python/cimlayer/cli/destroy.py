@@ -6,7 +6,7 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
-from cimlayer.layer import destroy_cim_layer
+from cimlayer.layer.destroy import destroy_cim_layer
 
 
 @click.command("destroy")

@@ -7,7 +7,7 @@ import click
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, shown
-from cimlayer.comparing import diff_images
+from cimlayer.image.compare import diff_images
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "M"}
 

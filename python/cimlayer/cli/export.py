@@ -13,10 +13,10 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.working import stoppable
-from cimlayer.exporting import export_layer
-from cimlayer.inspecting import image_chain
+from cimlayer.image.inspect import image_chain
+from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.limits import Limits
-from cimlayer.paths import get_cim_path_from_layer
+from cimlayer.oci.export_layer import export_layer
 
 
 @click.command("export")

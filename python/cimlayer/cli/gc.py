@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from cimlayer.cleaning import collect_garbage
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output, amount
-from cimlayer.paths import CIM_DIRECTORY
+from cimlayer.image.files import CIM_DIRECTORY
+from cimlayer.image.garbage import collect_garbage
 
 
 @click.command("gc")

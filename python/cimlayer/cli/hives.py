@@ -15,9 +15,9 @@ from cimfs_ext.regf import Hive, Key
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import escaped
 from cimlayer.errors import DirtyHiveWarning, PathNotFoundError
-from cimlayer.hivefiles import read_hive, read_hive_of
-from cimlayer.layerdir import LayerDirectory
-from cimlayer.standard import HIVES
+from cimlayer.layer.directory import LayerDirectory
+from cimlayer.layer.hivefiles import read_hive, read_hive_of
+from cimlayer.layer.standard import HIVES
 
 NAMES = [names.name for names in HIVES]  # of the hives that a layer's deltas are for
 

@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 from cimfs_ext.reader import ImageReader
-from cimlayer.paths import get_cim_path_from_layer, is_cim_layer
+from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
 
 
 def image_path(path: str) -> Path:

@@ -9,9 +9,9 @@ from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount
 from cimlayer.cli.working import import_options, progress_shown, stoppable
 from cimlayer.events import Event, LayerDone
-from cimlayer.importing import import_layer
+from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.limits import Limits
-from cimlayer.paths import get_cim_path_from_layer
+from cimlayer.oci.import_layer import import_layer
 
 
 @click.command("import")

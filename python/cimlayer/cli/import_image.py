@@ -10,8 +10,8 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
 from cimlayer.cli.working import import_options, progress_shown, stoppable
-from cimlayer.images import ImportedImage, import_image
 from cimlayer.limits import Limits
+from cimlayer.oci.import_image import ImportedImage, import_image
 
 
 @click.command("import-image")
@@ -60,7 +60,5 @@ def command(
 
 
 def _summary(image: ImportedImage) -> dict[str, object]:
-    layers = [
-        {**asdict(layer), "path": str(layer.path), "seconds": round(layer.seconds, 3)} for layer in image.layers
-    ]
+    layers = [{**asdict(layer), "path": str(layer.path), "seconds": round(layer.seconds, 3)} for layer in image.layers]
     return {"event": "image-done", **asdict(image), "top": str(image.top), "layers": layers}

@@ -10,8 +10,8 @@ import click
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import image_path
 from cimlayer.cli.output import Output, amount
-from cimlayer.imagefiles import DiskFile, ImageDirectory
-from cimlayer.inspecting import Contents, Inspection, SetUse, inspect_image
+from cimlayer.image.files import DiskFile, ImageDirectory
+from cimlayer.image.inspect import Contents, Inspection, SetUse, inspect_image
 
 
 @click.command("inspect")

@@ -12,7 +12,7 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, attribute_names, iso_time, kind, mode, shown
 from cimlayer.errors import FormatError
-from cimlayer.reparse import parse_reparse_data
+from cimlayer.formats.reparse import parse_reparse_data
 
 
 @click.command("ls")

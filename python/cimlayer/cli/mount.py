@@ -6,7 +6,7 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import image_path
-from cimlayer.fusemount import mount_with_fuse
+from cimlayer.image.fuse import mount_with_fuse
 
 
 @click.command("mount")

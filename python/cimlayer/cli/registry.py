@@ -14,7 +14,7 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, bytes_text, escaped, iso_time
 from cimlayer.errors import FormatError
-from cimlayer.registry import (
+from cimlayer.formats.hivetext import (
     DeltaChange,
     Json,
     KeyChange,
@@ -26,7 +26,7 @@ from cimlayer.registry import (
     type_name,
     value_to_json,
 )
-from cimlayer.sddl import sddl_from_descriptor
+from cimlayer.formats.sddl import sddl_from_descriptor
 
 _MARKS = {"added": "+", "changed": "~", "deleted": "-"}
 _DELTA_MARKS = {"merge": "~", "delete": "-", "replace values": "=", "replace tree": "=="}

@@ -13,9 +13,9 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, attribute_names, bytes_text, iso_time, kind, shown
 from cimlayer.errors import CorruptImageError, FormatError
-from cimlayer.extattributes import ExtendedAttribute, parse_extended_attributes
-from cimlayer.reparse import parse_reparse_data
-from cimlayer.sddl import sddl_from_descriptor
+from cimlayer.formats.extattributes import ExtendedAttribute, parse_extended_attributes
+from cimlayer.formats.reparse import parse_reparse_data
+from cimlayer.formats.sddl import sddl_from_descriptor
 
 _TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
 

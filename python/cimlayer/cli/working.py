@@ -35,14 +35,10 @@ _SHOWN_DIGITS = 12
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _IMPORT_OPTIONS = (
     click.option("--no-sync", is_flag=True, help="Do not wait until the result is on the disk."),
-    click.option(
-        "--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH."
-    ),
+    click.option("--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH."),
     click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; by default one a CPU, up to 2."),
     click.option("-q", "--quiet", is_flag=True, help="No progress, only the result."),
-    click.option(
-        "as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last."
-    ),
+    click.option("as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last."),
 )
 
 

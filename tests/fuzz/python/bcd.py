@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 
 from cimfs_ext.regf import Hive
-from cimlayer.bcd import BOOT_VOLUME, BcdStore, describe, patch_for_cim
-from cimlayer.bcd.store import BOOT_MANAGER, REG_BINARY
-from cimlayer.disks import DiskIdentity
 from cimlayer.errors import FormatError
+from cimlayer.formats.bcd import BOOT_VOLUME, BcdStore, describe, patch_for_cim
+from cimlayer.formats.bcd.store import BOOT_MANAGER, REG_BINARY
+from cimlayer.formats.disks import DiskIdentity
 from support.utilityvms import LOADER, small_store
 
 OBJECTS = (BOOT_MANAGER, LOADER)

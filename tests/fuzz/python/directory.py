@@ -7,10 +7,10 @@ import struct
 from functools import cache
 from pathlib import Path
 
-from cimlayer.cleaning import collect_garbage
 from cimlayer.errors import FormatError, ImageError
-from cimlayer.inspecting import inspect_image
-from cimlayer.paths import get_cim_dir_from_layer
+from cimlayer.image.garbage import collect_garbage
+from cimlayer.image.inspect import inspect_image
+from cimlayer.layer.paths import get_cim_dir_from_layer
 from fuzz.python.scratch import PARENT, layers, scratch, use
 from support import cimoracle
 from support.image_layers import import_tar

@@ -10,7 +10,7 @@ from pathlib import Path
 import cimlayer
 from cimfs_ext.regf import Hive
 from cimlayer.errors import FormatError, ImageError
-from cimlayer.standard import HIVES
+from cimlayer.layer.standard import HIVES
 from fuzz.python.scratch import PARENT, destroy, layers, leaving_nothing, names_below, same_trees, use, with_checksums
 from fuzz.seeds import linux_layer, windows_layer
 from support.image_layers import base_tar

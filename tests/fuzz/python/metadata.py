@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 
 from cimlayer.errors import FormatError
-from cimlayer.extattributes import parse_extended_attributes
-from cimlayer.reparse import parse_reparse_data
+from cimlayer.formats.extattributes import parse_extended_attributes
+from cimlayer.formats.reparse import parse_reparse_data
 from support.image_layers import MOUNT_POINT, SYMLINK, link_data
 
 

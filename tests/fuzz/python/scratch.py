@@ -15,12 +15,12 @@ from pathlib import Path
 import cimlayer
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
-from cimlayer.comparing import diff_images
 from cimlayer.errors import FormatError
-from cimlayer.exporting import export_layer
-from cimlayer.extracting import extract
-from cimlayer.paths import get_cim_path_from_layer
-from cimlayer.standard import UTILITY_VM_BCD
+from cimlayer.image.compare import diff_images
+from cimlayer.image.extract import extract
+from cimlayer.layer.paths import get_cim_path_from_layer
+from cimlayer.layer.standard import UTILITY_VM_BCD
+from cimlayer.oci.export_layer import export_layer
 from support.image_layers import base_tar, import_tar
 from support.tars import BLOCK, TarBuilder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cimlayer.errors import FormatError
-from cimlayer.sddl import descriptor_from_sddl, sddl_from_descriptor
+from cimlayer.formats.sddl import descriptor_from_sddl, sddl_from_descriptor
 
 TEXTS = (
     "O:BAG:SYD:PAI(A;OICI;FA;;;SY)(D;;0x1f;;;S-1-5-21-1-2-3-500)",

@@ -1,0 +1,1 @@
+"""Bytes that arrive: streams, decompression, reading ahead, digests."""

@@ -1,0 +1,1 @@
+"""The operating system below us, POSIX and Windows side by side."""

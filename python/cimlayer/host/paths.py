@@ -1,0 +1,26 @@
+"""Paths as the system's calls take them."""
+
+from __future__ import annotations
+
+import ntpath
+import os
+
+_LONGEST_PLAIN_PATH = 200  # of MAX_PATH's 260 characters: what lies below still needs some
+
+
+def native_path(path: str | os.PathLike[str], *, windows: bool = os.name == "nt") -> str:
+    r"""The absolute path as the system's calls take it.
+
+    On Windows slashes of both kinds become backslashes, and a path that is too long for the old limit gets the prefix
+    ``\\?\``, or ``\\?\UNC\`` for a share (Microsoft's "Maximum Path Length Limitation"). One that has such a prefix
+    stays as it is.
+    """
+    text = os.fspath(path)
+    if not windows:
+        return os.path.abspath(text)
+    if text.startswith(("\\\\?\\", "\\\\.\\")):
+        return text
+    text = ntpath.abspath(text)
+    if len(text) <= _LONGEST_PLAIN_PATH:
+        return text
+    return "\\\\?\\UNC" + text[1:] if text.startswith("\\\\") else "\\\\?\\" + text

@@ -1,0 +1,1 @@
+"""One CIM: made, read, extracted, compared, inspected, mounted."""

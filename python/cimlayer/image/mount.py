@@ -1,0 +1,110 @@
+r"""Images as volumes: ``\\?\Volume{...}\`` while they are mounted.
+
+Only Windows mounts; elsewhere every function here raises :class:`~cimlayer.errors.UnsupportedCallError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from enum import IntFlag
+from uuid import UUID, uuid4
+
+from cimfs_ext import volumes
+from cimfs_ext.implementation import Implementation, choose
+from cimlayer.host.paths import native_path
+from cimlayer.image.block import BlockImage, BlockKind, check_root_hash, check_sources
+
+
+class MountFlags(IntFlag):
+    """Flags of CimMountImage (cimfs-api, "Errors", last paragraph)."""
+
+    ENABLE_DAX = 0x2
+    BLOCK_DEVICE = 0x10
+    SINGLE_FILE = 0x20
+    VERIFIED = 0x80
+
+
+_KIND_FLAGS = {BlockKind.SINGLE_FILE: MountFlags.SINGLE_FILE, BlockKind.DEVICE: MountFlags.BLOCK_DEVICE}
+
+
+def volume_path(volume: UUID) -> str:
+    r"""The path of a mounted volume's root, with the backslash at its end."""
+    return rf"\\?\Volume{{{volume}}}" + "\\"
+
+
+@contextlib.contextmanager
+def mount_image(
+    image: str | os.PathLike[str] | BlockImage,
+    *,
+    flags: int = 0,
+    root_hash: bytes | None = None,
+    volume: UUID | None = None,
+    implementation: str | Implementation | None = None,
+) -> Iterator[str]:
+    """Mount an image for the length of the block and give the path of its root.
+
+    ``image`` is the path of a ``.cim`` file, or a block image; ``flags`` are :class:`MountFlags`. With ``root_hash``
+    (32 bytes, block images only) every read is verified. ``volume`` is the ID to mount as, a new one by default.
+    Raises :class:`~cimlayer.errors.ImageError` if the system refuses,
+    :class:`~cimlayer.errors.UnsupportedCallError` where nothing can be mounted.
+    """
+    calls = choose(implementation)
+    volume = volume or uuid4()
+    if isinstance(image, BlockImage):
+        directory, name = image.native_path, image.name
+        flags |= _KIND_FLAGS[image.kind]
+    elif root_hash is not None:
+        raise ValueError(f"only a block image has a root hash: {os.fspath(image)}")
+    else:
+        directory, name = os.path.split(native_path(image))
+    if root_hash is not None:
+        check_root_hash(root_hash)
+    volumes.mount(directory, name, volume, flags=flags, root_hash=root_hash, implementation=calls)
+    with _dismounted_at_end(volume, calls):
+        yield volume_path(volume)
+
+
+@contextlib.contextmanager
+def mount_merged_image(
+    merged: BlockImage,
+    sources: Sequence[BlockImage],
+    *,
+    flags: int = 0,
+    root_hash: bytes | None = None,
+    volume: UUID | None = None,
+    implementation: str | Implementation | None = None,
+) -> Iterator[str]:
+    """As :func:`mount_image`, for a merged image; ``sources`` are those it was merged from, in the same order."""
+    check_sources(merged, sources)
+    if root_hash is not None:
+        check_root_hash(root_hash)
+    calls = choose(implementation)
+    volume = volume or uuid4()
+    volumes.mount_merged(
+        [(image.native_path, image.name) for image in (merged, *sources)],
+        volume,
+        flags=flags | _KIND_FLAGS[merged.kind],
+        root_hash=root_hash,
+        implementation=calls,
+    )
+    with _dismounted_at_end(volume, calls):
+        yield volume_path(volume)
+
+
+def dismount_image(volume: UUID, *, implementation: str | Implementation | None = None) -> None:
+    """Dismount a volume that a process which has ended left mounted."""
+    volumes.dismount(volume, implementation=implementation)
+
+
+@contextlib.contextmanager
+def _dismounted_at_end(volume: UUID, calls: Implementation) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        # What happened in the block is what the caller must see.
+        with contextlib.suppress(OSError):
+            volumes.dismount(volume, implementation=calls)
+        raise
+    volumes.dismount(volume, implementation=calls)

@@ -1,0 +1,121 @@
+"""Layers as block images: each holds its own files alone, and all of a container's are merged when they are mounted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cimfs_ext.image import ImageWriter
+from cimfs_ext.implementation import Implementation
+from cimfs_ext.names import upcase_key
+from cimlayer.errors import FormatError
+from cimlayer.events import CancellationToken
+from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
+from cimlayer.image.block import BlockImage, BlockKind, create_block_image, seal_image
+from cimlayer.layer import processing
+from cimlayer.layer.standard import UTILITY_VM
+from cimlayer.layer.writer import CimLayerWriter
+
+
+class BlockCimLayerWriter(CimLayerWriter):
+    r"""Writes one layer as a single-file block image, with the methods of :class:`~cimlayer.CimLayerWriter`.
+
+    Nothing of the parents is in the image, so a removal becomes a tombstone, which hides what the parents have once
+    the images are merged; and a link whose target this layer does not add becomes a merge link, which is looked up
+    then. The hives and the scratch disks lie in the directory of the image's file, one directory per layer, and
+    ``parents`` (from the immediate parent to the base) are looked for in theirs.
+
+    With ``verified`` the image is sealed when it is closed; :attr:`root_hash` has its hash then. If that fails, the
+    committed image stays, and :func:`cimlayer.image.block.seal_image` may be tried again. Only the system's
+    library of newer Windows writes such images (:func:`cimlayer.image.features.is_block_cim_supported`); elsewhere the
+    constructor raises :class:`~cimlayer.errors.UnsupportedCallError`.
+
+    A base layer's utility VM is stored, but not prepared to boot from the image; in a child layer it is refused, as by
+    hcsshim (:class:`~cimlayer.errors.FormatError`).
+    """
+
+    def __init__(
+        self,
+        image: BlockImage,
+        parents: Sequence[BlockImage] = (),
+        *,
+        verified: bool = False,
+        sync: bool = True,
+        implementation: str | Implementation | None = None,
+        cancel: CancellationToken | None = None,
+    ) -> None:
+        """Open a new image; ValueError if it or a parent is on a block device, which has no room for the hives."""
+        for block_image in (image, *parents):
+            if block_image.kind is not BlockKind.SINGLE_FILE:
+                raise ValueError(f"a layer's image is in a single file, not on a {block_image.kind.value}")
+        self._block_image = image
+        self._verified = verified
+        self._made_file = False
+        self._added: set[bytes] = set()
+        self._links: dict[bytes, tuple[str, str]] = {}  # name and target, by the name's key
+        self.root_hash = b""
+        super().__init__(
+            Path(image.native_path).parent,
+            [Path(parent.native_path).parent for parent in parents],
+            sync=sync,
+            implementation=implementation,
+            cancel=cancel,
+        )
+
+    def _open_image(self) -> ImageWriter:
+        self.standard.directory.make_directory()
+        self._made_file = not os.path.lexists(self._block_image.native_path)
+        return create_block_image(self._block_image, verified=self._verified, implementation=self._implementation)
+
+    def _take_directory(self) -> None:
+        """It is there, and a file with several images has several layers' files beside it."""
+
+    def _add(self, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
+        if self._parents and upcase_key(name.partition("\\")[0]) == upcase_key(UTILITY_VM):
+            raise FormatError("a utility VM in a block image that is not a base layer's", name)
+        super()._add(name, info, size, attachments)
+        self._added.add(upcase_key(name))
+        self._links.pop(upcase_key(name), None)  # it has taken the link's place
+
+    def _add_link(self, name: str, target: str) -> None:
+        key = upcase_key(name)
+        self._links.pop(key, None)
+        self._links[key] = (name, target)  # only at the end is it known whether this layer has the target
+
+    def remove(self, name: str) -> None:
+        """Hide what the parents have at a path."""
+        self._finish_item()
+        self.image.tombstone(name.removeprefix("\\"))
+
+    def _process_utility_vm(self, context: processing.LayerContext) -> None:
+        """The boot store would name a ``.cim`` file, and there is none."""
+
+    def _commit(self) -> None:
+        for name, target in self._links.values():
+            self._link(name, target)
+        super()._commit()
+        self.image.close()
+        if self._verified:
+            self.root_hash = seal_image(self._block_image.path, implementation=self._implementation)
+
+    def _link(self, name: str, target: str) -> None:
+        if upcase_key(target) not in self._added:
+            self.image.create_merge_link(name, target)
+            return
+        self.image.create_hard_link(name, target)
+        self._added.add(upcase_key(name))  # it may itself be a target
+
+    def abandon(self) -> None:
+        """Leave nothing of the layer behind; a file that held other images before stays.
+
+        A layer that was committed stays, also if it could not be sealed.
+        """
+        super().abandon()
+        image: ImageWriter | None = getattr(self, "image", None)
+        if self._made_file and not (image is not None and image.committed):
+            with contextlib.suppress(OSError):
+                Path(self._block_image.native_path).unlink()
+            with contextlib.suppress(OSError):
+                Path(self._block_image.native_path).parent.rmdir()

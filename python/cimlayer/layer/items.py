@@ -1,0 +1,233 @@
+"""What the bytes of a layer's writer belong to: a file of the image, a standard file, an alternate stream.
+
+Each takes a Win32 backup stream (backup-stream.md) in pieces of any size.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cimfs_ext.backupstream import BackupStreamParser
+from cimfs_ext.image import ImageWriter
+from cimlayer.errors import FormatError
+from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
+from cimlayer.layer.directory import write_through
+from cimlayer.layer.pending import create_item
+from cimlayer.layer.standard import StandardFiles
+
+if TYPE_CHECKING:
+    from cimfs_ext.backupstream import _Event
+
+_ZEROS = bytes(1 << 16)
+
+
+class Item:
+    """What one backup stream belongs to."""
+
+    def __init__(self, name: str, size: int) -> None:
+        """``size`` is the bytes of its main data."""
+        self._name, self._size = name, size
+        self._parser = BackupStreamParser(size, name)
+        self._written = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes of the backup stream."""
+        self._written = True
+        for event in self._parser.feed(data):
+            self._take(event)
+
+    def finish(self) -> None:
+        """The backup stream has ended. Nothing at all is as good as the stream of an empty file."""
+        if self._written or self._size:
+            self._parser.finish()
+        self._end()
+
+    def discard(self) -> None:
+        """Let go of what is open: the layer is abandoned."""
+
+    def _take(self, event: _Event) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+
+_FIELDS = {
+    2: ("extended_attributes", "EA buffer"),
+    3: ("security_descriptor", "security descriptor"),
+    8: ("reparse_data", "reparse data"),
+}  # by the stream ID of a backup stream
+
+
+class _Gathered:
+    """Attachments that may be given when a file is added, or come in the backup stream, or both if it is the same."""
+
+    def __init__(self, name: str, attachments: Attachments) -> None:
+        self._name = name
+        self.attachments = attachments
+
+    def take(self, stream: int, data: bytes) -> None:
+        field, kind = _FIELDS[stream]
+        if getattr(self.attachments, field) not in (b"", data):
+            raise FormatError(f"the backup stream has another {kind} than the one that was given", self._name)
+        self.attachments = replace(self.attachments, **{field: data})
+
+    def has(self, stream: int) -> bool:
+        return bool(getattr(self.attachments, _FIELDS[stream][0]))
+
+
+class ImageFileItem(Item):
+    """A file that goes to the image; it is made there when its data begins, since metadata may come first."""
+
+    def __init__(self, image: ImageWriter, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
+        """The attachments are those that are known before the backup stream."""
+        super().__init__(name, size)
+        self._image, self._info = image, info
+        self._gathered = _Gathered(name, attachments)
+        self._target: _OpenStream | _GatheredStream = _OpenStream(image)
+        self._created = False
+
+    def _take(self, event: _Event) -> None:
+        if event[0] == "attachment":
+            self._take_attachment(event[1], event[2])
+            return
+        self._create()
+        if event[0] == "stream":
+            self._begin_stream(f"{self._name}:{event[1]}", event[2])
+        elif event[0] == "data":
+            self._target.write(event[1])
+        else:
+            self._target.skip(event[1])
+
+    def _begin_stream(self, name: str, size: int | None) -> None:
+        self._target.finish()
+        if size is None:
+            self._target = _GatheredStream(self._image, name)
+        else:
+            self._image.create_alternate_stream(name, size)
+            self._target = _OpenStream(self._image)
+
+    def _take_attachment(self, stream: int, data: bytes) -> None:
+        if self._created and not self._gathered.has(stream):
+            raise FormatError("metadata behind the data in a backup stream", self._name)
+        self._gathered.take(stream, data)
+
+    def _create(self) -> None:
+        if not self._created:
+            create_item(self._image, self._name, self._info, self._size, self._gathered.attachments)
+            self._created = True
+
+    def _end(self) -> None:
+        self._create()
+        self._target.finish()
+        self._image.close_stream()
+
+    def discard(self) -> None:
+        """Close a temporary file."""
+        self._target.discard()
+
+
+class _OpenStream:
+    """The stream of the image that is open. Zeros wait for data behind them: without any they need not be written."""
+
+    def __init__(self, image: ImageWriter) -> None:
+        self._image = image
+        self._zeros = 0
+
+    def skip(self, count: int) -> None:
+        self._zeros += count
+
+    def write(self, data: bytes | memoryview) -> None:
+        while self._zeros > 0:
+            piece = min(self._zeros, len(_ZEROS))
+            self._image.write(memoryview(_ZEROS)[:piece])
+            self._zeros -= piece
+        self._image.write(data)
+
+    def finish(self) -> None:
+        """The image closes it when the next one is opened."""
+
+    def discard(self) -> None:
+        """The image is abandoned as a whole."""
+
+
+class _GatheredStream:
+    """A sparse alternate stream: its size is known at its end, and an image asks for it at the beginning."""
+
+    def __init__(self, image: ImageWriter, name: str) -> None:
+        self._image, self._name = image, name
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by finish or discard
+
+    def write(self, data: bytes | memoryview) -> None:
+        write_through(self._file, data)
+
+    def skip(self, count: int) -> None:
+        self._file.seek(count, os.SEEK_CUR)
+
+    def finish(self) -> None:
+        with self._file:
+            size = self._file.tell()
+            self._file.truncate(size)
+            self._file.seek(0)
+            self._image.create_alternate_stream(self._name, size)
+            while piece := self._file.read(1 << 20):
+                self._image.write(piece)
+
+    def discard(self) -> None:
+        self._file.close()
+
+
+class StreamItem(Item):
+    """An alternate stream; its data comes as a data stream or as the stream itself."""
+
+    def __init__(self, image: ImageWriter, name: str, size: int) -> None:
+        """``name`` is ``path:stream``; it is opened at once."""
+        super().__init__(name, size)
+        self._image = image
+        self._content = _OpenStream(image)
+        image.create_alternate_stream(name, size)
+
+    def _take(self, event: _Event) -> None:
+        if event[0] == "data":
+            self._content.write(event[1])
+        elif event[0] == "zeros":
+            self._content.skip(event[1])
+        else:
+            raise FormatError("an alternate stream takes nothing but its data", self._name)
+
+    def _end(self) -> None:
+        self._image.close_stream()
+
+
+class StandardFileItem(Item):
+    """A standard file: its data goes to the layer directory."""
+
+    def __init__(
+        self, standard: StandardFiles, name: str, info: FileBasicInfo, size: int, attachments: Attachments
+    ) -> None:
+        """The attachments are those that are known before the backup stream."""
+        super().__init__(name, size)
+        self._gathered = _Gathered(name, attachments)
+        self._file, self._operation = standard.add(name, info, attachments)
+
+    def _take(self, event: _Event) -> None:
+        if event[0] == "attachment":
+            self._gathered.take(event[1], event[2])
+        elif event[0] == "data":
+            write_through(self._file, event[1])
+        elif event[0] == "zeros":
+            self._file.seek(event[1], os.SEEK_CUR)
+        else:
+            raise FormatError("a stream on a file that is processed outside the image", self._name)
+
+    def _end(self) -> None:
+        with self._file:
+            self._file.truncate(self._size)
+        self._operation.attachments = self._gathered.attachments
+
+    def discard(self) -> None:
+        """Close the file in the layer directory."""
+        self._file.close()

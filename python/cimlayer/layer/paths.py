@@ -1,0 +1,36 @@
+"""Where the image of a layer lies: beside the layer directories, since an image and its forks share one directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cimlayer.host.paths import native_path
+from cimlayer.image.files import CIM_DIRECTORY
+
+
+def _layer(layer_path: str | os.PathLike[str]) -> Path:
+    path = Path(native_path(layer_path))
+    if not path.name:
+        raise ValueError(f"not the path of a layer directory: {layer_path!s}")
+    return path
+
+
+def get_cim_dir_from_layer(layer_path: str | os.PathLike[str]) -> Path:
+    """The directory of the image of a layer (layer.md, "Where things lie")."""
+    return _layer(layer_path).parent / CIM_DIRECTORY
+
+
+def get_cim_name_from_layer(layer_path: str | os.PathLike[str]) -> str:
+    """The file name of a layer's image."""
+    return f"{_layer(layer_path).name}.cim"
+
+
+def get_cim_path_from_layer(layer_path: str | os.PathLike[str]) -> Path:
+    """The path of a layer's image."""
+    return get_cim_dir_from_layer(layer_path) / get_cim_name_from_layer(layer_path)
+
+
+def is_cim_layer(layer_path: str | os.PathLike[str]) -> bool:
+    """Whether the layer's image exists."""
+    return get_cim_path_from_layer(layer_path).is_file()

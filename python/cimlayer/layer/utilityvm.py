@@ -1,0 +1,58 @@
+r"""What a utility VM's registry hives say and must be told, for it to boot from a CIM.
+
+Sources: layer.md, "Utility VM" and "The writer"; registry.md, "Patches for a utility VM".
+"""
+
+from __future__ import annotations
+
+import re
+
+from cimfs_ext.regf import Hive
+from cimlayer.errors import FormatError
+from cimlayer.formats.bcd import BOOT_VOLUME
+
+__all__ = ["LAST_BUILD_LEFT_ALONE", "build_number", "patch_system_hive"]
+
+LAST_BUILD_LEFT_ALONE = 20348
+"""Utility VMs up to this build cannot boot from a CIM and stay as they are."""
+
+_REG_SZ, _REG_DWORD = 1, 4
+_CURRENT_VERSION = r"Microsoft\Windows NT\CurrentVersion"
+_BUILD = "CurrentBuild"
+_SHOWN = 100  # characters of a stranger's text in a message
+
+_SYSTEM_PATCHES: tuple[tuple[str, str, str | int], ...] = (
+    (r"ControlSet001\Control", "BootContainerGuid", f"{{{BOOT_VOLUME}}}"),
+    (r"ControlSet001\Services\UnionFS", "Start", 0),  # at boot
+    (r"ControlSet001\Services\wcifs", "Start", 4),  # never
+    ("Setup", "BootPathOverride", "\\Windows\\"),
+)
+
+
+def build_number(software_hive: bytes, *, name: str = "SOFTWARE") -> int:
+    """Return the Windows build that a SOFTWARE hive belongs to; errors call the hive ``name``.
+
+    ``CorruptHiveError`` when it is no hive, ``FormatError`` when ``CurrentBuild`` is missing or no number.
+    """
+    try:
+        value = Hive.open(software_hive, name=name).value(_CURRENT_VERSION, _BUILD)
+    except KeyError:
+        raise FormatError(f"no value {_CURRENT_VERSION}\\{_BUILD}", name) from None
+    text = value.data.decode("utf-16-le", "replace").rstrip("\0") if value.type == _REG_SZ else ""
+    if not re.fullmatch("[0-9]{1,10}", text):  # as a DWORD may have
+        raise FormatError(f"{_BUILD} is no build number: {(text or value.data.hex())[:_SHOWN]!r}", name)
+    return int(text)
+
+
+def patch_system_hive(system_hive: bytes, *, name: str = "SYSTEM") -> bytes:
+    """Return a SYSTEM hive with the values that make its Windows boot from a CIM.
+
+    Missing keys are made. ``CorruptHiveError``, which calls the hive ``name``, when it is none.
+    """
+    hive = Hive.open(system_hive, name=name)
+    for path, value_name, value in _SYSTEM_PATCHES:
+        if isinstance(value, int):
+            hive.set_value(path, value_name, _REG_DWORD, value.to_bytes(4, "little"))
+        else:
+            hive.set_value(path, value_name, _REG_SZ, f"{value}\0".encode("utf-16-le"))
+    return hive.to_bytes()

@@ -1,0 +1,335 @@
+"""CIM layers: writing one, and destroying it (layer.md; hcsshim's internal/wclayer/cim is the model)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypedDict
+
+from cimfs_ext.image import ImageWriter
+from cimfs_ext.implementation import Implementation, choose
+from cimfs_ext.names import upcase_key
+from cimlayer.errors import FormatError, ImageBusyError, ImageExistsError, PathNotFoundError
+from cimlayer.events import CancellationToken
+from cimlayer.formats.fileinfo import Attachments, FileBasicInfo, creation_time
+from cimlayer.host.directories import make_directories, remove_directories, sync_directories
+from cimlayer.host.paths import native_path
+from cimlayer.image.files import set_ids
+from cimlayer.image.garbage import remove_leftovers
+from cimlayer.image.locking import name_holder
+from cimlayer.layer import processing
+from cimlayer.layer.directory import LayerDirectory
+from cimlayer.layer.items import ImageFileItem, Item, StandardFileItem, StreamItem
+from cimlayer.layer.paths import get_cim_dir_from_layer, get_cim_name_from_layer, get_cim_path_from_layer
+from cimlayer.layer.standard import UTILITY_VM, WRITTEN_FILES, StandardFiles, is_standard_file
+
+_LOCK_RETRY = 0.05  # seconds
+
+
+class CimLayerWriter:
+    r"""Writes one layer: a base layer, or with ``parent_layer_paths`` a child of the first of them.
+
+    The paths of the parents go from the immediate parent to the base. The layer directory is made if it is missing;
+    the image appears beside it, in ``cim-layers``, when :meth:`close` has processed and committed the layer. An
+    exception in a ``with`` block, or one that leaves the data of a file incomplete, is followed by :meth:`abandon`:
+    nothing of the layer remains, and its parents are untouched. A call that is refused before it has changed anything
+    leaves the writer as it was.
+
+    Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
+    disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the
+    system's library cannot promise that, and refuses. ``implementation`` is ``portable`` or ``system``, the latter by
+    default on Windows.
+    ``cancel`` stops :meth:`close` between its steps, up to the commit.
+    ``lock_timeout`` is how many seconds to wait while another image is written beside this one.
+
+    Not thread safe. Raises :class:`~cimlayer.errors.ImageBusyError` if that takes longer, naming the process where the
+    system tells, :class:`~cimlayer.errors.ImageExistsError` if the layer is there already,
+    :class:`~cimlayer.errors.PathNotFoundError` if the parent's image is not, and
+    :class:`~cimlayer.errors.FormatError` for malformed input.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        parent_layer_paths: Sequence[str | os.PathLike[str]] = (),
+        *,
+        sync: bool = True,
+        reproducible: bool = False,
+        implementation: str | Implementation | None = None,
+        lock_timeout: float = 0,
+        cancel: CancellationToken | None = None,
+    ) -> None:
+        """Open the image: empty for a base layer, else forked off the immediate parent's."""
+        reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
+        self._sync = sync
+        self._cancel = cancel or CancellationToken()
+        self._implementation = choose(implementation)
+        self._path = Path(native_path(path))
+        if isinstance(parent_layer_paths, (str, os.PathLike)):
+            raise TypeError("parent_layer_paths is a sequence of paths, not one path")
+        self._parents = [Path(native_path(parent)) for parent in parent_layer_paths]
+        self._time = creation_time(reproducible)
+        self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
+        self._item: Item | None = None
+        self._process_id = os.getpid()
+        self._has_utility_vm = False
+        self.standard = StandardFiles(LayerDirectory(self._path))
+        self._made_directories: list[Path] = []
+        try:
+            self.image = self._wait_for_image(lock_timeout)
+            self._take_directory()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _wait_for_image(self, lock_timeout: float) -> ImageWriter:
+        deadline = time.monotonic() + lock_timeout
+        while True:
+            try:
+                return self._open_image()
+            except PathNotFoundError:
+                if self._parents or get_cim_dir_from_layer(self._path).is_dir():
+                    raise  # where there are parents, so is the directory that they lie in
+                continue  # what failed beside this has taken back the directory that it had made
+            except ImageBusyError as error:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    name_holder(error, get_cim_dir_from_layer(self._path))
+                    raise
+            self._cancel.raise_if_cancelled()
+            time.sleep(min(left, _LOCK_RETRY))
+
+    def _open_image(self) -> ImageWriter:
+        directory = get_cim_dir_from_layer(self._path)
+        if self._path == directory:
+            raise ValueError(f"not the path of a layer directory, but of the images: {self._path}")
+        parent = self._check_parents(directory)
+        self._made_directories = make_directories(directory) or self._made_directories
+        name = get_cim_name_from_layer(self._path)
+        options: _ImageOptions = {
+            "implementation": self._implementation,
+            "sync": self._sync,
+            "time": self._time,
+            "seed": self._seed,
+        }
+        try:
+            return ImageWriter(directory, parent, name, **options)
+        except ImageExistsError as error:
+            # A reproducible image has the same region set every time, and a crash may have left its files.
+            if self._seed is None or not error.image_file or not remove_leftovers(directory, error.image_file):
+                raise
+        return ImageWriter(directory, parent, name, **options)
+
+    def _take_directory(self) -> None:
+        """Without an image beside it, what an import may have written there is that of one that was killed."""
+        self.standard.directory.clear(WRITTEN_FILES)
+        self.standard.directory.make_directory()
+
+    def _check_parents(self, cim_directory: Path) -> str | None:
+        """The immediate parent's image. ValueError for parents that are not those of its image: hives are merged."""
+        images = [get_cim_path_from_layer(parent) for parent in self._parents]
+        for parent, image in zip(self._parents, images, strict=True):
+            if image.parent != cim_directory:
+                raise ValueError(f"a layer and its parents lie in one directory: {self._path} and {parent}")
+            if image == get_cim_path_from_layer(self._path):
+                raise ValueError(f"a layer cannot be its own parent: {parent}")
+        if len(images) > 1:
+            chain = set_ids(images[0])
+            for number, (parent, image) in enumerate(zip(self._parents, images, strict=True)):
+                if set_ids(image)[:1] != chain[number : number + 1]:
+                    raise ValueError(f"{parent} is not a layer below {self._parents[0]}, or not in this order")
+        return images[0].name if images else None
+
+    @property
+    def parents(self) -> Sequence[Path]:
+        """The parents' layer directories, from the immediate parent to the base."""
+        return tuple(self._parents)
+
+    @property
+    def time(self) -> int:
+        """The FILETIME of files made here."""
+        return self._time
+
+    # ---- operations ----
+
+    def add(
+        self,
+        name: str,
+        file_info: FileBasicInfo,
+        file_size: int,
+        security_descriptor: bytes = b"",
+        extended_attributes: bytes = b"",
+        reparse_data: bytes = b"",
+    ) -> None:
+        """Add a file or directory; its data follows with :meth:`write`, as a Win32 backup stream.
+
+        ``file_size`` is in bytes. An empty descriptor becomes the one whose DACL is null; metadata that is not given
+        here may come in the backup stream.
+        """
+        attachments = Attachments(security_descriptor, extended_attributes, reparse_data)
+        self._finish_item()
+        self._add(name.removeprefix("\\"), file_info, file_size, attachments)
+
+    def _add(self, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
+        if info.is_directory and upcase_key(name) == upcase_key(UTILITY_VM):
+            self._has_utility_vm = True
+        self.standard.check_place(name, is_directory=info.is_directory)
+        if is_standard_file(name) and not info.is_directory:
+            self._item = StandardFileItem(self.standard, name, info, size, attachments)
+        else:
+            self._item = ImageFileItem(self.image, name, info, size, attachments)
+
+    def add_alternate_stream(self, name: str, size: int) -> None:
+        """Add the stream ``path:stream`` of a file or directory that is in the image; its data follows as for add."""
+        self._finish_item()
+        name = name.removeprefix("\\")
+        file = name.partition(":")[0]
+        if is_standard_file(file) or self.standard.is_link(file):
+            raise FormatError("a stream on a file that is processed outside the image", name)
+        self._item = StreamItem(self.image, name, size)
+
+    def add_link(self, name: str, target: str) -> None:
+        """Add a hard link; the target may be a parent layer's file."""
+        self._finish_item()
+        name, target = name.removeprefix("\\"), target.removeprefix("\\")
+        if is_standard_file(name):
+            raise FormatError("a hard link in place of a file that is processed outside the image", name)
+        self.standard.check_place(name)
+        self._add_link(name, target)
+
+    def _add_link(self, name: str, target: str) -> None:
+        if self._is_pending(target):
+            self.standard.link(name, target)
+        else:
+            self.image.create_hard_link(name, target)
+
+    def remove(self, name: str) -> None:
+        """Remove what the parents have at a path; a path that is not there is no error."""
+        self._finish_item()
+        with contextlib.suppress(PathNotFoundError):
+            self.image.delete_path(name)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Take the next bytes of the backup stream of what was last added; returns their number.
+
+        Any chunking will do. After a link or a remove there is nothing to write to: ValueError.
+        """
+        if self._item is None:
+            raise ValueError("nothing is open for writing: add a file or a stream first")
+        if self.image.closed:
+            raise ValueError("the layer is closed")
+        try:
+            self._item.write(data)
+        except BaseException:
+            self.abandon()
+            raise
+        return memoryview(data).nbytes
+
+    def mark_utility_vm(self) -> None:
+        """Say that the layer has a utility VM, for importers that do not go through :meth:`add`."""
+        self._has_utility_vm = True
+
+    # ---- the end ----
+
+    def close(self) -> None:
+        """Process the standard files and commit the image; on failure the layer is abandoned. Again: nothing."""
+        if self.image.closed:
+            return
+        try:
+            self._finish_item()
+            self._process()
+            for operation in self.standard.pending:
+                self._cancel.raise_if_cancelled()
+                operation.apply(self.image, self._time)
+            if self._sync:
+                self.standard.directory.sync()
+                sync_directories(self._made_directories)
+            self._cancel.raise_if_cancelled()
+            self._commit()
+        except BaseException:
+            self.abandon()
+            raise
+        self.image.close()
+
+    def _commit(self) -> None:
+        self.image.commit()
+
+    def _process(self) -> None:
+        context = processing.LayerContext(self._path.name, self.standard, self._parents, self._time, self._seed)
+        steps: list[Callable[[processing.LayerContext], None]] = []
+        if self._has_utility_vm:
+            steps.append(self._process_utility_vm)
+        if self._parents:
+            steps.append(processing.process_child_layer)
+        else:
+            steps += [processing.create_scratch_disks, processing.process_base_layer]
+        for step in steps:
+            self._cancel.raise_if_cancelled()
+            step(context)
+
+    def _process_utility_vm(self, context: processing.LayerContext) -> None:
+        processing.process_utility_vm(context)
+
+    def abandon(self) -> None:
+        """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.
+
+        A layer that was committed stays, also when an interrupt comes right behind the commit. In a forked process,
+        which has no part in the layer, nothing happens.
+        """
+        if os.getpid() != self._process_id:
+            return
+        item, self._item = self._item, None
+        if item is not None:
+            with contextlib.suppress(OSError):  # why the layer is abandoned is the error to tell
+                item.discard()
+        image: ImageWriter | None = getattr(self, "image", None)
+        if image is not None and image.committed:
+            image.close()
+            return
+        try:
+            self.standard.directory.undo()
+        finally:
+            if image is not None:
+                image.close()  # last: it lets the next one in
+        remove_directories(self._made_directories)
+
+    def _finish_item(self) -> None:
+        if self.image.closed:
+            raise ValueError("the layer is closed")
+        if self._item is not None:
+            try:
+                self._item.finish()
+            except BaseException:
+                self.abandon()
+                raise
+            self._item = None
+
+    def _is_pending(self, path: str) -> bool:
+        """Whether a link's target comes into the image only at the end: a base layer may bring it after the link."""
+        if is_standard_file(path) and not self._parents:
+            return True
+        return self.standard.has(path) or self.standard.is_link(path)
+
+    def __enter__(self) -> CimLayerWriter:
+        """The writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close, or abandon the layer if the block failed."""
+        if kind is None:
+            self.close()
+        elif not self.image.closed:
+            self.abandon()
+
+
+class _ImageOptions(TypedDict):
+    implementation: Implementation
+    sync: bool
+    time: int
+    seed: bytes | None

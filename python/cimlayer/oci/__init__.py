@@ -1,0 +1,1 @@
+"""Container images: where they come from, their documents, and their layers in and out."""

@@ -1,0 +1,230 @@
+"""A CIM layer back into an OCI layer tar: the way out that :mod:`cimlayer.oci.import_layer` is the way in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from cimfs_ext.entries import ImageEntry
+from cimfs_ext.names import upcase_key
+from cimfs_ext.reader import ImageReader
+from cimlayer.errors import FormatError
+from cimlayer.events import CancellationToken
+from cimlayer.image.compare import walk_differences
+from cimlayer.image.entrynames import check_name
+from cimlayer.layer.paths import get_cim_path_from_layer
+from cimlayer.layer.standard import HIVES, LAYOUT, is_standard_file
+from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
+from cimlayer.oci.tarentries import TarWriter
+
+_WHITEOUT = ".wh."
+_BUFFER = 1 << 20
+
+
+def export_layer(
+    layer_path: str | os.PathLike[str],
+    parent_layer_paths: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | BinaryIO,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    cancel: CancellationToken | None = None,
+) -> int:
+    """Write a layer as an uncompressed OCI layer tar and return the sum of the sizes of the files in it, in bytes.
+
+    ``parent_layer_paths`` are those that the layer was made with, from the immediate parent to the base: the tar has
+    what the layer changes in the first of them, removals as whiteouts. ``output`` is a path, which must not be there
+    yet, or a binary file. Entries have the PAX records of backup-stream.md and stand in the order of the tree; the same
+    layer gives the same bytes. Importing the tar onto the same parents gives the same tree.
+
+    What the import makes is left out: a base layer's ``layout`` and full hives under ``Hives``, and the merged hive
+    of every delta that the layer brought (layer.md, "The writer"); the delta itself is there. The boot store and the
+    system hive of a utility VM are those of the image, with what the import changed in them.
+
+    ValueError if the parent is not the one that the layer was forked from. FormatError names a file that a layer tar
+    cannot carry: a reparse point that is neither link nor mount point, an extended attribute with a flag, a name that
+    is not Unicode or, of a removed file too, begins with ``.wh.``. CorruptImageError for a name that would mean another
+    place in a path. LimitError for an entry that goes beyond ``limits`` (ratio has no meaning here), before any of it
+    is written; what the layer has of its parents counts only where it is written. OperationCancelledError once
+    ``cancel`` is cancelled. Whatever fails, an output given as a path is removed.
+    """
+    with ExitStack() as stack:
+        image = stack.enter_context(ImageReader(get_cim_path_from_layer(layer_path)))
+        parent = None
+        if parent_layer_paths:
+            parent = stack.enter_context(ImageReader(get_cim_path_from_layer(parent_layer_paths[0])))
+        _check_parent(image, parent)
+        file = stack.enter_context(_opened(output))
+        usage = Usage(limits, image.name)
+        tar = TarWriter(image, file, usage, cancel or CancellationToken())
+        return _LayerExport(image, parent, tar, usage).write()
+
+
+@contextmanager
+def _opened(output: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    """The output; a file that was made for it goes again when the export fails."""
+    if not isinstance(output, (str, os.PathLike)):
+        yield output
+        return
+    file = open(output, "xb", _BUFFER)  # noqa: SIM115  closing it may fail too: the disk is full
+    try:
+        with file:
+            yield file
+    except BaseException as error:
+        Path(output).unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(output)
+        raise
+
+
+def _check_parent(image: ImageReader, parent: ImageReader | None) -> None:
+    above = image.region_sets[:-1]
+    if parent is None and above:
+        raise ValueError(f"{image.name} is forked from another image: the layer's parents are needed")
+    if parent is not None and parent.region_sets != above:
+        raise ValueError(f"{parent.name} is not the image that {image.name} is forked from")
+
+
+class _LayerExport:
+    """One export. A hard link needs a name of its file that is there when the tar is read up to the link."""
+
+    def __init__(self, image: ImageReader, parent: ImageReader | None, tar: TarWriter, usage: Usage) -> None:
+        self._image = image
+        self._parent = parent
+        self._tar = tar
+        self._usage = usage
+        self._written: dict[int, str] = {}  # file ID -> the path of its first name in the tar
+
+    def write(self) -> int:
+        """The whole tar."""
+        events = []
+        for path, entry in self._image.walk() if self._parent is None else self._changes():
+            if entry is not None:
+                check_name(entry.name, path)
+            self._usage.add_entry(path)
+            events.append((path, entry))
+        changed = {upcase_key(path) for path, entry in events if entry is not None}
+        made = self._made_by_import(changed)
+        files = {path: entry for path, entry in events if entry is not None and not entry.is_directory}
+        standard = {entry.file_id: path for path, entry in files.items() if is_standard_file(path)}
+        unchanged = self._unchanged_names({entry.file_id for entry in files.values()}, changed)
+        for path, entry in events:
+            _check_no_whiteout(path)
+            if entry is None:
+                self._tar.whiteout(_whiteout(path))
+            elif upcase_key(path) in made:
+                continue
+            elif entry.is_directory:
+                self._write_entry(path, entry)
+            else:
+                self._write_file(path, entry, unchanged.get(entry.file_id), standard.get(entry.file_id))
+        self._tar.finish()
+        return self._tar.file_bytes
+
+    # ---- what is to be written, in order ----
+
+    def _changes(self) -> Iterator[tuple[str, ImageEntry | None]]:
+        """Paths with their entries, or with None for a whiteout; those of a directory precede its entries."""
+        assert self._parent is not None
+        for path, entry, older in walk_differences(self._image, self._parent, self._can_amend):
+            for one in (entry, older):
+                if one is not None:
+                    check_name(one.name, path)
+            if older is not None and (entry is None or not self._can_stand_over(entry, older)):
+                yield path, None
+            if entry is None or entry is older:
+                continue
+            if older is not None and entry.is_directory and self._can_amend(path, entry, older):
+                if self._has_new_metadata(entry, older):
+                    yield path, entry
+                continue
+            yield path, entry
+            if entry.is_directory:
+                yield from self._image.walk(path)
+
+    def _can_amend(self, path: str, entry: ImageEntry, older: ImageEntry) -> bool:
+        """Whether an entry for a directory makes of the parent's directory what the layer has."""
+        return entry is older or (older.is_directory and self._can_stand_over(entry, older))
+
+    def _can_stand_over(self, entry: ImageEntry, older: ImageEntry) -> bool:
+        """Whether an entry alone does: a directory over a directory keeps the old spelling and the old streams."""
+        if entry is older or not (entry.is_directory and older.is_directory):
+            return True
+        assert self._parent is not None
+        streams = {upcase_key(stream.name) for stream in self._image.streams(entry)}
+        return entry.name == older.name and all(
+            upcase_key(stream.name) in streams for stream in self._parent.streams(older)
+        )
+
+    def _has_new_metadata(self, entry: ImageEntry, older: ImageEntry) -> bool:
+        assert self._parent is not None
+        return self._metadata(self._image, entry) != self._metadata(self._parent, older)
+
+    @staticmethod
+    def _metadata(image: ImageReader, entry: ImageEntry) -> tuple[object, ...]:
+        """Streams are told apart by where they are stored: one that was stored anew counts as new, and none is read."""
+        times = (entry.creation_time, entry.last_write_time, entry.change_time, entry.last_access_time)
+        streams = [(stream.name, image.location(entry, stream.name)) for stream in image.streams(entry)]
+        attachments = (
+            image.security_descriptor(entry), image.extended_attributes(entry), image.reparse_data(entry)
+        )  # fmt: skip
+        return entry.attributes, times, attachments, streams
+
+    def _made_by_import(self, changed: set[bytes]) -> set[bytes]:
+        if self._parent is None:
+            made = ["Hives", LAYOUT, *(hive.base_path for hive in HIVES)]
+        else:
+            made = [hive.base_path for hive in HIVES if upcase_key(hive.delta_path) in changed]
+        return {upcase_key(path) for path in made}
+
+    def _unchanged_names(self, file_ids: set[int], changed: set[bytes]) -> dict[int, str]:
+        """Of files that get new names: a name that the parent has too, and that the layer leaves alone."""
+        names: dict[int, str] = {}
+        if self._parent is None or all(file_id > self._parent.last_file_id for file_id in file_ids):
+            return names
+        for path, entry in self._parent.walk():
+            check_name(entry.name, path)
+            if (
+                entry.file_id in file_ids
+                and not entry.is_directory
+                and upcase_key(path) not in changed
+                and self._image.exists(path)
+                and self._image.stat(path).file_id == entry.file_id
+            ):
+                names.setdefault(entry.file_id, path)
+        return names
+
+    # ---- entries ----
+
+    def _write_file(self, path: str, entry: ImageEntry, unchanged: str | None, standard: str | None) -> None:
+        """A file under its first name, a link under every other; a standard file can be no link to another name."""
+        if self._written.get(entry.file_id) == path:
+            return
+        if is_standard_file(path):
+            self._write_entry(path, entry)
+            return
+        if standard is not None and entry.file_id not in self._written:
+            self._write_entry(standard, entry)
+        target = self._written.get(entry.file_id) or unchanged
+        if target is None:
+            self._write_entry(path, entry)
+        else:
+            self._tar.hard_link(path, target)
+
+    def _write_entry(self, path: str, entry: ImageEntry) -> None:
+        if not entry.is_directory:
+            self._written[entry.file_id] = path
+        self._tar.entry(path, entry)
+
+
+def _check_no_whiteout(path: str) -> None:
+    """Neither such a file nor its removal can be told: the tar of the one removes, that of the other may be opaque."""
+    if path.rpartition("\\")[2].startswith(_WHITEOUT):
+        raise FormatError("a name that means a whiteout in a layer tar", path)
+
+
+def _whiteout(path: str) -> str:
+    directory, separator, name = path.rpartition("\\")
+    return f"{directory}{separator}{_WHITEOUT}{name}"

@@ -1,0 +1,278 @@
+"""An OCI layer tar into a CIM layer (layer.md, "From an OCI layer tar")."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from cimfs_ext.implementation import Implementation
+from cimfs_ext.importer import LayerImporter
+from cimfs_ext.names import upcase_key
+from cimfs_ext.reader import ImageReader
+from cimlayer.blobs.digests import Digest
+from cimlayer.blobs.readahead import Piece, tar_pieces
+from cimlayer.blobs.streams import open_source
+from cimlayer.errors import LimitError, PathNotFoundError
+from cimlayer.events import CancellationToken, ProgressCallback
+from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_DIRECTORY, Attachments, FileBasicInfo
+from cimlayer.formats.sddl import descriptor_from_sddl
+from cimlayer.layer.directory import write_through
+from cimlayer.layer.paths import get_cim_path_from_layer
+from cimlayer.layer.pending import create_item
+from cimlayer.layer.standard import STANDARD_FILES
+from cimlayer.layer.writer import CimLayerWriter
+from cimlayer.limits import DEFAULT_LIMITS, Limits
+from cimlayer.tasks import LayerTask
+from cimlayer.tracing import span
+
+Source = str | os.PathLike[str] | BinaryIO
+
+
+def import_layer(
+    source: Source,
+    layer_path: str | os.PathLike[str],
+    parent_layer_paths: Sequence[str | os.PathLike[str]] = (),
+    *,
+    sync: bool = True,
+    reproducible: bool = False,
+    implementation: str | Implementation | None = None,
+    jobs: int | None = None,
+    digest: str | None = None,
+    diff_id: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    lock_timeout: float = 0,
+    progress: ProgressCallback | None = None,
+    cancel: CancellationToken | None = None,
+) -> int:
+    """Import one layer tar, plain or compressed with gzip or zstd, and return the sum of its files' sizes in bytes.
+
+    ``source`` is a path, ``"-"`` for standard input, or a binary file that is read to its end from where it stands;
+    the compression is recognised by the content. ``parent_layer_paths`` go from the immediate parent to the base.
+    ``jobs`` is the number of threads: with 1 the caller's alone works, with more, which is the default where there is
+    more than one CPU, reading and decompressing run ahead of it. The result does not depend on it.
+
+    ``digest`` and ``diff_id`` (``sha256:...`` or ``sha512:...``) are what the source and the tar in it must have; both
+    are checked in the same pass, before the layer is committed. ``progress`` is called in the caller's thread with
+    the events of ``cimlayer.events``, ``cancel`` stops the import from anywhere.
+    ``limits`` is what the layer may cost: entries, bytes, depth and ratio of decompression (:class:`~cimlayer.Limits`).
+    ``lock_timeout`` is how many seconds to wait while another image is written beside this one; then
+    :class:`~cimlayer.errors.ImageBusyError`.
+
+    A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
+    and its offset, as :class:`~cimlayer.errors.DigestMismatchError` for wrong bytes, and as
+    :class:`~cimlayer.errors.LimitError` for what goes beyond the limits;
+    :class:`~cimlayer.errors.ImageError` and other OSErrors for what cannot be read or written;
+    :class:`~cimlayer.errors.OperationCancelledError`.
+    """
+    expected_digest = Digest.parse(digest, "digest") if digest is not None else None
+    expected_diff_id = Digest.parse(diff_id, "diff_id") if diff_id is not None else None
+    cancel = cancel or CancellationToken()
+    name = Path(os.path.abspath(layer_path)).name
+    with _opened(source) as file, span("import_layer", layer=name):
+        task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
+        with tar_pieces(
+            file, cancel, digest=expected_digest, diff_id=expected_diff_id, limits=limits, jobs=jobs
+        ) as pieces:
+            task.started()
+            with CimLayerWriter(
+                layer_path,
+                parent_layer_paths,
+                sync=sync,
+                reproducible=reproducible,
+                implementation=implementation,
+                lock_timeout=lock_timeout,
+                cancel=cancel,
+            ) as writer:
+                file_bytes = write_layer(pieces, writer, task, limits, cancel)
+            task.done(file_bytes)
+    return file_bytes
+
+
+def write_layer(
+    pieces: Iterator[Piece], writer: CimLayerWriter, task: LayerTask, limits: Limits, cancel: CancellationToken
+) -> int:
+    """Feed a tar to an open layer, which the caller closes; returns the sum of the files' sizes in bytes."""
+    with _TarPolicy(writer, cancel) as policy:
+        importer = LayerImporter(
+            writer.image,
+            policy,
+            STANDARD_FILES,
+            time=writer.time,
+            has_parent=bool(writer.parents),
+            max_files=limits.files,
+            max_bytes=limits.bytes,
+            max_path_depth=limits.path_depth,
+        )
+        policy.importer = importer
+        try:
+            _feed(importer, pieces, task, cancel)
+        except LimitError as error:
+            raise error.in_layer(task.digest or task.name) from error
+        if importer.has_utility_vm:
+            writer.mark_utility_vm()
+        cancel.raise_if_cancelled()
+        task.committing(importer.entries)
+        return importer.file_bytes
+
+
+def _feed(importer: LayerImporter, pieces: Iterator[Piece], task: LayerTask, cancel: CancellationToken) -> None:
+    try:
+        for data, position in pieces:
+            cancel.raise_if_cancelled()
+            importer.feed(data)
+            task.read(position)
+        importer.finish()
+    except LimitError:
+        raise
+    except ValueError:
+        if task.digest is not None:
+            for _ in pieces:  # where the blob is damaged, that is the error to tell
+                cancel.raise_if_cancelled()
+        raise
+
+
+class _TarPolicy:
+    """What the entries of a layer tar need beyond calls on the image: see :class:`LayerImporter`."""
+
+    importer: LayerImporter
+
+    def __init__(self, writer: CimLayerWriter, cancel: CancellationToken) -> None:
+        self._writer = writer
+        self._cancel = cancel
+        self._parent: ImageReader | None = None
+        self._file: io.FileIO | None = None
+        self._hidden: set[bytes] = set()  # directories that were gone through: the parents' are in them no more
+
+    def __enter__(self) -> _TarPolicy:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # why it was left open is the error to tell
+                self._file.close()
+        if self._parent is not None:
+            self._parent.close()
+
+    @staticmethod
+    def descriptor_from_sddl(text: str) -> bytes:
+        return descriptor_from_sddl(text)
+
+    # ---- standard files ----
+
+    def begin_standard_file(
+        self,
+        path: str,
+        size: int,
+        attributes: int,
+        times: tuple[int, int, int, int],
+        security_descriptor: bytes,
+        extended_attributes: bytes,
+    ) -> None:
+        creation, last_write, change, last_access = times
+        info = FileBasicInfo(creation, last_access, last_write, change, attributes)
+        attachments = Attachments(security_descriptor, extended_attributes)
+        self._file, _ = self._writer.standard.add(path, info, attachments)
+
+    def standard_data(self, data: memoryview) -> None:
+        assert self._file is not None
+        write_through(self._file, data)
+
+    def end_standard_file(self) -> None:
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+
+    def link_to_standard_file(self, path: str, target: str) -> None:
+        self._writer.standard.link(path, target)
+
+    # ---- whiteouts: they hide what the parents have, never what this layer has added ----
+
+    def whiteout(self, path: str) -> None:
+        if not self._writer.parents:
+            return
+        if self.importer.was_added(path):
+            self._renew(path)
+            self._hide_below(path)
+        else:
+            self._remove(path)
+
+    def opaque_whiteout(self, directory: str) -> None:
+        if self._writer.parents:
+            self._hide_below(directory)
+
+    def _renew(self, path: str) -> None:
+        """A directory of the parents is hidden in which this layer has something: make it the layer's own."""
+        try:
+            entry = self._parents_image.stat(path)
+        except PathNotFoundError:
+            return
+        if not entry.is_directory:
+            return  # it was replaced, or will be
+        image, info = self._writer.image, FileBasicInfo.at(self._writer.time, FILE_ATTRIBUTE_DIRECTORY)
+        if not self.importer.was_described(path):
+            create_item(image, path, info, 0, parents_time=self._writer.time)
+            image.close_stream()
+        for stream in self._parents_image.streams(entry):
+            name = f"{path}:{stream.name}"
+            if not self.importer.was_added(name) and not self.importer.was_added(f"{name}:$DATA"):
+                self._remove(name)
+
+    def _hide_below(self, directory: str) -> None:
+        pending = [directory]
+        while pending:
+            path = pending.pop()
+            key = upcase_key(path)
+            if key in self._hidden:
+                continue
+            self._hidden.add(key)
+            for name in self._names_in_parent(path):
+                self._cancel.raise_if_cancelled()
+                child = f"{path}\\{name}" if path else name
+                if self.importer.was_added(child):
+                    self._renew(child)
+                    pending.append(child)
+                else:
+                    self._remove(child)
+
+    @property
+    def _parents_image(self) -> ImageReader:
+        if self._parent is None:
+            self._parent = ImageReader(get_cim_path_from_layer(self._writer.parents[0]))
+        return self._parent
+
+    def _names_in_parent(self, directory: str) -> list[str]:
+        try:
+            return [entry.name for entry in self._parents_image.listdir(directory)]
+        except (PathNotFoundError, NotADirectoryError):
+            return []
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(PathNotFoundError):
+            self._writer.image.delete_path(path)
+
+
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    if source == "-":
+        # Without its buffer: a thread that waits for a pipe must not hold a lock that the interpreter's end needs.
+        yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    elif isinstance(source, (str, os.PathLike)):
+        with open_source(source) as file:
+            yield file
+    else:
+        yield source
+
+
+def _size_of(file: BinaryIO) -> int | None:
+    """The bytes from where a regular file stands to its end."""
+    try:
+        status = os.fstat(file.fileno())
+        return status.st_size - file.tell() if stat.S_ISREG(status.st_mode) else None
+    except (OSError, AttributeError):
+        return None

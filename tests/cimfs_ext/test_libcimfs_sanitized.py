@@ -1,0 +1,37 @@
+"""The C library under AddressSanitizer and UBSan: scenarios, failing file operations and failing allocations."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support import ROOT
+
+FLAGS = [
+    *("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"),
+    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Icimfs_ext", "-Itests/c"),
+    *("-Dmalloc=memory_malloc", "-Dcalloc=memory_calloc", "-Drealloc=memory_realloc"),
+]
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
+def test_scenarios_and_failing_file_operations(tmp_path: Path) -> None:
+    program = tmp_path / "test_libcimfs"
+    sources = [ROOT / "tests" / "c" / name for name in ("test_libcimfs.c", "memory_io.c")]
+    sources += [
+        source
+        for source in sorted((ROOT / "cimfs_ext" / "libcimfs").glob("*.c"))
+        if source.name != "overlay.c"  # test_libcimfs.c includes it
+    ]
+    built = subprocess.run(
+        ["clang", *FLAGS, *sources, "-o", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if "libclang_rt" in built.stderr and "undefined" not in built.stderr:
+        pytest.skip("clang has no sanitizer runtime here")
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run(
+        [program], cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-10_000:]
+    assert done.stdout.endswith("\n0 failures\n")

@@ -1,0 +1,368 @@
+"""What closing a layer makes of its hives and of its utility VM."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import shutil
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+import cimlayer
+from cimfs_ext.regf import Hive
+from cimlayer.errors import CorruptHiveError, FormatError
+from cimlayer.formats.bcd import (
+    BcdStore,
+    CimfsDevice,
+    CompositeDevice,
+    Element,
+    GptPartition,
+    VmbusDevice,
+    decode_device,
+)
+from cimlayer.formats.bcd.store import BOOT_MANAGER
+from cimlayer.formats.disks import gpt
+from cimlayer.layer.standard import (
+    HIVES,
+    UTILITY_VM_BCD,
+    UTILITY_VM_BOOT_MANAGER,
+    UTILITY_VM_SOFTWARE,
+    UTILITY_VM_SYSTEM,
+)
+from support import layers
+from support.disks import GIB, opened
+from support.hives import dissect_tree
+from support.layers import REG_SZ, TIME, image_of, snapshot, strings_of
+from support.shared import SHARED_LAYERS, needs_layers
+from support.tars import TarBuilder, header
+
+DEFAULT = UUID("733b62e5-f608-11eb-825c-c112f60133ab")
+CIMFS_OPTIONS = UUID("763e9fea-502d-434f-aad9-5fabe9c91a7b")
+COMPOSITE_OPTIONS = UUID("e1787220-d17f-49e7-977a-d8fe4c8537e2")
+CIM_VOLUME = UUID("b890454c-80de-4e98-a7ab-56b74b4fbd0c")
+DELTAS = {hive.name: hive.delta_path.replace("\\", "/") for hive in HIVES}
+BASES = {hive.name: hive.base_path for hive in HIVES}
+
+
+def add(root: Path, tar: TarBuilder, name: str, parents: Sequence[str] = ()) -> Path:
+    cimlayer.import_layer(io.BytesIO(tar.finish()), root / name, [root / parent for parent in parents], sync=False)
+    return root / name
+
+
+def delta_tar(**hives: bytes) -> TarBuilder:
+    """A child layer that brings these deltas, by the names of the hives."""
+    tar = TarBuilder()
+    for name, data in hives.items():
+        tar.file(DELTAS[name], data)
+    return tar
+
+
+@pytest.fixture(scope="module")
+def made_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("layers")
+    tar = TarBuilder()
+    layers.add_base_hives(tar)
+    add(root, tar, "base")
+    return root
+
+
+@pytest.fixture
+def root(made_base: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made_base, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def merged(layer: Path, name: str) -> dict[str, str]:
+    """The layer's full hive, the same in its directory and in its image."""
+    data = (layer / BASES[name].replace("\\", "/")).read_bytes()
+    assert image_of(layer)[BASES[name]].data == data
+    values = dissect_tree(data)["Test"][2]
+    assert {key: value.decode("utf-16-le").rstrip("\0") for key, (_, value) in values.items()} == strings_of(data)
+    return strings_of(data)
+
+
+# ---- hives ----
+
+
+@pytest.mark.parametrize("name", DELTAS)
+def test_delta_is_merged_onto_the_parents_hive(root: Path, name: str) -> None:
+    child = add(root, delta_tar(**{name: layers.hive(child="yes")}), "child", ["base"])
+    assert merged(child, name) == {"who": name, "child": "yes"}
+    others = set(BASES.values()) - {BASES[name]}
+    assert not [path for path in others if (child / path.replace("\\", "/")).exists()]
+    image = image_of(child)
+    assert image[DELTAS[name].replace("/", "\\")].data == layers.hive(child="yes")
+    assert {path: image[path].data for path in others} == {path: image_of(root / "base")[path].data for path in others}
+
+
+def test_delta_in_any_case_is_merged(root: Path) -> None:
+    tar = TarBuilder()
+    tar.file("hives/System_Delta", layers.hive(child="yes"))
+    child = add(root, tar, "child", ["base"])
+    data = (child / "hives" / "SYSTEM_BASE").read_bytes()
+    assert strings_of(data) == {"who": "SYSTEM", "child": "yes"}
+    assert image_of(child)[r"Hives\SYSTEM_BASE"].data == data
+
+
+def test_nearest_ancestor_with_a_full_hive_counts(root: Path) -> None:
+    add(root, delta_tar(SYSTEM=layers.hive(one="1", both="one")), "one", ["base"])
+    add(root, TarBuilder(), "two", ["one", "base"])  # as one built on Linux: no deltas, so no full hives
+    three = add(root, delta_tar(SYSTEM=layers.hive(three="3", both="three"), SAM=layers.hive(x="x")), "three",
+                ["two", "one", "base"])  # fmt: skip
+    assert not (root / "two" / "Hives").exists()
+    assert merged(three, "SYSTEM") == {"who": "SYSTEM", "one": "1", "three": "3", "both": "three"}
+    assert merged(three, "SAM") == {"who": "SAM", "x": "x"}
+
+
+def test_parents_image_serves_when_no_directory_has_the_hive(root: Path) -> None:
+    add(root, delta_tar(SYSTEM=layers.hive(one="1")), "one", ["base"])
+    for layer in ("one", "base"):
+        shutil.rmtree(root / layer / "Hives")
+    two = add(root, delta_tar(SYSTEM=layers.hive(two="2")), "two", ["one", "base"])
+    assert merged(two, "SYSTEM") == {"who": "SYSTEM", "one": "1", "two": "2"}
+
+
+def test_delta_without_any_hive_below_is_an_error(root: Path) -> None:
+    shutil.rmtree(root / "base" / "Hives")
+    tar = TarBuilder()
+    tar.whiteout("Hives")
+    add(root, tar, "one", ["base"])
+    before = snapshot(root)
+    with pytest.raises(FormatError, match=r"layer two: no ancestor has Hives\\SYSTEM_BASE"):
+        add(root, delta_tar(SYSTEM=layers.hive()), "two", ["one", "base"])
+    assert snapshot(root) == before
+
+
+@pytest.mark.parametrize(
+    ("data", "offset"), [(b"no hive at all", None), (layers.hive(a="b")[:4096], None), (b"", None), ("root", 4132)]
+)
+def test_bad_delta_is_refused_with_its_name_and_offset(root: Path, data: bytes | str, offset: int | None) -> None:
+    if isinstance(data, str):
+        hive = bytearray(layers.hive(a="b"))
+        at = 4096 + int.from_bytes(hive[36:40], "little") + 4
+        hive[at : at + 2] = b"??"
+        data = bytes(hive)
+    before = snapshot(root)
+    with pytest.raises(FormatError, match=r"layer child: Hives\\SYSTEM_DELTA") as caught:
+        add(root, delta_tar(SAM=layers.hive(), SYSTEM=data), "child", ["base"])
+    assert caught.value.offset >= 0
+    assert snapshot(root) == before
+    if offset is not None:
+        assert caught.value.offset in (offset, offset - 4)
+
+
+def test_large_file_in_place_of_a_delta_is_not_read(root: Path) -> None:
+    size = 64 << 20
+    blob = io.BytesIO()
+    with gzip.open(blob, "wb", 1) as tar:
+        tar.write(header(DELTAS["SYSTEM"].encode(), size))
+        for _ in range(size >> 20):
+            tar.write(bytes(1 << 20))
+        tar.write(bytes(1024))
+    blob.seek(0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptHiveError, match=r"layer child: Hives\\SYSTEM_DELTA: not a registry hive"):
+            cimlayer.import_layer(blob, root / "child", [root / "base"], sync=False)
+        assert tracemalloc.get_traced_memory()[1] < size // 2
+    finally:
+        tracemalloc.stop()
+
+
+# ---- the utility VM ----
+
+
+def software(build: str | None, kind: int = REG_SZ) -> bytes:
+    hive = Hive.empty(TIME)
+    hive.create_key(r"Microsoft\Windows NT\CurrentVersion", TIME)
+    if build is not None:
+        hive.set_value(r"Microsoft\Windows NT\CurrentVersion", "CurrentBuild", kind, f"{build}\0".encode("utf-16-le"))
+    return hive.to_bytes()
+
+
+def boot_store(default: bool = True) -> bytes:
+    hive = Hive.empty(TIME, name="BCD")
+    hive.create_key("Objects")
+    store = BcdStore(hive)
+    store.create_object(BOOT_MANAGER, 0x10100002, "Windows Boot Manager")
+    store.create_object(DEFAULT, 0x10200003, "Windows")
+    if default:
+        store.set(BOOT_MANAGER, Element.DEFAULT_OBJECT, DEFAULT)
+    return store.to_bytes()
+
+
+def utility_vm_files(build: str | None = "26100") -> dict[str, bytes]:
+    system = Hive.empty(TIME)
+    system.create_key(r"ControlSet001\Services\wcifs", TIME)
+    return {
+        UTILITY_VM_SOFTWARE: software(build),
+        UTILITY_VM_SYSTEM: system.to_bytes(),
+        UTILITY_VM_BCD: boot_store(),
+        UTILITY_VM_BOOT_MANAGER: b"MZ boot manager",
+    }
+
+
+def utility_vm_tar(files: dict[str, bytes]) -> TarBuilder:
+    tar = TarBuilder()
+    layers.add_base_hives(tar)
+    tar.directory("UtilityVM")
+    for path, data in files.items():
+        tar.file(path.replace("\\", "/"), data)
+    tar.hardlink("UtilityVM/Files/Windows/Boot/EFI/bootmgfw.efi", UTILITY_VM_BOOT_MANAGER.replace("\\", "/"))
+    return tar
+
+
+def guids_on(disk: Path) -> tuple[UUID, UUID]:
+    """Disk GUID, and GUID of the basic data partition, as the disk's own GPT says."""
+    with opened(disk) as file:
+        header = file.seek(512) and file.read(512)
+        assert header[:8] == b"EFI PART"
+        disk_guid = UUID(bytes_le=header[56:72])
+        file.seek(int.from_bytes(header[72:80], "little") * 512)
+        entries = [file.read(128) for _ in range(4)]
+    data_type = UUID("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7").bytes_le
+    (partition,) = (entry for entry in entries if entry[:16] == data_type)
+    return disk_guid, UUID(bytes_le=partition[16:32])
+
+
+def check_processed(layer: Path, build: str) -> None:
+    """Everything that layer.md, "Utility VM", promises of a layer that boots from its image."""
+    assert (layer / "uvmbuildversion").read_bytes() == build.encode()
+    image = image_of(layer)
+    outside = {path: (layer / path.replace("\\", "/")).read_bytes() for path in (UTILITY_VM_BCD, UTILITY_VM_SYSTEM)}
+    assert {path: image[path].data for path in outside} == outside
+
+    disk, partition = guids_on(layer / "UtilityVM" / "SystemTemplateBase.vhdx")
+    with opened(layer / "UtilityVM" / "SystemTemplate.vhdx") as template:
+        assert template.size == 10 * GIB
+        assert template.parent is not None
+        template.seek(gpt.DATA_OFFSET)
+        assert template.read(11)[3:] == b"NTFS    "
+
+    tree = {path.upper(): values for path, (_, _, values) in dissect_tree(outside[UTILITY_VM_BCD]).items()}
+
+    def element(guid: UUID, number: int) -> tuple[int, bytes]:
+        return tree[rf"OBJECTS\{{{guid}}}\ELEMENTS\{number:08X}".upper()]["Element"]
+
+    def text(guid: UUID, number: int) -> str:
+        return element(guid, number)[1].decode("utf-16-le").rstrip("\0")
+
+    default = UUID(text(BOOT_MANAGER, 0x23000003))
+    for number in (0x11000001, 0x21000001):
+        assert decode_device(element(default, number)[1]) == CompositeDevice(COMPOSITE_OPTIONS)
+    assert element(default, 0x16000053)[1][0] == 1
+    assert text(default, 0x12000002) == r"\UtilityVM\Files\Windows\System32\winload.efi"
+    assert text(default, 0x22000002) == r"\UtilityVM\Files\Windows"
+    assert decode_device(element(COMPOSITE_OPTIONS, 0x3100000E)[1]) == GptPartition(disk, partition)
+    assert decode_device(element(COMPOSITE_OPTIONS, 0x3100000F)[1]) == CimfsDevice(CIM_VOLUME, CIMFS_OPTIONS)
+    assert isinstance(decode_device(element(CIMFS_OPTIONS, 0x31000012)[1]), VmbusDevice)
+    assert text(CIMFS_OPTIONS, 0x32000011) == rf"\cim-layers\{layer.name}.cim"
+
+    values = {key.upper(): key_values for key, (_, _, key_values) in dissect_tree(outside[UTILITY_VM_SYSTEM]).items()}
+    assert values[r"CONTROLSET001\CONTROL"]["BootContainerGuid"] == (1, f"{{{CIM_VOLUME}}}\0".encode("utf-16-le"))
+    assert values[r"CONTROLSET001\SERVICES\UNIONFS"]["Start"] == (4, bytes(4))
+    assert values[r"CONTROLSET001\SERVICES\WCIFS"]["Start"] == (4, bytes([4, 0, 0, 0]))
+    assert values["SETUP"]["BootPathOverride"] == (1, "\\Windows\\\0".encode("utf-16-le"))
+
+
+def check_left_alone(layer: Path, build: str, originals: dict[str, bytes]) -> None:
+    assert (layer / "uvmbuildversion").read_bytes() == build.encode()
+    assert not list((layer / "UtilityVM").glob("*.vhdx"))
+    image = image_of(layer)
+    for path, data in originals.items():
+        assert (layer / path.replace("\\", "/")).read_bytes() == image[path].data == data
+
+
+@pytest.mark.parametrize("build", ["20349", "26100"])
+def test_newer_utility_vm_is_made_to_boot_from_the_image(tmp_path: Path, build: str) -> None:
+    layer = add(tmp_path, utility_vm_tar(utility_vm_files(build)), "uvm")
+    check_processed(layer, build)
+    image = image_of(layer)
+    link = image[r"UtilityVM\Files\Windows\Boot\EFI\bootmgfw.efi"]
+    assert link.file_id == image[UTILITY_VM_BOOT_MANAGER].file_id
+    assert link.data == b"MZ boot manager"
+
+
+@pytest.mark.parametrize("build", ["17763", "20348"])
+def test_older_utility_vm_is_only_noted(tmp_path: Path, build: str) -> None:
+    files = utility_vm_files(build)
+    check_left_alone(add(tmp_path, utility_vm_tar(files), "uvm"), build, files)
+
+
+def without(path: str) -> Callable[[dict[str, bytes]], None]:
+    return lambda files: files.pop(path) and None
+
+
+def with_data(path: str, data: bytes) -> Callable[[dict[str, bytes]], None]:
+    return lambda files: files.update({path: data})
+
+
+BAD: dict[str, tuple[Callable[[dict[str, bytes]], None], str, str]] = {
+    "no BCD": (without(UTILITY_VM_BCD), UTILITY_VM_BCD, ""),
+    "no SOFTWARE": (without(UTILITY_VM_SOFTWARE), UTILITY_VM_SOFTWARE, ""),
+    "no SYSTEM": (without(UTILITY_VM_SYSTEM), UTILITY_VM_SYSTEM, ""),
+    "BCD without default": (with_data(UTILITY_VM_BCD, boot_store(default=False)), UTILITY_VM_BCD, "default"),
+    "BCD that is no hive": (with_data(UTILITY_VM_BCD, b"MZ"), UTILITY_VM_BCD, ""),
+    "SYSTEM that is no hive": (with_data(UTILITY_VM_SYSTEM, b"MZ"), UTILITY_VM_SYSTEM, ""),
+    "no build": (with_data(UTILITY_VM_SOFTWARE, software(None)), UTILITY_VM_SOFTWARE, "CurrentBuild"),
+    "no files at all": (dict.clear, UTILITY_VM_SOFTWARE, "without"),
+    "a build of many digits": (with_data(UTILITY_VM_SOFTWARE, software("9" * 5000)), UTILITY_VM_SOFTWARE, "number"),
+    "a build that is no number": (with_data(UTILITY_VM_SOFTWARE, software("11x")), UTILITY_VM_SOFTWARE, "number"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_utility_vm_is_an_error_that_names_layer_and_file_and_leaves_nothing(tmp_path: Path, case: str) -> None:
+    change, path, reason = BAD[case]
+    files = utility_vm_files()
+    change(files)
+    tar = utility_vm_tar(files)
+    with pytest.raises(FormatError) as caught:
+        add(tmp_path, tar, "some-layer")
+    message = str(caught.value)
+    assert "some-layer" in message
+    assert path in message
+    assert re.search(reason, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- the corpus ----
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("corpus")
+    chain: list[Path] = []
+    for name in ("base", "child", "grandchild", "greatgrandchild"):
+        cimlayer.import_layer(SHARED_LAYERS / f"{name}.tar.gz", root / name, chain, sync=False)
+        chain.insert(0, root / name)
+    for name in ("uvm-base", "uvm-2022"):
+        cimlayer.import_layer(SHARED_LAYERS / f"{name}.tar.gz", root / name, sync=False)
+    return root
+
+
+@needs_layers
+def test_real_utility_vms_are_processed_by_their_build(corpus: Path) -> None:
+    check_processed(corpus / "uvm-base", "26100")
+    assert (corpus / "uvm-2022" / "uvmbuildversion").read_bytes() == b"20348"
+    assert not list((corpus / "uvm-2022" / "UtilityVM").glob("*.vhdx"))
+
+
+@needs_layers
+@pytest.mark.parametrize("name", ["child", "grandchild", "greatgrandchild"])
+def test_real_chain_has_its_merged_hives_in_the_directory_and_in_the_image(corpus: Path, name: str) -> None:
+    image = image_of(corpus / name)
+    compared = 0
+    for hive in HIVES:
+        path = corpus / name / hive.base_path.replace("\\", "/")
+        if path.exists():
+            assert image[hive.base_path].data == path.read_bytes()
+            compared += 1
+        delta = any(entry.upper() == hive.delta_path.upper() for entry in snapshot(corpus / name))
+        assert path.exists() or not delta
+    assert compared or name == "grandchild"
