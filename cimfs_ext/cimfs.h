@@ -136,12 +136,12 @@ struct cimfs_io;
 
 /* Options of the portable implementation; zero everywhere is what CimCreateImage does. */
 struct cimfs_options {
-    int no_sync;                /* commit without waiting for the disk */
-    int64_t time;               /* FILETIME of what the library makes itself (the root); 0: now */
-    const void *seed;           /* the region set's GUID is derived from these bytes; NULL: random */
+    int no_sync;      /* commit without waiting for the disk */
+    int64_t time;     /* FILETIME of what the library makes itself (the root); 0: now */
+    const void *seed; /* the region set's GUID is derived from these bytes; NULL: random */
     size_t seed_size;
-    struct cimfs_error *error;  /* filled by every failing call on the image while it lives; or NULL */
-    const struct cimfs_io *io;  /* replaces the operating system's file functions in tests; or NULL */
+    struct cimfs_error *error; /* filled by every failing call on the image while it lives; or NULL */
+    const struct cimfs_io *io; /* replaces the operating system's file functions in tests; or NULL */
 };
 
 /*
@@ -180,15 +180,14 @@ struct cimfs_api {
                                           uint64_t *fixed_header_size, void *hash);
     cimfs_hresult(CIMFS_CALL *get_verification_information)(const cimfs_wchar *block_path, uint32_t *is_sealed,
                                                             uint64_t *hash_size, uint64_t *signature_size,
-                                                            uint64_t *fixed_header_size, void *hash,
-                                                            void *signature);
+                                                            uint64_t *fixed_header_size, void *hash, void *signature);
 
     /* Mounting; the portable implementation has none of it. */
-    cimfs_hresult(CIMFS_CALL *mount_image)(const cimfs_wchar *containing_path, const cimfs_wchar *name,
-                                           uint32_t flags, const struct cimfs_volume_id *volume);
+    cimfs_hresult(CIMFS_CALL *mount_image)(const cimfs_wchar *containing_path, const cimfs_wchar *name, uint32_t flags,
+                                           const struct cimfs_volume_id *volume);
     cimfs_hresult(CIMFS_CALL *dismount_image)(const struct cimfs_volume_id *volume);
-    cimfs_hresult(CIMFS_CALL *merge_mount_image)(uint32_t count, const struct cimfs_image_path *images,
-                                                 uint32_t flags, const struct cimfs_volume_id *volume);
+    cimfs_hresult(CIMFS_CALL *merge_mount_image)(uint32_t count, const struct cimfs_image_path *images, uint32_t flags,
+                                                 const struct cimfs_volume_id *volume);
     cimfs_hresult(CIMFS_CALL *mount_verified_image)(const cimfs_wchar *containing_path, const cimfs_wchar *name,
                                                     uint32_t flags, const struct cimfs_volume_id *volume,
                                                     uint16_t hash_size, const void *hash);

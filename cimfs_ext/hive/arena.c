@@ -14,16 +14,19 @@ typedef struct hive_chunk {
     _Alignas(16) unsigned char bytes[];
 } hive_chunk;
 
-int hive_fail(hive_error *error, int code, uint64_t offset, const char *reason) {
+int hive_fail(hive_error *error, int code, uint64_t offset, const char *reason)
+{
     *error = (hive_error){.reason = reason, .offset = offset};
     return code;
 }
 
-int hive_no_memory(hive_error *error) {
+int hive_no_memory(hive_error *error)
+{
     return hive_fail(error, HIVE_NO_MEMORY, HIVE_NO_OFFSET, "out of memory");
 }
 
-void hive_use_huge_pages(void *block, size_t size) {
+void hive_use_huge_pages(void *block, size_t size)
+{
 #ifdef MADV_HUGEPAGE
     uintptr_t start = ((uintptr_t)block + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
     uintptr_t end = ((uintptr_t)block + size) & ~(uintptr_t)(PAGE - 1);
@@ -36,7 +39,8 @@ void hive_use_huge_pages(void *block, size_t size) {
 }
 
 /* The chunk in use stands first in the list; arena.used and arena.size speak of it. */
-void *hive_alloc(hive_arena *arena, size_t size) {
+void *hive_alloc(hive_arena *arena, size_t size)
+{
     if (size > SIZE_MAX / 2)
         return NULL;
     size = (size + 7) & ~(size_t)7;
@@ -63,7 +67,8 @@ void *hive_alloc(hive_arena *arena, size_t size) {
     return result;
 }
 
-void hive_arena_cleanup(hive_arena *arena) {
+void hive_arena_cleanup(hive_arena *arena)
+{
     while (arena->chunks) {
         hive_chunk *next = arena->chunks->next;
         free(arena->chunks);
@@ -71,7 +76,8 @@ void hive_arena_cleanup(hive_arena *arena) {
     }
 }
 
-bool hive_grow(hive_arena *arena, void **array, uint32_t count, uint32_t *capacity, size_t item_size) {
+bool hive_grow(hive_arena *arena, void **array, uint32_t count, uint32_t *capacity, size_t item_size)
+{
     if (count < *capacity)
         return true;
     if (count > UINT32_MAX / 2 - 4)
@@ -87,8 +93,8 @@ bool hive_grow(hive_arena *arena, void **array, uint32_t count, uint32_t *capaci
     return true;
 }
 
-static void merge_runs(const void **out, const void **items, size_t middle, size_t count,
-                       hive_compare *compare) {
+static void merge_runs(const void **out, const void **items, size_t middle, size_t count, hive_compare *compare)
+{
     size_t left = 0, right = middle;
     for (size_t i = 0; i < count; i++) {
         bool from_left = left < middle && (right == count || compare(items[left], items[right]) <= 0);
@@ -96,7 +102,8 @@ static void merge_runs(const void **out, const void **items, size_t middle, size
     }
 }
 
-void hive_sort(const void **items, const void **scratch, size_t count, hive_compare *compare) {
+void hive_sort(const void **items, const void **scratch, size_t count, hive_compare *compare)
+{
     if (count < 2)
         return;
     size_t middle = count / 2;

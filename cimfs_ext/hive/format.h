@@ -77,39 +77,47 @@ enum { /* security cell */
        SK_DESCRIPTOR = 20,
 };
 
-static inline uint16_t load16(const uint8_t *p) {
+static inline uint16_t load16(const uint8_t *p)
+{
     return (uint16_t)(p[0] | p[1] << 8);
 }
 
-static inline uint32_t load32(const uint8_t *p) {
+static inline uint32_t load32(const uint8_t *p)
+{
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static inline uint64_t load64(const uint8_t *p) {
+static inline uint64_t load64(const uint8_t *p)
+{
     return load32(p) | (uint64_t)load32(p + 4) << 32;
 }
 
-static inline void store16(uint8_t *p, uint16_t value) {
+static inline void store16(uint8_t *p, uint16_t value)
+{
     p[0] = (uint8_t)value;
     p[1] = (uint8_t)(value >> 8);
 }
 
-static inline void store32(uint8_t *p, uint32_t value) {
+static inline void store32(uint8_t *p, uint32_t value)
+{
     store16(p, (uint16_t)value);
     store16(p + 2, (uint16_t)(value >> 16));
 }
 
-static inline void store64(uint8_t *p, uint64_t value) {
+static inline void store64(uint8_t *p, uint64_t value)
+{
     store32(p, (uint32_t)value);
     store32(p + 4, (uint32_t)(value >> 32));
 }
 
-static inline int has_signature(const uint8_t *p, const char *signature, size_t size) {
+static inline int has_signature(const uint8_t *p, const char *signature, size_t size)
+{
     return memcmp(p, signature, size) == 0;
 }
 
 /* The checksum of a base block: XOR of the words before it, never 0 or all ones. */
-static inline uint32_t regf_checksum(const uint8_t *base) {
+static inline uint32_t regf_checksum(const uint8_t *base)
+{
     uint32_t sum = 0;
     for (int i = 0; i < BASE_CHECKSUM; i += 4)
         sum ^= load32(base + i);

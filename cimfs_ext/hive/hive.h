@@ -82,7 +82,7 @@ typedef struct hive_value {
 
 typedef struct hive_key {
     hive_name name;
-    uint64_t prefix; /* of the name, in upper case: tells most keys apart without a look at their names */
+    uint64_t prefix;           /* of the name, in upper case: tells most keys apart without a look at their names */
     const uint8_t *class_name; /* UTF-16 */
     struct hive_key **subkeys; /* sorted by name */
     hive_value *values;        /* in the order of the file */

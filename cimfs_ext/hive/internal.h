@@ -23,7 +23,8 @@ int hive_compare_keys(const hive_key *a, const hive_key *b);
 uint32_t hive_hash_name(const hive_name *name); /* as lh lists have it */
 uint32_t hive_fingerprint(const hive_name *name);
 /* Length in UTF-16 code units. */
-static inline uint32_t hive_name_length(const hive_name *name) {
+static inline uint32_t hive_name_length(const hive_name *name)
+{
     return name->latin1 ? name->size : name->size / 2u;
 }
 
@@ -47,8 +48,8 @@ bool hive_order_subkeys(hive_key *key, const hive_key **twice);
 bool hive_check_values(const hive_key *key, const hive_value **twice);
 
 /* Applies the logs that fit to a dirty hive. *image is the result, to be freed, or NULL if none fitted. */
-int hive_recover(hive_bytes file, const hive_bytes *logs, size_t log_count, uint8_t **image,
-                 size_t *image_size, hive_error *error);
+int hive_recover(hive_bytes file, const hive_bytes *logs, size_t log_count, uint8_t **image, size_t *image_size,
+                 hive_error *error);
 uint64_t hive_marvin32(const uint8_t *data, size_t size);
 
 #endif

@@ -9,15 +9,18 @@ typedef struct merger {
     hive_error *error;
 } merger;
 
-static bool is_tombstone(const hive_key *key) {
+static bool is_tombstone(const hive_key *key)
+{
     return (key->layering & HIVE_LAYER_SEMANTICS) == HIVE_LAYER_TOMBSTONE;
 }
 
-static uint32_t map_security(const merger *m, uint32_t security, uint32_t otherwise) {
+static uint32_t map_security(const merger *m, uint32_t security, uint32_t otherwise)
+{
     return security == HIVE_NO_SECURITY ? otherwise : m->first_descriptor + security;
 }
 
-static int copy_values(merger *m, hive_key *to, const hive_key *from) {
+static int copy_values(merger *m, hive_key *to, const hive_key *from)
+{
     to->value_count = to->value_capacity = 0;
     to->values = hive_alloc(&m->base->arena, from->value_count * sizeof *to->values);
     if (!to->values)
@@ -32,7 +35,8 @@ static int copy_values(merger *m, hive_key *to, const hive_key *from) {
 
 static int copy_key(merger *m, const hive_key *from, hive_key **out);
 
-static int copy_subkeys(merger *m, hive_key *to, const hive_key *from) {
+static int copy_subkeys(merger *m, hive_key *to, const hive_key *from)
+{
     to->subkey_count = to->subkey_capacity = 0;
     to->subkeys = hive_alloc(&m->base->arena, from->subkey_count * sizeof *to->subkeys);
     if (!to->subkeys)
@@ -50,7 +54,8 @@ static int copy_subkeys(merger *m, hive_key *to, const hive_key *from) {
 }
 
 /* A plain copy: without layering and tombstones. */
-static int copy_key(merger *m, const hive_key *from, hive_key **out) {
+static int copy_key(merger *m, const hive_key *from, hive_key **out)
+{
     hive_key *to = *out = hive_alloc(&m->base->arena, sizeof *to);
     if (!to)
         return hive_no_memory(m->error);
@@ -62,8 +67,8 @@ static int copy_key(merger *m, const hive_key *from, hive_key **out) {
 }
 
 /* Changes and marks what both have; *added is how many the delta has on top. */
-static void replace_values(hive_key *key, const hive_key *delta, const hive_value_index *index,
-                           uint32_t *added) {
+static void replace_values(hive_key *key, const hive_key *delta, const hive_value_index *index, uint32_t *added)
+{
     *added = 0;
     for (uint32_t i = 0; i < delta->value_count; i++) {
         const hive_value *from = &delta->values[i], *found = hive_index_find(index, from);
@@ -78,8 +83,8 @@ static void replace_values(hive_key *key, const hive_key *delta, const hive_valu
     }
 }
 
-static int append_values(merger *m, hive_key *key, const hive_key *delta, const hive_value_index *index,
-                         uint32_t added) {
+static int append_values(merger *m, hive_key *key, const hive_key *delta, const hive_value_index *index, uint32_t added)
+{
     uint32_t count = key->value_count;
     hive_value *values = hive_alloc(&m->base->arena, ((size_t)count + added) * sizeof *values);
     if (!values)
@@ -95,7 +100,8 @@ static int append_values(merger *m, hive_key *key, const hive_key *delta, const 
     return HIVE_OK;
 }
 
-static void drop_tombstone_values(hive_key *key) {
+static void drop_tombstone_values(hive_key *key)
+{
     uint32_t kept = 0;
     for (uint32_t i = 0; i < key->value_count; i++) {
         if (!key->values[i].tombstone)
@@ -104,7 +110,8 @@ static void drop_tombstone_values(hive_key *key) {
     key->value_count = kept;
 }
 
-static int merge_values(merger *m, hive_key *key, const hive_key *delta) {
+static int merge_values(merger *m, hive_key *key, const hive_key *delta)
+{
     if (delta->value_count == 0)
         return HIVE_OK;
     hive_value_index index;
@@ -123,7 +130,8 @@ static int merge_values(merger *m, hive_key *key, const hive_key *delta) {
 }
 
 /* The order of the next two children of two sorted lists. */
-static int next_pair(const hive_key *key, uint32_t i, const hive_key *delta, uint32_t j) {
+static int next_pair(const hive_key *key, uint32_t i, const hive_key *delta, uint32_t j)
+{
     if (i == key->subkey_count)
         return 1;
     if (j == delta->subkey_count)
@@ -133,7 +141,8 @@ static int next_pair(const hive_key *key, uint32_t i, const hive_key *delta, uin
 
 static int merge_key(merger *m, hive_key *key, const hive_key *delta);
 
-static int merge_subkeys(merger *m, hive_key *key, const hive_key *delta) {
+static int merge_subkeys(merger *m, hive_key *key, const hive_key *delta)
+{
     if (delta->subkey_count == 0)
         return HIVE_OK;
     uint32_t count = 0, capacity = key->subkey_count + delta->subkey_count;
@@ -162,7 +171,8 @@ static int merge_subkeys(merger *m, hive_key *key, const hive_key *delta) {
     return HIVE_OK;
 }
 
-static void merge_properties(const merger *m, hive_key *key, const hive_key *delta) {
+static void merge_properties(const merger *m, hive_key *key, const hive_key *delta)
+{
     const uint16_t own = HIVE_KEY_ROOT | HIVE_KEY_NO_DELETE | HIVE_KEY_LATIN1;
     if (!(delta->layering & HIVE_LAYER_INHERIT_CLASS)) {
         key->class_name = delta->class_name;
@@ -176,17 +186,18 @@ static void merge_properties(const merger *m, hive_key *key, const hive_key *del
     key->user_flags = delta->user_flags;
 }
 
-static int merge_key(merger *m, hive_key *key, const hive_key *delta) {
+static int merge_key(merger *m, hive_key *key, const hive_key *delta)
+{
     int semantics = delta->layering & HIVE_LAYER_SEMANTICS;
     merge_properties(m, key, delta);
     int code = semantics == HIVE_LAYER_MERGE ? merge_values(m, key, delta) : copy_values(m, key, delta);
     if (code)
         return code;
-    return semantics == HIVE_LAYER_SUPERSEDE_TREE ? copy_subkeys(m, key, delta)
-                                                  : merge_subkeys(m, key, delta);
+    return semantics == HIVE_LAYER_SUPERSEDE_TREE ? copy_subkeys(m, key, delta) : merge_subkeys(m, key, delta);
 }
 
-int hive_merge(hive *base, const hive *delta, hive_error *error) {
+int hive_merge(hive *base, const hive *delta, hive_error *error)
+{
     merger m = {.base = base, .error = error};
     if (is_tombstone(delta->root))
         return hive_fail(error, HIVE_CORRUPT, HIVE_NO_OFFSET, "the root key of a delta is a tombstone");

@@ -3,17 +3,20 @@
 #include "libcimfs/upcase.h"
 
 /* ASCII names are the rule. */
-uint16_t hive_upcase(uint16_t unit) {
+uint16_t hive_upcase(uint16_t unit)
+{
     if (unit < 0x80)
         return unit >= 'a' && unit <= 'z' ? (uint16_t)(unit - 0x20) : unit;
     return cimfs_upcase(unit);
 }
 
-static inline uint16_t unit_at(const hive_name *name, uint32_t index) {
+static inline uint16_t unit_at(const hive_name *name, uint32_t index)
+{
     return name->latin1 ? name->bytes[index] : load16(name->bytes + 2 * (size_t)index);
 }
 
-static int compare_units(const hive_name *a, const hive_name *b, uint32_t from, uint32_t common) {
+static int compare_units(const hive_name *a, const hive_name *b, uint32_t from, uint32_t common)
+{
     for (uint32_t i = from; i < common; i++) {
         uint16_t x = unit_at(a, i), y = unit_at(b, i);
         if (x == y)
@@ -26,7 +29,8 @@ static int compare_units(const hive_name *a, const hive_name *b, uint32_t from, 
     return 0;
 }
 
-int hive_compare_names(const hive_name *a, const hive_name *b) {
+int hive_compare_names(const hive_name *a, const hive_name *b)
+{
     uint32_t a_length = hive_name_length(a), b_length = hive_name_length(b), same = 0;
     uint32_t common = a_length < b_length ? a_length : b_length;
     if (a->latin1 && b->latin1) {
@@ -37,17 +41,18 @@ int hive_compare_names(const hive_name *a, const hive_name *b) {
     return order ? order : (a_length > b_length) - (a_length < b_length);
 }
 
-uint32_t hive_fingerprint(const hive_name *name) {
+uint32_t hive_fingerprint(const hive_name *name)
+{
     uint32_t length = hive_name_length(name);
     if (length == 0)
         return 0;
-    return (uint32_t)hive_upcase(unit_at(name, 0)) << 16 ^
-           (uint32_t)hive_upcase(unit_at(name, length / 2)) << 11 ^
+    return (uint32_t)hive_upcase(unit_at(name, 0)) << 16 ^ (uint32_t)hive_upcase(unit_at(name, length / 2)) << 11 ^
            (uint32_t)hive_upcase(unit_at(name, length - 1)) << 5 ^ length;
 }
 
 /* The first four code units, so that numbers are in the order of names as far as they differ. */
-uint64_t hive_name_prefix(const hive_name *name) {
+uint64_t hive_name_prefix(const hive_name *name)
+{
     uint32_t length = hive_name_length(name);
     uint64_t prefix = 0;
     for (uint32_t i = 0; i < 4; i++)
@@ -55,13 +60,15 @@ uint64_t hive_name_prefix(const hive_name *name) {
     return prefix;
 }
 
-int hive_compare_keys(const hive_key *a, const hive_key *b) {
+int hive_compare_keys(const hive_key *a, const hive_key *b)
+{
     if (a->prefix != b->prefix)
         return a->prefix < b->prefix ? -1 : 1;
     return hive_compare_names(&a->name, &b->name);
 }
 
-uint32_t hive_hash_name(const hive_name *name) {
+uint32_t hive_hash_name(const hive_name *name)
+{
     uint32_t length = hive_name_length(name), hash = 0;
     for (uint32_t i = 0; i < length; i++)
         hash = hash * 37 + hive_upcase(unit_at(name, i));

@@ -5,11 +5,13 @@
 
 enum { FEW = 16 };
 
-static int compare_keys(const void *a, const void *b) {
+static int compare_keys(const void *a, const void *b)
+{
     return hive_compare_keys(a, b);
 }
 
-static int compare_values(const void *a, const void *b) {
+static int compare_values(const void *a, const void *b)
+{
     const hive_value *x = a, *y = b;
     if (x->fingerprint != y->fingerprint)
         return x->fingerprint < y->fingerprint ? -1 : 1;
@@ -17,7 +19,8 @@ static int compare_values(const void *a, const void *b) {
 }
 
 /* The first child that does not stand after the one before it, or NULL. */
-static const hive_key *first_out_of_order(const hive_key *key) {
+static const hive_key *first_out_of_order(const hive_key *key)
+{
     for (uint32_t i = 1; i < key->subkey_count; i++) {
         if (compare_keys(key->subkeys[i - 1], key->subkeys[i]) >= 0)
             return key->subkeys[i];
@@ -25,7 +28,8 @@ static const hive_key *first_out_of_order(const hive_key *key) {
     return NULL;
 }
 
-bool hive_order_subkeys(hive_key *key, const hive_key **twice) {
+bool hive_order_subkeys(hive_key *key, const hive_key **twice)
+{
     *twice = first_out_of_order(key);
     if (!*twice)
         return true;
@@ -38,7 +42,8 @@ bool hive_order_subkeys(hive_key *key, const hive_key **twice) {
     return true;
 }
 
-bool hive_index_values(hive_value_index *index, const hive_value *values, uint32_t count) {
+bool hive_index_values(hive_value_index *index, const hive_value *values, uint32_t count)
+{
     *index = (hive_value_index){.values = values, .count = count};
     if (count <= FEW)
         return true;
@@ -54,7 +59,8 @@ bool hive_index_values(hive_value_index *index, const hive_value *values, uint32
     return ok;
 }
 
-const hive_value *hive_index_find(const hive_value_index *index, const hive_value *like) {
+const hive_value *hive_index_find(const hive_value_index *index, const hive_value *like)
+{
     if (!index->sorted) {
         for (uint32_t i = 0; i < index->count; i++) {
             if (compare_values(&index->values[i], like) == 0)
@@ -76,11 +82,13 @@ const hive_value *hive_index_find(const hive_value_index *index, const hive_valu
     return NULL;
 }
 
-void hive_index_cleanup(hive_value_index *index) {
+void hive_index_cleanup(hive_value_index *index)
+{
     free(index->sorted);
 }
 
-bool hive_check_values(const hive_key *key, const hive_value **twice) {
+bool hive_check_values(const hive_key *key, const hive_value **twice)
+{
     *twice = NULL;
     if (key->value_count <= FEW) {
         for (uint32_t i = 1; i < key->value_count; i++) {

@@ -17,16 +17,19 @@ typedef struct cell {
     uint32_t size; /* of the body */
 } cell;
 
-static int corrupt(const reader *r, uint64_t offset, const char *reason) {
+static int corrupt(const reader *r, uint64_t offset, const char *reason)
+{
     return hive_fail(r->error, HIVE_CORRUPT, REGF_BASE_BLOCK + offset, reason);
 }
 
-static uint64_t offset_of(const reader *r, const void *p) {
+static uint64_t offset_of(const reader *r, const void *p)
+{
     return (uint64_t)((const uint8_t *)p - r->bins);
 }
 
 /* Both ends are multiples of 8 inside the bins. False: part of it has an owner already. */
-static bool claim(reader *r, uint32_t offset, uint32_t size) {
+static bool claim(reader *r, uint32_t offset, uint32_t size)
+{
     uint32_t first = offset / REGF_CELL_ALIGN, end = first + size / REGF_CELL_ALIGN;
     while (first < end) {
         uint32_t bit = first % 64, count = 64 - bit < end - first ? 64 - bit : end - first;
@@ -40,7 +43,8 @@ static bool claim(reader *r, uint32_t offset, uint32_t size) {
 }
 
 /* Takes the cell at offset, which must be in use, nobody else's, and have need bytes. */
-static int take_cell(reader *r, uint32_t offset, uint32_t need, cell *out) {
+static int take_cell(reader *r, uint32_t offset, uint32_t need, cell *out)
+{
     *out = (cell){r->bins, 0};
     if (offset % REGF_CELL_ALIGN || offset > r->size || r->size - offset < REGF_CELL_ALIGN)
         return corrupt(r, offset, "a reference leads out of the hive bins or to no cell");
@@ -57,7 +61,8 @@ static int take_cell(reader *r, uint32_t offset, uint32_t need, cell *out) {
     return HIVE_OK;
 }
 
-static int check_name(const reader *r, hive_name name, uint32_t longest) {
+static int check_name(const reader *r, hive_name name, uint32_t longest)
+{
     if (!name.latin1 && name.size % 2)
         return corrupt(r, offset_of(r, name.bytes), "a UTF-16 name has an odd number of bytes");
     if (hive_name_length(&name) > longest)
@@ -66,7 +71,8 @@ static int check_name(const reader *r, hive_name name, uint32_t longest) {
 }
 
 /* Big data is put together in the arena; all other data stays in the file's buffer. */
-static int read_big_data(reader *r, uint32_t offset, hive_value *value) {
+static int read_big_data(reader *r, uint32_t offset, hive_value *value)
+{
     cell db, list, segment;
     uint32_t count = (value->data_size + REGF_SEGMENT - 1) / REGF_SEGMENT;
     int code = take_cell(r, offset, 8, &db);
@@ -95,7 +101,8 @@ static int read_big_data(reader *r, uint32_t offset, hive_value *value) {
     return HIVE_OK;
 }
 
-static int read_value(reader *r, uint32_t offset, hive_value *value) {
+static int read_value(reader *r, uint32_t offset, hive_value *value)
+{
     cell vk, data;
     int code = take_cell(r, offset, VK_NAME, &vk);
     if (code)
@@ -133,7 +140,8 @@ static int read_value(reader *r, uint32_t offset, hive_value *value) {
     return code;
 }
 
-static int read_values(reader *r, const uint8_t *nk, hive_key *key) {
+static int read_values(reader *r, const uint8_t *nk, hive_key *key)
+{
     uint32_t count = load32(nk + NK_VALUE_COUNT), offset = load32(nk + NK_VALUE_LIST);
     if (key->flags & HIVE_KEY_PREDEFINED) {
         key->predefined_handle = count;
@@ -160,11 +168,11 @@ static int read_values(reader *r, const uint8_t *nk, hive_key *key) {
     const hive_value *twice;
     if (!hive_check_values(key, &twice))
         return hive_no_memory(r->error);
-    return twice ? corrupt(r, offset_of(r, twice->name.bytes), "a value name stands twice in a key")
-                 : HIVE_OK;
+    return twice ? corrupt(r, offset_of(r, twice->name.bytes), "a value name stands twice in a key") : HIVE_OK;
 }
 
-static int read_security(reader *r, uint32_t offset, uint32_t *index) {
+static int read_security(reader *r, uint32_t offset, uint32_t *index)
+{
     *index = HIVE_NO_SECURITY;
     if (offset == REGF_NONE)
         return HIVE_OK;
@@ -185,7 +193,8 @@ static int read_security(reader *r, uint32_t offset, uint32_t *index) {
     return code;
 }
 
-static int read_class(reader *r, const uint8_t *nk, hive_key *key) {
+static int read_class(reader *r, const uint8_t *nk, hive_key *key)
+{
     key->class_size = load16(nk + NK_CLASS_SIZE);
     if (key->class_size == 0)
         return HIVE_OK;
@@ -198,7 +207,8 @@ static int read_class(reader *r, const uint8_t *nk, hive_key *key) {
 static int read_key(reader *r, uint32_t offset, int depth, hive_key **out);
 
 /* An entry of a list: its offset is the first four bytes. *stride is 0 for a list of lists. */
-static int take_list(reader *r, uint32_t offset, cell *list, uint32_t *count, uint32_t *stride) {
+static int take_list(reader *r, uint32_t offset, cell *list, uint32_t *count, uint32_t *stride)
+{
     int code = take_cell(r, offset, 4, list);
     if (code)
         return code;
@@ -217,7 +227,8 @@ static int take_list(reader *r, uint32_t offset, cell *list, uint32_t *count, ui
 }
 
 static int read_leaf(reader *r, uint64_t place, const cell *list, uint32_t count, uint32_t stride, int depth,
-                     hive_key *key) {
+                     hive_key *key)
+{
     if (count > key->subkey_capacity - key->subkey_count)
         return corrupt(r, place, "the subkey lists of a key hold more than its count says");
     for (uint32_t i = 0; i < count; i++) {
@@ -230,7 +241,8 @@ static int read_leaf(reader *r, uint64_t place, const cell *list, uint32_t count
     return HIVE_OK;
 }
 
-static int read_lists(reader *r, uint32_t offset, int depth, hive_key *key) {
+static int read_lists(reader *r, uint32_t offset, int depth, hive_key *key)
+{
     cell list, leaf;
     uint32_t count, stride, leaf_count;
     int code = take_list(r, offset, &list, &count, &stride);
@@ -252,7 +264,8 @@ static int read_lists(reader *r, uint32_t offset, int depth, hive_key *key) {
     return HIVE_OK;
 }
 
-static int read_subkeys(reader *r, const uint8_t *nk, int depth, hive_key *key) {
+static int read_subkeys(reader *r, const uint8_t *nk, int depth, hive_key *key)
+{
     uint32_t count = load32(nk + NK_SUBKEY_COUNT);
     uint64_t place = offset_of(r, nk);
     if (count == 0)
@@ -273,11 +286,11 @@ static int read_subkeys(reader *r, const uint8_t *nk, int depth, hive_key *key) 
     const hive_key *twice;
     if (!hive_order_subkeys(key, &twice))
         return hive_no_memory(r->error);
-    return twice ? corrupt(r, offset_of(r, twice->name.bytes), "a subkey name stands twice in a key")
-                 : HIVE_OK;
+    return twice ? corrupt(r, offset_of(r, twice->name.bytes), "a subkey name stands twice in a key") : HIVE_OK;
 }
 
-static int read_key(reader *r, uint32_t offset, int depth, hive_key **out) {
+static int read_key(reader *r, uint32_t offset, int depth, hive_key **out)
+{
     cell nk;
     int code = take_cell(r, offset, NK_NAME, &nk);
     if (code)
@@ -310,12 +323,13 @@ static int read_key(reader *r, uint32_t offset, int depth, hive_key **out) {
 }
 
 /* The headers of the bins become nobody's, so that no cell can reach over one. */
-static int check_bins(reader *r) {
+static int check_bins(reader *r)
+{
     for (uint32_t offset = 0; offset < r->size;) {
         const uint8_t *bin = r->bins + offset;
         uint32_t size = load32(bin + 8);
-        if (!has_signature(bin, "hbin", 4) || load32(bin + 4) != offset || size == 0 ||
-            size % REGF_BIN_ALIGN || size > r->size - offset)
+        if (!has_signature(bin, "hbin", 4) || load32(bin + 4) != offset || size == 0 || size % REGF_BIN_ALIGN ||
+            size > r->size - offset)
             return corrupt(r, offset, "a hive bin is malformed");
         claim(r, offset, REGF_BIN_HEADER);
         offset += size;
@@ -323,7 +337,8 @@ static int check_bins(reader *r) {
     return HIVE_OK;
 }
 
-static int check_base(hive_bytes file, hive_error *error) {
+static int check_base(hive_bytes file, hive_error *error)
+{
     const uint8_t *base = file.data;
     if (file.size < REGF_BASE_BLOCK)
         return hive_fail(error, HIVE_CORRUPT, file.size, "the file ends inside the base block");
@@ -343,7 +358,8 @@ static int check_base(hive_bytes file, hive_error *error) {
     return HIVE_OK;
 }
 
-static int read_tree(hive *h, hive_bytes file, hive_error *error) {
+static int read_tree(hive *h, hive_bytes file, hive_error *error)
+{
     int code = check_base(file, error);
     if (code)
         return code;
@@ -355,8 +371,7 @@ static int read_tree(hive *h, hive_bytes file, hive_error *error) {
     h->layered = load32(base + BASE_FLAGS) & REGF_FLAG_LAYERED;
     h->dirty = h->sequence != load32(base + BASE_SEQUENCE2);
     memcpy(h->file_name, base + BASE_FILE_NAME, sizeof h->file_name);
-    reader r = {
-        .h = h, .bins = base + REGF_BASE_BLOCK, .size = load32(base + BASE_BINS_SIZE), .error = error};
+    reader r = {.h = h, .bins = base + REGF_BASE_BLOCK, .size = load32(base + BASE_BINS_SIZE), .error = error};
     uint32_t units = r.size / REGF_CELL_ALIGN;
     r.claimed = calloc(units / 64 + 1, sizeof *r.claimed);
     r.descriptors = calloc(units, sizeof *r.descriptors);
@@ -368,7 +383,8 @@ static int read_tree(hive *h, hive_bytes file, hive_error *error) {
     return code;
 }
 
-int hive_read(hive_bytes file, const hive_bytes *logs, size_t log_count, hive **out, hive_error *error) {
+int hive_read(hive_bytes file, const hive_bytes *logs, size_t log_count, hive **out, hive_error *error)
+{
     *out = NULL;
     hive *h = calloc(1, sizeof *h);
     if (!h)

@@ -31,11 +31,13 @@ typedef struct image {
     bool applied;
 } image;
 
-static uint32_t rotate(uint32_t value, int by) {
+static uint32_t rotate(uint32_t value, int by)
+{
     return value << by | value >> (32 - by);
 }
 
-static void marvin_mix(uint32_t state[2], uint32_t word) {
+static void marvin_mix(uint32_t state[2], uint32_t word)
+{
     state[0] += word;
     state[1] ^= state[0];
     state[0] = rotate(state[0], 20) + state[1];
@@ -44,7 +46,8 @@ static void marvin_mix(uint32_t state[2], uint32_t word) {
     state[1] = rotate(state[1], 19);
 }
 
-uint64_t hive_marvin32(const uint8_t *data, size_t size) {
+uint64_t hive_marvin32(const uint8_t *data, size_t size)
+{
     uint32_t state[2] = {(uint32_t)MARVIN_SEED, (uint32_t)(MARVIN_SEED >> 32)};
     size_t whole = size & ~(size_t)3;
     for (size_t i = 0; i < whole; i += 4)
@@ -57,17 +60,21 @@ uint64_t hive_marvin32(const uint8_t *data, size_t size) {
     return state[0] | (uint64_t)state[1] << 32;
 }
 
-static bool base_is_sound(hive_bytes file) {
+static bool base_is_sound(hive_bytes file)
+{
     return file.size >= REGF_SECTOR && has_signature(file.data, "regf", 4) &&
            load32(file.data + BASE_CHECKSUM) == regf_checksum(file.data);
 }
 
-static bool sequences_differ(const uint8_t *base) {
+static bool sequences_differ(const uint8_t *base)
+{
     return load32(base + BASE_SEQUENCE1) != load32(base + BASE_SEQUENCE2);
 }
 
-/* Gives the bins a size; false when it is impossible, and then nothing has changed. The limit has room for the base block. */
-static bool resize(image *to, uint32_t bins_size) {
+/* Gives the bins a size; false when it is impossible, and then nothing has changed. The limit has room for the base
+ * block. */
+static bool resize(image *to, uint32_t bins_size)
+{
     if (bins_size % REGF_BIN_ALIGN || bins_size > INT32_MAX || bins_size > to->limit - REGF_BASE_BLOCK)
         return false;
     size_t size = REGF_BASE_BLOCK + (size_t)bins_size;
@@ -76,14 +83,15 @@ static bool resize(image *to, uint32_t bins_size) {
 }
 
 /* Whether a whole entry with right hashes, and pages inside the bins, stands at offset. */
-static bool entry_is_sound(hive_bytes log, size_t offset) {
+static bool entry_is_sound(hive_bytes log, size_t offset)
+{
     if (log.size - offset < REGF_SECTOR)
         return false;
     const uint8_t *entry = log.data + offset;
     uint32_t size = load32(entry + ENTRY_SIZE), count = load32(entry + ENTRY_PAGE_COUNT);
     uint32_t bins_size = load32(entry + ENTRY_BINS_SIZE);
-    if (!has_signature(entry, "HvLE", 4) || size < REGF_SECTOR || size % REGF_SECTOR ||
-        size > log.size - offset || count > (size - ENTRY_PAGES) / 8)
+    if (!has_signature(entry, "HvLE", 4) || size < REGF_SECTOR || size % REGF_SECTOR || size > log.size - offset ||
+        count > (size - ENTRY_PAGES) / 8)
         return false;
     size_t room = size - ENTRY_PAGES - (size_t)count * 8;
     for (uint32_t i = 0; i < count; i++) {
@@ -97,7 +105,8 @@ static bool entry_is_sound(hive_bytes log, size_t offset) {
            load64(entry + ENTRY_HASH) == hive_marvin32(entry + ENTRY_PAGES, size - ENTRY_PAGES);
 }
 
-static void apply_entry(image *to, const uint8_t *entry) {
+static void apply_entry(image *to, const uint8_t *entry)
+{
     uint32_t count = load32(entry + ENTRY_PAGE_COUNT);
     const uint8_t *reference = entry + ENTRY_PAGES, *page = reference + (size_t)count * 8;
     if (!resize(to, load32(entry + ENTRY_BINS_SIZE)))
@@ -113,7 +122,8 @@ static void apply_entry(image *to, const uint8_t *entry) {
 }
 
 /* Entries that the hive has had are skipped; the first gap ends the log. */
-static void apply_new_log(image *to, hive_bytes log, uint32_t sequence_on_disk) {
+static void apply_new_log(image *to, hive_bytes log, uint32_t sequence_on_disk)
+{
     for (size_t offset = REGF_SECTOR; offset < log.size && entry_is_sound(log, offset);) {
         const uint8_t *entry = log.data + offset;
         uint32_t sequence = load32(entry + ENTRY_SEQUENCE);
@@ -125,7 +135,8 @@ static void apply_new_log(image *to, hive_bytes log, uint32_t sequence_on_disk) 
     }
 }
 
-static void apply_old_log(image *to, hive_bytes log) {
+static void apply_old_log(image *to, hive_bytes log)
+{
     uint32_t bins_size = load32(log.data + BASE_BINS_SIZE), sectors = bins_size / REGF_SECTOR;
     size_t bitmap = REGF_SECTOR + 4;
     size_t page = (bitmap + sectors / 8 + REGF_SECTOR - 1) / REGF_SECTOR * REGF_SECTOR, needed = page;
@@ -147,7 +158,8 @@ static void apply_old_log(image *to, hive_bytes log) {
 }
 
 /* The log whose sequence number is the lowest above *after, or NULL. */
-static const hive_bytes *next_log(const hive_bytes *logs, size_t count, uint64_t *after) {
+static const hive_bytes *next_log(const hive_bytes *logs, size_t count, uint64_t *after)
+{
     const hive_bytes *next = NULL;
     for (size_t i = 0; i < count; i++) {
         if (!base_is_sound(logs[i]) || sequences_differ(logs[i].data))
@@ -162,7 +174,8 @@ static const hive_bytes *next_log(const hive_bytes *logs, size_t count, uint64_t
 }
 
 /* The number after the last of a log's entries that follow one another from its first on. */
-static uint32_t end_of_log(hive_bytes log) {
+static uint32_t end_of_log(hive_bytes log)
+{
     uint32_t next = load32(log.data + BASE_SEQUENCE1);
     for (size_t offset = REGF_SECTOR; offset < log.size && entry_is_sound(log, offset);) {
         if (load32(log.data + offset + ENTRY_SEQUENCE) != next)
@@ -174,7 +187,8 @@ static uint32_t end_of_log(hive_bytes log) {
 }
 
 /* The first of the logs that lead to the latest one without a gap, by its number. */
-static uint32_t first_that_leads_on(const hive_bytes *logs, size_t log_count) {
+static uint32_t first_that_leads_on(const hive_bytes *logs, size_t log_count)
+{
     uint64_t after = 0;
     uint32_t first = 0, end = 0;
     for (const hive_bytes *log; (log = next_log(logs, log_count, &after));) {
@@ -186,12 +200,14 @@ static uint32_t first_that_leads_on(const hive_bytes *logs, size_t log_count) {
 }
 
 /* What a log that was left from an earlier time has would undo what was written since. */
-static bool old_log_fits(const image *to, hive_bytes log, uint32_t on_disk) {
+static bool old_log_fits(const image *to, hive_bytes log, uint32_t on_disk)
+{
     return load32(log.data + BASE_SEQUENCE1) > on_disk &&
            load64(log.data + BASE_LAST_WRITTEN) >= load64(to->bytes + BASE_LAST_WRITTEN);
 }
 
-static void apply_logs(image *to, const hive_bytes *logs, size_t log_count, bool sound) {
+static void apply_logs(image *to, const hive_bytes *logs, size_t log_count, bool sound)
+{
     uint32_t on_disk = sound ? load32(to->bytes + BASE_SEQUENCE2) : first_that_leads_on(logs, log_count);
     uint64_t after = sound ? 0 : on_disk;
     for (const hive_bytes *log; (log = next_log(logs, log_count, &after));) {
@@ -207,8 +223,9 @@ static void apply_logs(image *to, const hive_bytes *logs, size_t log_count, bool
     }
 }
 
-int hive_recover(hive_bytes file, const hive_bytes *logs, size_t log_count, uint8_t **image_bytes,
-                 size_t *image_size, hive_error *error) {
+int hive_recover(hive_bytes file, const hive_bytes *logs, size_t log_count, uint8_t **image_bytes, size_t *image_size,
+                 hive_error *error)
+{
     *image_bytes = NULL;
     bool sound = base_is_sound(file);
     if (log_count == 0 || file.size < REGF_BASE_BLOCK || (sound && !sequences_differ(file.data)))

@@ -17,7 +17,8 @@ static const uint8_t default_descriptor[] = {
 };
 /* clang-format on */
 
-int hive_create(uint64_t last_written, hive **out, hive_error *error) {
+int hive_create(uint64_t last_written, hive **out, hive_error *error)
+{
     static const uint8_t root_name[] = {'R', 'O', 'O', 'T'};
     *out = NULL;
     hive *h = calloc(1, sizeof *h);
@@ -26,8 +27,8 @@ int hive_create(uint64_t last_written, hive **out, hive_error *error) {
     h->last_written = last_written;
     h->sequence = 1;
     h->minor_version = 5;
-    int code = hive_add_descriptor(h, (hive_bytes){default_descriptor, sizeof default_descriptor},
-                                   &(uint32_t){0}, error);
+    int code =
+        hive_add_descriptor(h, (hive_bytes){default_descriptor, sizeof default_descriptor}, &(uint32_t){0}, error);
     h->root = code ? NULL : hive_alloc(&h->arena, sizeof *h->root);
     if (!h->root) {
         hive_destroy(h);
@@ -42,7 +43,8 @@ int hive_create(uint64_t last_written, hive **out, hive_error *error) {
     return HIVE_OK;
 }
 
-void hive_destroy(hive *h) {
+void hive_destroy(hive *h)
+{
     if (!h)
         return;
     hive_arena_cleanup(&h->arena);
@@ -50,7 +52,8 @@ void hive_destroy(hive *h) {
     free(h);
 }
 
-int hive_add_descriptor(hive *h, hive_bytes descriptor, uint32_t *index, hive_error *error) {
+int hive_add_descriptor(hive *h, hive_bytes descriptor, uint32_t *index, hive_error *error)
+{
     void *array = h->descriptors;
     if (!hive_grow(&h->arena, &array, h->descriptor_count, &h->descriptor_capacity, sizeof descriptor))
         return hive_no_memory(error);
@@ -61,7 +64,8 @@ int hive_add_descriptor(hive *h, hive_bytes descriptor, uint32_t *index, hive_er
 }
 
 /* The first child that does not stand before name; *found: it has that name. */
-static uint32_t lower_bound(const hive_key *parent, const hive_name *name, bool *found) {
+static uint32_t lower_bound(const hive_key *parent, const hive_name *name, bool *found)
+{
     hive_key like = {.name = *name, .prefix = hive_name_prefix(name)};
     uint32_t low = 0, high = parent->subkey_count;
     *found = false;
@@ -78,13 +82,15 @@ static uint32_t lower_bound(const hive_key *parent, const hive_name *name, bool 
     return low;
 }
 
-hive_key *hive_find_subkey(const hive_key *parent, hive_name name) {
+hive_key *hive_find_subkey(const hive_key *parent, hive_name name)
+{
     bool found;
     uint32_t at = lower_bound(parent, &name, &found);
     return found ? parent->subkeys[at] : NULL;
 }
 
-static bool copy_name(hive *h, hive_name name, hive_name *out) {
+static bool copy_name(hive *h, hive_name name, hive_name *out)
+{
     uint32_t length = hive_name_length(&name);
     bool narrow = !name.latin1;
     for (uint32_t i = 0; i < length && narrow; i++)
@@ -98,8 +104,8 @@ static bool copy_name(hive *h, hive_name name, hive_name *out) {
     return true;
 }
 
-int hive_add_subkey(hive *h, hive_key *parent, hive_name name, uint64_t last_written, hive_key **out,
-                    hive_error *error) {
+int hive_add_subkey(hive *h, hive_key *parent, hive_name name, uint64_t last_written, hive_key **out, hive_error *error)
+{
     bool found;
     uint32_t at = lower_bound(parent, &name, &found);
     *out = found ? parent->subkeys[at] : NULL;
@@ -126,7 +132,8 @@ int hive_add_subkey(hive *h, hive_key *parent, hive_name name, uint64_t last_wri
     return HIVE_OK;
 }
 
-bool hive_remove_subkey(hive_key *parent, hive_name name) {
+bool hive_remove_subkey(hive_key *parent, hive_name name)
+{
     bool found;
     uint32_t at = lower_bound(parent, &name, &found);
     if (!found)
@@ -136,7 +143,8 @@ bool hive_remove_subkey(hive_key *parent, hive_name name) {
     return true;
 }
 
-hive_value *hive_find_value(const hive_key *key, hive_name name) {
+hive_value *hive_find_value(const hive_key *key, hive_name name)
+{
     uint32_t fingerprint = hive_fingerprint(&name);
     for (uint32_t i = 0; i < key->value_count; i++) {
         if (key->values[i].fingerprint == fingerprint && hive_compare_names(&key->values[i].name, &name) == 0)
@@ -145,8 +153,8 @@ hive_value *hive_find_value(const hive_key *key, hive_name name) {
     return NULL;
 }
 
-int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data,
-                   hive_error *error) {
+int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data, hive_error *error)
+{
     if (hive_name_length(&name) > HIVE_MAX_VALUE_NAME)
         return hive_fail(error, HIVE_TOO_LARGE, HIVE_NO_OFFSET, "a value name has at most 16,383 characters");
     if (data.size > INT32_MAX)
@@ -178,7 +186,8 @@ int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_b
     return HIVE_OK;
 }
 
-bool hive_remove_value(hive_key *key, hive_name name) {
+bool hive_remove_value(hive_key *key, hive_name name)
+{
     hive_value *value = hive_find_value(key, name);
     if (!value)
         return false;

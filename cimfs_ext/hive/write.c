@@ -21,18 +21,21 @@ typedef struct writer {
     bool too_many_segments;
 } writer;
 
-static uint64_t round_up(uint64_t size, uint64_t unit) {
+static uint64_t round_up(uint64_t size, uint64_t unit)
+{
     return (size + unit - 1) / unit * unit;
 }
 
 /* What is left of the last bin becomes a free cell. */
-static void close_bin(writer *w) {
+static void close_bin(writer *w)
+{
     if (w->bins && w->used < w->end)
         store32(w->bins + w->used, (uint32_t)(w->end - w->used));
     w->used = w->end;
 }
 
-static void open_bin(writer *w, uint64_t cell_size) {
+static void open_bin(writer *w, uint64_t cell_size)
+{
     close_bin(w);
     uint64_t size = round_up(REGF_BIN_HEADER + cell_size, REGF_BIN_ALIGN);
     if (size > w->capacity - w->end)
@@ -49,7 +52,8 @@ static void open_bin(writer *w, uint64_t cell_size) {
 }
 
 /* A new cell, all zero. *body is NULL when measuring. Offsets beyond 32 bits occur only then. */
-static uint32_t new_cell(writer *w, uint64_t body_size, uint8_t **body) {
+static uint32_t new_cell(writer *w, uint64_t body_size, uint8_t **body)
+{
     uint64_t size = round_up(body_size + 4, REGF_CELL_ALIGN);
     if (w->end - w->used < size)
         open_bin(w, size);
@@ -63,7 +67,8 @@ static uint32_t new_cell(writer *w, uint64_t body_size, uint8_t **body) {
     return offset;
 }
 
-static uint32_t write_bytes(writer *w, const uint8_t *bytes, uint32_t size) {
+static uint32_t write_bytes(writer *w, const uint8_t *bytes, uint32_t size)
+{
     uint8_t *body;
     uint32_t offset = new_cell(w, size, &body);
     if (body && size)
@@ -71,7 +76,8 @@ static uint32_t write_bytes(writer *w, const uint8_t *bytes, uint32_t size) {
     return offset;
 }
 
-static uint32_t write_big_data(writer *w, const uint8_t *data, uint32_t size) {
+static uint32_t write_big_data(writer *w, const uint8_t *data, uint32_t size)
+{
     uint8_t *db, *list;
     uint32_t count = (size + REGF_SEGMENT - 1) / REGF_SEGMENT;
     uint32_t offset = new_cell(w, 8, &db), list_offset = new_cell(w, (uint64_t)count * 4, &list);
@@ -96,7 +102,8 @@ static uint32_t write_big_data(writer *w, const uint8_t *data, uint32_t size) {
     return offset;
 }
 
-static uint32_t write_value(writer *w, const hive_value *value) {
+static uint32_t write_value(writer *w, const hive_value *value)
+{
     uint8_t *vk, small[4] = {0};
     bool tombstone = value->tombstone && w->h->layered;
     uint32_t offset = new_cell(w, VK_NAME + (uint64_t)value->name.size, &vk), size = value->data_size, data;
@@ -117,14 +124,14 @@ static uint32_t write_value(writer *w, const hive_value *value) {
     store32(vk + VK_DATA_SIZE, size);
     store32(vk + VK_DATA, data);
     store32(vk + VK_TYPE, value->type);
-    store16(vk + VK_FLAGS,
-            (uint16_t)((value->name.latin1 ? VK_FLAG_LATIN1 : 0) | (tombstone ? VK_FLAG_TOMBSTONE : 0)));
+    store16(vk + VK_FLAGS, (uint16_t)((value->name.latin1 ? VK_FLAG_LATIN1 : 0) | (tombstone ? VK_FLAG_TOMBSTONE : 0)));
     if (value->name.size)
         memcpy(vk + VK_NAME, value->name.bytes, value->name.size);
     return offset;
 }
 
-static uint32_t write_values(writer *w, const hive_key *key) {
+static uint32_t write_values(writer *w, const hive_key *key)
+{
     uint8_t *list;
     if (key->value_count == 0)
         return REGF_NONE;
@@ -137,7 +144,8 @@ static uint32_t write_values(writer *w, const hive_key *key) {
     return offset;
 }
 
-static uint32_t write_security(writer *w, uint32_t index) {
+static uint32_t write_security(writer *w, uint32_t index)
+{
     if (index == HIVE_NO_SECURITY)
         return REGF_NONE;
     index = w->security[index].same_as;
@@ -158,7 +166,8 @@ static uint32_t write_security(writer *w, uint32_t index) {
 }
 
 /* The security cells form a ring. */
-static void link_security(const writer *w) {
+static void link_security(const writer *w)
+{
     for (uint32_t i = 0, count = w->written_count; w->bins && i < count; i++) {
         const security_cell *cell = &w->security[w->written[i]];
         uint8_t *sk = w->bins + cell->offset + 4;
@@ -170,7 +179,8 @@ static void link_security(const writer *w) {
 
 static uint32_t write_key(writer *w, const hive_key *key, uint32_t parent);
 
-static uint32_t write_leaf(writer *w, hive_key *const *subkeys, uint32_t count, uint32_t parent) {
+static uint32_t write_leaf(writer *w, hive_key *const *subkeys, uint32_t count, uint32_t parent)
+{
     uint8_t *list;
     uint32_t offset = new_cell(w, 4 + (uint64_t)count * 8, &list);
     for (uint32_t i = 0; i < count; i++) {
@@ -187,7 +197,8 @@ static uint32_t write_leaf(writer *w, hive_key *const *subkeys, uint32_t count, 
     return offset;
 }
 
-static uint32_t write_subkeys(writer *w, const hive_key *key, uint32_t parent) {
+static uint32_t write_subkeys(writer *w, const hive_key *key, uint32_t parent)
+{
     uint32_t count = key->subkey_count;
     if (count == 0)
         return REGF_NONE;
@@ -209,12 +220,14 @@ static uint32_t write_subkeys(writer *w, const hive_key *key, uint32_t parent) {
     return offset;
 }
 
-static uint32_t larger(uint32_t a, uint32_t b) {
+static uint32_t larger(uint32_t a, uint32_t b)
+{
     return a > b ? a : b;
 }
 
 /* The "largest" fields, which size the buffers of those who enumerate. Names count as UTF-16. */
-static void store_largest(uint8_t *nk, const hive_key *key) {
+static void store_largest(uint8_t *nk, const hive_key *key)
+{
     uint32_t subkey_name = 0, class_size = 0, value_name = 0, value_data = 0;
     for (uint32_t i = 0; i < key->subkey_count; i++) {
         subkey_name = larger(subkey_name, 2 * hive_name_length(&key->subkeys[i]->name));
@@ -230,7 +243,8 @@ static void store_largest(uint8_t *nk, const hive_key *key) {
     store32(nk + NK_LARGEST_VALUE_DATA, value_data);
 }
 
-static uint16_t flags_of(const hive_key *key, bool root) {
+static uint16_t flags_of(const hive_key *key, bool root)
+{
     const unsigned computed = HIVE_KEY_ROOT | HIVE_KEY_LATIN1 | HIVE_KEY_PREDEFINED;
     unsigned flags = key->flags & ~computed;
     flags |= root ? HIVE_KEY_ROOT | HIVE_KEY_NO_DELETE : 0;
@@ -238,7 +252,8 @@ static uint16_t flags_of(const hive_key *key, bool root) {
     return (uint16_t)(flags | (key->value_count ? 0 : key->flags & HIVE_KEY_PREDEFINED));
 }
 
-static uint32_t write_key(writer *w, const hive_key *key, uint32_t parent) {
+static uint32_t write_key(writer *w, const hive_key *key, uint32_t parent)
+{
     uint8_t *nk;
     uint32_t offset = new_cell(w, NK_NAME + (uint64_t)key->name.size, &nk);
     uint32_t class_name = key->class_size ? write_bytes(w, key->class_name, key->class_size) : REGF_NONE;
@@ -269,7 +284,8 @@ static uint32_t write_key(writer *w, const hive_key *key, uint32_t parent) {
     return offset;
 }
 
-static int compare_descriptors(const void *a, const void *b) {
+static int compare_descriptors(const void *a, const void *b)
+{
     const hive_bytes *x = a, *y = b;
     if (x->size != y->size)
         return x->size < y->size ? -1 : 1;
@@ -277,7 +293,8 @@ static int compare_descriptors(const void *a, const void *b) {
 }
 
 /* Equal descriptors get one cell: the first one stands for all. */
-static bool share_descriptors(writer *w) {
+static bool share_descriptors(writer *w)
+{
     uint32_t count = w->h->descriptor_count;
     const hive_bytes *all = w->h->descriptors;
     w->security = calloc((size_t)count + 1, sizeof *w->security);
@@ -291,14 +308,14 @@ static bool share_descriptors(writer *w) {
     for (uint32_t i = 0, first = 0; ok && i < count; i++) {
         if (compare_descriptors(sorted[first], sorted[i]) != 0)
             first = i;
-        w->security[(const hive_bytes *)sorted[i] - all].same_as =
-            (uint32_t)((const hive_bytes *)sorted[first] - all);
+        w->security[(const hive_bytes *)sorted[i] - all].same_as = (uint32_t)((const hive_bytes *)sorted[first] - all);
     }
     free(sorted);
     return ok;
 }
 
-static void write_base(const hive *h, uint8_t *base, uint32_t root, uint32_t bins_size) {
+static void write_base(const hive *h, uint8_t *base, uint32_t root, uint32_t bins_size)
+{
     memset(base, 0, REGF_BASE_BLOCK);
     memcpy(base, "regf", 4);
     store32(base + BASE_SEQUENCE1, h->sequence);
@@ -315,7 +332,8 @@ static void write_base(const hive *h, uint8_t *base, uint32_t root, uint32_t bin
     store32(base + BASE_CHECKSUM, regf_checksum(base));
 }
 
-int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error) {
+int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error)
+{
     writer w = {.h = h};
     int code = HIVE_OK;
     *size = 0;

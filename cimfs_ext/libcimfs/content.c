@@ -48,8 +48,8 @@ cimfs_hresult cimfs_reader_locate_pe(const struct cimfs_reader *reader, const st
     return CIMFS_OK;
 }
 
-cimfs_hresult cimfs_reader_read(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
-                                uint64_t position, void *data, size_t size, struct cimfs_error *error, size_t *got)
+cimfs_hresult cimfs_reader_read(const struct cimfs_reader *reader, const struct cimfs_extent *stream, uint64_t position,
+                                void *data, size_t size, struct cimfs_error *error, size_t *got)
 {
     *got = 0;
     if (position >= stream->length)

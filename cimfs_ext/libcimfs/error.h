@@ -13,11 +13,11 @@
 cimfs_hresult cimfs_fail(struct cimfs_error *error, cimfs_hresult code, const char *file, uint64_t offset,
                          const char *reason);
 
-#define CIMFS_TRY(expression)                                                                                     \
-    do {                                                                                                          \
-        cimfs_hresult result_ = (expression);                                                                     \
-        if (result_ < 0)                                                                                          \
-            return result_;                                                                                       \
+#define CIMFS_TRY(expression)                                                                                          \
+    do {                                                                                                               \
+        cimfs_hresult result_ = (expression);                                                                          \
+        if (result_ < 0)                                                                                               \
+            return result_;                                                                                            \
     } while (0)
 
 #endif

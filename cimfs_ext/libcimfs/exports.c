@@ -62,8 +62,7 @@ cimfs_hresult CIMFS_CALL CimCreateImage2(const cimfs_wchar *containing_path, uin
 }
 
 cimfs_hresult CimCreateImageWith(const cimfs_wchar *containing_path, const cimfs_wchar *existing_name,
-                                 const cimfs_wchar *new_name, const struct cimfs_options *options,
-                                 cimfs_image *image)
+                                 const cimfs_wchar *new_name, const struct cimfs_options *options, cimfs_image *image)
 {
     return cimfs_portable_api()->create_image_with(containing_path, existing_name, new_name, options, image);
 }
@@ -95,8 +94,8 @@ cimfs_hresult CIMFS_CALL CimAddFsToMergedImage2(cimfs_image image, const cimfs_w
     return CIMFS_E_NOTIMPL;
 }
 
-cimfs_hresult CIMFS_CALL CimSealImage(const cimfs_wchar *block_path, uint64_t *hash_size,
-                                      uint64_t *fixed_header_size, void *hash)
+cimfs_hresult CIMFS_CALL CimSealImage(const cimfs_wchar *block_path, uint64_t *hash_size, uint64_t *fixed_header_size,
+                                      void *hash)
 {
     (void)block_path, (void)hash;
     *hash_size = *fixed_header_size = 0;
@@ -134,8 +133,8 @@ cimfs_hresult CIMFS_CALL CimMergeMountImage(uint32_t count, const struct cimfs_i
 }
 
 cimfs_hresult CIMFS_CALL CimMountVerifiedImage(const cimfs_wchar *containing_path, const cimfs_wchar *name,
-                                               uint32_t flags, const struct cimfs_volume_id *volume,
-                                               uint16_t hash_size, const void *hash)
+                                               uint32_t flags, const struct cimfs_volume_id *volume, uint16_t hash_size,
+                                               const void *hash)
 {
     (void)containing_path, (void)name, (void)flags, (void)volume, (void)hash_size, (void)hash;
     return CIMFS_E_NOTIMPL;

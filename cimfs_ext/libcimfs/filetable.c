@@ -33,10 +33,10 @@ cimfs_hresult cimfs_file_tables_open(struct cimfs_file_tables *tables, const str
         const uint8_t *records;
         CIMFS_TRY(cimfs_reader_table(base, i, error, &entry, &records));
         if (get16(entry.entry_size) > CIMFS_LARGEST_RECORD)
-            return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, NULL, CIMFS_NO_OFFSET, "file records of more than 1,024 bytes");
-        tables->tables[i] = (struct cimfs_file_table){.count = get16(entry.count),
-                                                      .entry_size = get16(entry.entry_size),
-                                                      .offset = get64(entry.table)};
+            return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, NULL, CIMFS_NO_OFFSET,
+                              "file records of more than 1,024 bytes");
+        tables->tables[i] = (struct cimfs_file_table){
+            .count = get16(entry.count), .entry_size = get16(entry.entry_size), .offset = get64(entry.table)};
     }
     tables->count = count;
     return CIMFS_OK;
@@ -56,8 +56,8 @@ static cimfs_hresult own(struct cimfs_file_tables *tables, uint32_t index)
     struct cimfs_file_table *table = &tables->tables[index];
     if (table->records)
         return CIMFS_OK;
-    uint16_t size = table->entry_size < sizeof(struct cimfs_record) ? (uint16_t)sizeof(struct cimfs_record)
-                                                                    : table->entry_size;
+    uint16_t size =
+        table->entry_size < sizeof(struct cimfs_record) ? (uint16_t)sizeof(struct cimfs_record) : table->entry_size;
     uint8_t *records = calloc(CIMFS_FILES_PER_TABLE, size);
     if (!records)
         return CIMFS_E_OUT_OF_MEMORY;

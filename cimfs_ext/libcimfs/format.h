@@ -155,7 +155,8 @@ struct cimfs_filesystem {
 _Static_assert(sizeof(struct cimfs_filesystem) == 24, "filesystem object");
 
 #define CIMFS_FILES_PER_TABLE 1024u
-/* Ours have 96 bytes, and those of later versions may have more: what a fork copies a table of, for one change in it. */
+/* Ours have 96 bytes, and those of later versions may have more: what a fork copies a table of, for one change in it.
+ */
 #define CIMFS_LARGEST_RECORD 1024u
 
 struct cimfs_table_entry {

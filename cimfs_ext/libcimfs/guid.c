@@ -5,8 +5,8 @@
 void cimfs_guid_text(const struct cimfs_guid *guid, char text[CIMFS_GUID_TEXT])
 {
     const uint8_t *b = guid->b;
-    snprintf(text, CIMFS_GUID_TEXT, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[3],
-             b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    snprintf(text, CIMFS_GUID_TEXT, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[3], b[2],
+             b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
 void cimfs_guid_stamp(struct cimfs_guid *guid)

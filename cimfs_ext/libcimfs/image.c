@@ -29,8 +29,8 @@ struct cimfs_image {
     struct cimfs_objects objects;
     struct cimfs_tree tree;
     int streaming;
-    struct cimfs_stream stream; /* the one that may be open */
-    char name[256];             /* of the .cim file */
+    struct cimfs_stream stream;      /* the one that may be open */
+    char name[256];                  /* of the .cim file */
     char temporary[CIMFS_FILE_NAME]; /* of the .cim file until it is complete */
 };
 

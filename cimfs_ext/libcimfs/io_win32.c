@@ -273,8 +273,7 @@ static cimfs_hresult win32_write(cimfs_file file, const void *data, size_t size,
 static cimfs_hresult win32_truncate(cimfs_file file, uint64_t size)
 {
     FILE_END_OF_FILE_INFO info = {.EndOfFile.QuadPart = (LONGLONG)size};
-    return SetFileInformationByHandle(handle_of(file), FileEndOfFileInfo, &info, sizeof info) ? CIMFS_OK
-                                                                                             : last_error();
+    return SetFileInformationByHandle(handle_of(file), FileEndOfFileInfo, &info, sizeof info) ? CIMFS_OK : last_error();
 }
 
 static cimfs_hresult win32_sync(cimfs_file file)

@@ -27,8 +27,7 @@ CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCreateImage(const cimfs_wchar *containi
 CIMFS_EXPORT void CIMFS_CALL CimCloseImage(cimfs_image image);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCommitImage(cimfs_image image);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCreateFile(cimfs_image image, const cimfs_wchar *path,
-                                                    const struct cimfs_file_metadata *metadata,
-                                                    cimfs_stream *stream);
+                                                    const struct cimfs_file_metadata *metadata, cimfs_stream *stream);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimWriteStream(cimfs_stream stream, const void *buffer, uint32_t size);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCloseStream(cimfs_stream stream);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCreateAlternateStream(cimfs_image image, const cimfs_wchar *path,
@@ -39,8 +38,8 @@ CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimDeletePath(cimfs_image image, const cim
 
 /* Flags other than 0: NOTIMPL. */
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCreateImage2(const cimfs_wchar *containing_path, uint32_t flags,
-                                                      const cimfs_wchar *existing_name,
-                                                      const cimfs_wchar *new_name, cimfs_image *image);
+                                                      const cimfs_wchar *existing_name, const cimfs_wchar *new_name,
+                                                      cimfs_image *image);
 
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimTombstoneFile(cimfs_image image, const cimfs_wchar *path);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCreateMergeLink(cimfs_image image, const cimfs_wchar *new_path,
@@ -50,9 +49,8 @@ CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimAddFsToMergedImage2(cimfs_image image, 
                                                              uint32_t flags);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimSealImage(const cimfs_wchar *block_path, uint64_t *hash_size,
                                                    uint64_t *fixed_header_size, void *hash);
-CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimGetVerificationInformation(const cimfs_wchar *block_path,
-                                                                    uint32_t *is_sealed, uint64_t *hash_size,
-                                                                    uint64_t *signature_size,
+CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimGetVerificationInformation(const cimfs_wchar *block_path, uint32_t *is_sealed,
+                                                                    uint64_t *hash_size, uint64_t *signature_size,
                                                                     uint64_t *fixed_header_size, void *hash,
                                                                     void *signature);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimMountImage(const cimfs_wchar *containing_path, const cimfs_wchar *name,
@@ -60,14 +58,11 @@ CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimMountImage(const cimfs_wchar *containin
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimDismountImage(const struct cimfs_volume_id *volume);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimMergeMountImage(uint32_t count, const struct cimfs_image_path *images,
                                                          uint32_t flags, const struct cimfs_volume_id *volume);
-CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimMountVerifiedImage(const cimfs_wchar *containing_path,
-                                                            const cimfs_wchar *name, uint32_t flags,
-                                                            const struct cimfs_volume_id *volume,
+CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimMountVerifiedImage(const cimfs_wchar *containing_path, const cimfs_wchar *name,
+                                                            uint32_t flags, const struct cimfs_volume_id *volume,
                                                             uint16_t hash_size, const void *hash);
-CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimMergeMountVerifiedImage(uint32_t count,
-                                                                 const struct cimfs_image_path *images,
-                                                                 uint32_t flags,
-                                                                 const struct cimfs_volume_id *volume,
+CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimMergeMountVerifiedImage(uint32_t count, const struct cimfs_image_path *images,
+                                                                 uint32_t flags, const struct cimfs_volume_id *volume,
                                                                  uint16_t hash_size, const void *hash);
 
 /* CimCreateImage with options; options may not be NULL. */

@@ -118,8 +118,8 @@ cimfs_hresult cimfs_links_file_id(const struct cimfs_links *links, const struct 
     return CIMFS_OK;
 }
 
-cimfs_hresult cimfs_reader_lookup(const struct cimfs_reader *reader, struct cimfs_name path,
-                                  struct cimfs_error *error, uint32_t *id)
+cimfs_hresult cimfs_reader_lookup(const struct cimfs_reader *reader, struct cimfs_name path, struct cimfs_error *error,
+                                  uint32_t *id)
 {
     struct cimfs_name component;
     struct cimfs_link link;

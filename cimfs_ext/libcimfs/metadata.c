@@ -72,8 +72,7 @@ static cimfs_hresult put_prefixed(struct cimfs_objects *objects, const void *dat
         return CIMFS_E_OUT_OF_MEMORY;
     memcpy(buffer, &prefix, sizeof prefix);
     memcpy(buffer + sizeof prefix, data, size);
-    cimfs_hresult result =
-        cimfs_objects_put(objects, CIMFS_OBJECT_METADATA, buffer, size + sizeof prefix, offset);
+    cimfs_hresult result = cimfs_objects_put(objects, CIMFS_OBJECT_METADATA, buffer, size + sizeof prefix, offset);
     if (buffer != small)
         free(buffer);
     return result;

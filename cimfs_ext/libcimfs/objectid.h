@@ -40,7 +40,7 @@ struct cimfs_wanted {
     uint64_t length;
     const uint8_t *hash;
     uint32_t alignment;
-    int metadata; /* belongs into a metadata region; otherwise, into another */
+    int metadata;                                      /* belongs into a metadata region; otherwise, into another */
     int (*same_bytes)(void *context, uint64_t offset); /* do the wanted bytes stand at a region offset? */
     void *context;
 };

@@ -4,7 +4,7 @@
 
 #include "guid.h"
 
-#define SCRATCH (64u << 10) /* bytes compared at a time, twice */
+#define SCRATCH (64u << 10)  /* bytes compared at a time, twice */
 #define MAX_ZEROS (1u << 30) /* hashed at the end of an object; with more it gets no ID, or a size could cost hours */
 
 /* Where the bytes of an object to be compared are: in memory, or what a region got last. */
@@ -91,8 +91,7 @@ static int find_own(struct cimfs_objects *objects, const struct cimfs_object *wa
 }
 
 static cimfs_hresult find(struct cimfs_objects *objects, const struct cimfs_object *object,
-                          const struct cimfs_region *region, const struct source *source, uint64_t *offset,
-                          int *found)
+                          const struct cimfs_region *region, const struct source *source, uint64_t *offset, int *found)
 {
     *found = find_own(objects, object, source, (uint64_t)objects->first_region + region->index, offset);
     if (*found)
@@ -243,8 +242,8 @@ static cimfs_hresult pin_regions(struct cimfs_objects *objects)
 cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cimfs_io *io, cimfs_file directory,
                                  const struct cimfs_guid *set, const struct cimfs_reader *parent, int extends)
 {
-    *objects = (struct cimfs_objects){.io = io, .directory = directory, .set = *set, .extends = extends,
-                                      .parent = parent};
+    *objects =
+        (struct cimfs_objects){.io = io, .directory = directory, .set = *set, .extends = extends, .parent = parent};
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         objects->regions[i].file = CIMFS_NO_FILE;
     if (parent)
@@ -322,8 +321,7 @@ static cimfs_hresult write_id_file(struct cimfs_objects *objects, uint32_t regio
     const char *file = objects->extends ? temporary : name;
     objects->io->remove(objects->directory, file); /* left by a crash: the set's region files are new, or ours */
     CIMFS_TRY(collect_ids(objects, region, &entries, &count));
-    cimfs_hresult result =
-        cimfs_id_file_write(objects->io, objects->directory, file, region, entries, count, sync);
+    cimfs_hresult result = cimfs_id_file_write(objects->io, objects->directory, file, region, entries, count, sync);
     free(entries);
     return result;
 }

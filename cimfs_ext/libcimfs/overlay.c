@@ -296,8 +296,7 @@ static cimfs_hresult next_merged(struct merge *merge, int *more)
     *more = 1;
     for (;;) {
         CIMFS_TRY(load_base(merge));
-        struct cimfs_overlay_name *entry =
-            merge->name_next < merge->name_count ? merge->names[merge->name_next] : NULL;
+        struct cimfs_overlay_name *entry = merge->name_next < merge->name_count ? merge->names[merge->name_next] : NULL;
         if (!entry && !merge->base_loaded) {
             *more = 0;
             return CIMFS_OK;
@@ -374,8 +373,7 @@ static cimfs_hresult fill(struct merge merge, uint8_t *table, uint32_t count, ui
     }
 }
 
-static cimfs_hresult store(const struct merge *merge, struct cimfs_objects *objects, uint64_t *offset,
-                           uint32_t *length)
+static cimfs_hresult store(const struct merge *merge, struct cimfs_objects *objects, uint64_t *offset, uint32_t *length)
 {
     uint32_t count;
     uint64_t size;

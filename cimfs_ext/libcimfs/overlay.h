@@ -11,10 +11,10 @@
 enum cimfs_owner_kind { CIMFS_OWNER_CHILDREN, CIMFS_OWNER_STREAMS };
 
 struct cimfs_owner {
-    uint32_t id; /* file ID */
+    uint32_t id;          /* file ID */
     uint32_t first, last; /* names, as arena references; 0: none */
     uint8_t kind;
-    uint8_t dead; /* a directory that lost its name: its table is stored no more */
+    uint8_t dead;            /* a directory that lost its name: its table is stored no more */
     struct cimfs_links base; /* empty for what is new */
 };
 

@@ -223,8 +223,7 @@ cimfs_hresult cimfs_reader_check_region_header(const struct cimfs_reader *reader
 
 cimfs_hresult cimfs_reader_check_filesystem_header(const struct cimfs_reader *reader, struct cimfs_error *error)
 {
-    size_t length =
-        sizeof(struct cimfs_filesystem_header) + (reader->set_count - 1) * sizeof(struct cimfs_region_set);
+    size_t length = sizeof(struct cimfs_filesystem_header) + (reader->set_count - 1) * sizeof(struct cimfs_region_set);
     if (reader->header_length == length)
         return CIMFS_OK;
     return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, reader->name, offsetof(struct cimfs_common_header, header_length),
@@ -308,8 +307,8 @@ static cimfs_hresult read_filesystem(struct cimfs_reader *reader, struct cimfs_e
     const uint8_t *data;
     struct cimfs_filesystem filesystem;
     if (reader->filesystem_offset == 0)
-        return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, reader->name, offsetof(struct cimfs_filesystem_header, filesystem),
-                          "no filesystem object");
+        return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, reader->name,
+                          offsetof(struct cimfs_filesystem_header, filesystem), "no filesystem object");
     CIMFS_TRY(cimfs_reader_view(reader, reader->filesystem_offset, sizeof filesystem, error, &data));
     memcpy(&filesystem, data, sizeof filesystem);
     reader->upcase_offset = get64(filesystem.upcase);

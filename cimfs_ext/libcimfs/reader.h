@@ -76,7 +76,8 @@ uint32_t cimfs_reader_table_count(const struct cimfs_reader *reader);
 cimfs_hresult cimfs_reader_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
                                   uint64_t *size, uint8_t *type);
 
-/* Is the header of the .cim file, or of a region, whole in what a reader does not need: its length, the region's type? */
+/* Is the header of the .cim file, or of a region, whole in what a reader does not need: its length, the region's type?
+ */
 cimfs_hresult cimfs_reader_check_filesystem_header(const struct cimfs_reader *reader, struct cimfs_error *error);
 cimfs_hresult cimfs_reader_check_region_header(const struct cimfs_reader *reader, uint32_t index,
                                                struct cimfs_error *error);
@@ -121,8 +122,8 @@ cimfs_hresult cimfs_links_file_id(const struct cimfs_links *links, const struct 
                                   struct cimfs_error *error, uint32_t *id);
 
 /* A relative path with backslashes (empty: the root); PATH_NOT_FOUND if it is not there. */
-cimfs_hresult cimfs_reader_lookup(const struct cimfs_reader *reader, struct cimfs_name path,
-                                  struct cimfs_error *error, uint32_t *id);
+cimfs_hresult cimfs_reader_lookup(const struct cimfs_reader *reader, struct cimfs_name path, struct cimfs_error *error,
+                                  uint32_t *id);
 
 enum cimfs_attachment { CIMFS_SECURITY_DESCRIPTOR, CIMFS_EA_BUFFER, CIMFS_REPARSE_DATA };
 /* A view of the descriptor, EA buffer or reparse buffer; size 0 if the file has none. */
@@ -131,15 +132,15 @@ cimfs_hresult cimfs_reader_attachment(const struct cimfs_reader *reader, const s
                                       uint32_t *size);
 
 /* Up to size bytes of a stream from position on; got is less only at the stream's end. */
-cimfs_hresult cimfs_reader_read(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
-                                uint64_t position, void *data, size_t size, struct cimfs_error *error, size_t *got);
+cimfs_hresult cimfs_reader_read(const struct cimfs_reader *reader, const struct cimfs_extent *stream, uint64_t position,
+                                void *data, size_t size, struct cimfs_error *error, size_t *got);
 
 /* What one mapping of a PE image says of the bytes from a position on. */
 struct cimfs_pe_run {
-    uint64_t offset; /* region offset of the byte at the position */
-    uint64_t size;   /* for how many bytes that holds; at least 1 */
+    uint64_t offset;                 /* region offset of the byte at the position */
+    uint64_t size;                   /* for how many bytes that holds; at least 1 */
     uint64_t data_offset, data_size; /* all data that the image's mappings may point to */
-    uint64_t header_size; /* at the stream's own offset, mappings included */
+    uint64_t header_size;            /* at the stream's own offset, mappings included */
 };
 /* position lies in the stream. */
 cimfs_hresult cimfs_reader_locate_pe(const struct cimfs_reader *reader, const struct cimfs_extent *stream,

@@ -67,8 +67,8 @@ static cimfs_hresult change(struct cimfs_tree *tree, uint32_t id, enum cimfs_own
 }
 
 /* Is the name there, in the overlay or else in the parent? value: of the overlay, or the file ID. */
-static cimfs_hresult find_name(struct cimfs_tree *tree, uint32_t id, enum cimfs_owner_kind kind,
-                               struct cimfs_name name, int *found, uint32_t *value)
+static cimfs_hresult find_name(struct cimfs_tree *tree, uint32_t id, enum cimfs_owner_kind kind, struct cimfs_name name,
+                               int *found, uint32_t *value)
 {
     struct cimfs_links base;
     struct cimfs_link link;
@@ -248,8 +248,8 @@ cimfs_hresult cimfs_tree_commit(struct cimfs_tree *tree, uint64_t *filesystem)
             return CIMFS_E_OUT_OF_MEMORY;
         for (uint32_t i = 0; i < CIMFS_UPCASE_UNITS; i++)
             units[i] = put16(tree->upcase[i]);
-        cimfs_hresult result = cimfs_objects_put(tree->objects, CIMFS_OBJECT_METADATA, units,
-                                                 CIMFS_UPCASE_UNITS * sizeof *units, &upcase);
+        cimfs_hresult result =
+            cimfs_objects_put(tree->objects, CIMFS_OBJECT_METADATA, units, CIMFS_UPCASE_UNITS * sizeof *units, &upcase);
         free(units);
         CIMFS_TRY(result);
     }

@@ -14,7 +14,8 @@ static const struct {
 
 static const size_t range_count = sizeof ranges / sizeof ranges[0];
 
-void cimfs_upcase_table(uint16_t table[CIMFS_UPCASE_UNITS]) {
+void cimfs_upcase_table(uint16_t table[CIMFS_UPCASE_UNITS])
+{
     for (uint32_t unit = 0; unit < CIMFS_UPCASE_UNITS; unit++)
         table[unit] = (uint16_t)unit;
     for (size_t i = 0; i < range_count; i++)
@@ -22,7 +23,8 @@ void cimfs_upcase_table(uint16_t table[CIMFS_UPCASE_UNITS]) {
             table[unit] = (uint16_t)(unit + ranges[i].delta);
 }
 
-uint16_t cimfs_upcase(uint16_t unit) {
+uint16_t cimfs_upcase(uint16_t unit)
+{
     if (unit < 0x80)
         return unit >= 'a' && unit <= 'z' ? (uint16_t)(unit - ('a' - 'A')) : unit;
     size_t low = 0;

@@ -95,11 +95,11 @@ static cimfs_hresult step(struct check *check)
 /* ---- what the image refers to ---- */
 
 /*
- * Where the table is remembered, and whether it has still to be walked. size: of the bytes to walk; tables that are larger
- * than all regions together overlap, and walking all of them would take the square of the image's size.
+ * Where the table is remembered, and whether it has still to be walked. size: of the bytes to walk; tables that are
+ * larger than all regions together overlap, and walking all of them would take the square of the image's size.
  */
-static cimfs_hresult meet_table(struct check *check, const struct cimfs_walked_table *table, uint64_t size, uint32_t *index,
-                                int *fresh)
+static cimfs_hresult meet_table(struct check *check, const struct cimfs_walked_table *table, uint64_t size,
+                                uint32_t *index, int *fresh)
 {
     CIMFS_TRY(cimfs_walked_meet(&check->walked, table, index, fresh));
     if (!*fresh)
@@ -121,7 +121,8 @@ static cimfs_hresult visit_pe(struct check *check, const struct cimfs_extent *st
     cimfs_hresult result = cimfs_reader_locate_pe(check->reader, stream, 0, &check->error, &run);
     if (result < 0)
         return problem(check, result, stream->offset);
-    const struct cimfs_walked_table table = {.offset = stream->offset, .length = stream->length, .kind = CIMFS_TABLE_PE_MAPPINGS};
+    const struct cimfs_walked_table table = {
+        .offset = stream->offset, .length = stream->length, .kind = CIMFS_TABLE_PE_MAPPINGS};
     CIMFS_TRY(meet_table(check, &table, run.header_size, &index, &fresh));
     if (!fresh)
         return CIMFS_OK;
@@ -154,8 +155,7 @@ static cimfs_hresult visit_attachments(struct check *check, const struct cimfs_r
         const uint8_t *data;
         uint32_t size;
         uint64_t offset = get64(offsets[i]);
-        cimfs_hresult result =
-            cimfs_reader_attachment(check->reader, record, kinds[i], &check->error, &data, &size);
+        cimfs_hresult result = cimfs_reader_attachment(check->reader, record, kinds[i], &check->error, &data, &size);
         if (result < 0) {
             CIMFS_TRY(problem(check, result, offset));
             continue;
@@ -194,7 +194,8 @@ static cimfs_hresult visit_streams(struct check *check, const struct cimfs_recor
         return problem(check, result, get64(record->streams));
     if (links.length == 0)
         return CIMFS_OK;
-    const struct cimfs_walked_table table = {.offset = links.offset, .length = links.length, .kind = CIMFS_TABLE_STREAMS};
+    const struct cimfs_walked_table table = {
+        .offset = links.offset, .length = links.length, .kind = CIMFS_TABLE_STREAMS};
     CIMFS_TRY(meet_table(check, &table, links.length, &index, &fresh));
     if (fresh) {
         CIMFS_TRY(walk_streams(check, &links, &found));
@@ -274,7 +275,8 @@ static cimfs_hresult visit_directory(struct check *check, uint32_t id)
         return problem(check, result, cimfs_extent_of(record.data).offset);
     if (links.length == 0)
         return CIMFS_OK;
-    const struct cimfs_walked_table table = {.offset = links.offset, .length = links.length, .kind = CIMFS_TABLE_CHILDREN};
+    const struct cimfs_walked_table table = {
+        .offset = links.offset, .length = links.length, .kind = CIMFS_TABLE_CHILDREN};
     CIMFS_TRY(meet_table(check, &table, links.length, &index, &fresh));
     if (!fresh)
         return check->walked.tables[index].found ? corrupt(check, links.offset, TWO_NAMES) : CIMFS_OK;
@@ -454,8 +456,7 @@ static cimfs_hresult compare_object(struct check *check, const struct extent *ob
     if (listed && known > 0)
         return corrupt(check, object->offset, "an object overlaps another one");
     CIMFS_TRY(step(check));
-    cimfs_hresult result =
-        cimfs_reader_view(check->reader, object->offset, object->length, &check->error, &data);
+    cimfs_hresult result = cimfs_reader_view(check->reader, object->offset, object->length, &check->error, &data);
     if (result < 0)
         return problem(check, result, object->offset);
     if (known < object->length)
@@ -508,7 +509,8 @@ cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader 
     struct check check = {.io = io, .reader = reader, .events = events, .counts = counts};
     *counts = (struct cimfs_verify_counts){0};
     check.piece = malloc(PIECE);
-    cimfs_hresult result = check.piece ? io->random(check.walked.seeds, sizeof check.walked.seeds) : CIMFS_E_OUT_OF_MEMORY;
+    cimfs_hresult result =
+        check.piece ? io->random(check.walked.seeds, sizeof check.walked.seeds) : CIMFS_E_OUT_OF_MEMORY;
     if (result == CIMFS_OK)
         result = check_headers(&check);
     if (result == CIMFS_OK)

@@ -8,12 +8,12 @@
 #include "reader.h"
 
 struct cimfs_verify_counts {
-    uint64_t files;       /* without directories; a file with several names counts once */
+    uint64_t files; /* without directories; a file with several names counts once */
     uint64_t directories;
-    uint64_t streams;     /* alternate ones */
+    uint64_t streams; /* alternate ones */
     uint64_t objects;
-    uint64_t bytes;       /* read and hashed */
-    uint64_t unjudged;    /* objects without an ID of ours */
+    uint64_t bytes;    /* read and hashed */
+    uint64_t unjudged; /* objects without an ID of ours */
     uint64_t problems;
 };
 

@@ -16,11 +16,11 @@ struct stream_header {
 _Static_assert(sizeof(struct stream_header) == LAYER_BACKUP_HEADER_SIZE, "WIN32_STREAM_ID");
 _Static_assert(sizeof(le64) == LAYER_BACKUP_BLOCK_OFFSET_SIZE, "offset of a sparse block");
 
-#define TRY(expression)                                                                                      \
-    do {                                                                                                     \
-        enum layer_backup_result result_ = (expression);                                                     \
-        if (result_ != LAYER_BACKUP_OK)                                                                      \
-            return result_;                                                                                  \
+#define TRY(expression)                                                                                                \
+    do {                                                                                                               \
+        enum layer_backup_result result_ = (expression);                                                               \
+        if (result_ != LAYER_BACKUP_OK)                                                                                \
+            return result_;                                                                                            \
     } while (0)
 
 static enum layer_backup_result fail(struct layer_backup_parser *parser, enum layer_backup_result error,
@@ -84,8 +84,7 @@ static enum layer_backup_result end_sparse(struct layer_backup_parser *parser, u
 static void begin_content(struct layer_backup_parser *parser)
 {
     parser->content_id = parser->id;
-    parser->sparse =
-        parser->size == 0 && parser->attributes & LAYER_BACKUP_SPARSE ? TAKES_BLOCKS : NOT_SPARSE;
+    parser->sparse = parser->size == 0 && parser->attributes & LAYER_BACKUP_SPARSE ? TAKES_BLOCKS : NOT_SPARSE;
     parser->position = 0;
 }
 
@@ -132,8 +131,7 @@ static int is_stream_name(const uint16_t *name, uint32_t length)
     return 1;
 }
 
-static enum layer_backup_result begin_alternate(struct layer_backup_parser *parser,
-                                                struct layer_backup_event *event)
+static enum layer_backup_result begin_alternate(struct layer_backup_parser *parser, struct layer_backup_event *event)
 {
     uint32_t length = parser->gathered / 2;
     for (uint32_t i = 0; i < length; i++)
@@ -156,8 +154,7 @@ static enum layer_backup_result begin_alternate(struct layer_backup_parser *pars
 }
 
 /* The block's offset was gathered; what is left of its data is content. */
-static enum layer_backup_result begin_block(struct layer_backup_parser *parser,
-                                            struct layer_backup_event *event)
+static enum layer_backup_result begin_block(struct layer_backup_parser *parser, struct layer_backup_event *event)
 {
     le64 field;
     memcpy(&field, parser->gather, sizeof field);
@@ -184,8 +181,7 @@ static enum layer_backup_result begin_block(struct layer_backup_parser *parser,
 static enum layer_backup_result expect_block_offset(struct layer_backup_parser *parser)
 {
     if (parser->sparse != TAKES_BLOCKS)
-        return refuse(parser, parser->sparse == CLOSED ? LAYER_BACKUP_E_BLOCK_AFTER_CLOSE
-                                                       : LAYER_BACKUP_E_STRAY_BLOCK);
+        return refuse(parser, parser->sparse == CLOSED ? LAYER_BACKUP_E_BLOCK_AFTER_CLOSE : LAYER_BACKUP_E_STRAY_BLOCK);
     if (parser->size < LAYER_BACKUP_BLOCK_OFFSET_SIZE)
         return refuse(parser, LAYER_BACKUP_E_BLOCK_SIZE);
     parser->left -= LAYER_BACKUP_BLOCK_OFFSET_SIZE;
@@ -193,8 +189,7 @@ static enum layer_backup_result expect_block_offset(struct layer_backup_parser *
     return LAYER_BACKUP_OK;
 }
 
-static enum layer_backup_result begin_attachment(struct layer_backup_parser *parser,
-                                                 struct layer_backup_event *event)
+static enum layer_backup_result begin_attachment(struct layer_backup_parser *parser, struct layer_backup_event *event)
 {
     if (parser->size > LAYER_BACKUP_MAX_ATTACHMENT)
         return refuse(parser, LAYER_BACKUP_E_ATTACHMENT_SIZE);
@@ -206,8 +201,7 @@ static enum layer_backup_result begin_attachment(struct layer_backup_parser *par
 }
 
 /* Header and name are there. */
-static enum layer_backup_result begin_stream(struct layer_backup_parser *parser,
-                                             struct layer_backup_event *event)
+static enum layer_backup_result begin_stream(struct layer_backup_parser *parser, struct layer_backup_event *event)
 {
     if (parser->id == LAYER_BACKUP_ID_SPARSE_BLOCK)
         return expect_block_offset(parser);
@@ -231,8 +225,7 @@ static enum layer_backup_result begin_stream(struct layer_backup_parser *parser,
     return LAYER_BACKUP_OK;
 }
 
-static enum layer_backup_result read_header(struct layer_backup_parser *parser,
-                                            struct layer_backup_event *event)
+static enum layer_backup_result read_header(struct layer_backup_parser *parser, struct layer_backup_event *event)
 {
     struct stream_header header;
     memcpy(&header, parser->gather, sizeof header);
@@ -308,8 +301,8 @@ void layer_backup_init(struct layer_backup_parser *parser, uint64_t file_size)
     expect(parser, GATHER_HEADER, LAYER_BACKUP_HEADER_SIZE);
 }
 
-enum layer_backup_result layer_backup_next(struct layer_backup_parser *parser, const uint8_t **data,
-                                           size_t *size, struct layer_backup_event *event)
+enum layer_backup_result layer_backup_next(struct layer_backup_parser *parser, const uint8_t **data, size_t *size,
+                                           struct layer_backup_event *event)
 {
     memset(event, 0, sizeof *event);
     TRY(parser->error);

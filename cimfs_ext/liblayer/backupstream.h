@@ -37,8 +37,8 @@ enum { LAYER_BACKUP_SPARSE = 8 }; /* the one stream attribute that changes how t
 
 #define LAYER_BACKUP_HEADER_SIZE 20u
 #define LAYER_BACKUP_BLOCK_OFFSET_SIZE 8u
-#define LAYER_BACKUP_MAX_NAME 255u      /* code units of a stream's bare name */
-#define LAYER_BACKUP_MAX_FULL_NAME 262u /* the same with a colon before it and ":$DATA" after it */
+#define LAYER_BACKUP_MAX_NAME 255u           /* code units of a stream's bare name */
+#define LAYER_BACKUP_MAX_FULL_NAME 262u      /* the same with a colon before it and ":$DATA" after it */
 #define LAYER_BACKUP_MAX_ATTACHMENT 0x10400u /* an ACL below 64 KiB, with what stands around it */
 #define LAYER_BACKUP_SIZE_UNKNOWN UINT64_MAX
 
@@ -114,8 +114,8 @@ void layer_backup_init(struct layer_backup_parser *parser, uint64_t file_size);
  * Take the next event from size bytes at data, both of which advance past what was taken. MORE is given only
  * when size is 0. A failed parser stays failed: every later call returns the same error.
  */
-enum layer_backup_result layer_backup_next(struct layer_backup_parser *parser, const uint8_t **data,
-                                           size_t *size, struct layer_backup_event *event);
+enum layer_backup_result layer_backup_next(struct layer_backup_parser *parser, const uint8_t **data, size_t *size,
+                                           struct layer_backup_event *event);
 
 /* The end of the backup stream: fails unless it ends between two streams and everything declared has come. */
 enum layer_backup_result layer_backup_finish(struct layer_backup_parser *parser);

@@ -70,12 +70,10 @@ static int write_content(const struct cimfs_reader *reader, const struct cimfs_e
         size_t got;
         if (*stop)
             return ECANCELED;
-        cimfs_hresult code =
-            cimfs_reader_read(reader, content, position, buffer, LAYER_EXTRACT_BUFFER, error, &got);
+        cimfs_hresult code = cimfs_reader_read(reader, content, position, buffer, LAYER_EXTRACT_BUFFER, error, &got);
         if (code < 0)
             return code;
-        int result = holes ? write_around_holes(file, buffer, got, position)
-                           : write_all(file, buffer, got, position);
+        int result = holes ? write_around_holes(file, buffer, got, position) : write_all(file, buffer, got, position);
         if (result)
             return result;
         position += got;

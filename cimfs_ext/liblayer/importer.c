@@ -160,7 +160,8 @@ static const char *check_file_path(const struct layer_wide *path)
 enum relation { UNRELATED, SAME, ABOVE, BELOW };
 
 /* How the path stands to a standard file's. */
-static enum relation relation_to(const struct layer_importer *importer, const struct layer_wide *path, unsigned standard)
+static enum relation relation_to(const struct layer_importer *importer, const struct layer_wide *path,
+                                 unsigned standard)
 {
     const uint16_t *name = importer->standard[standard];
     size_t length = importer->standard_lengths[standard];
@@ -188,8 +189,7 @@ static int is_linked(const struct layer_importer *importer, const struct layer_w
     return layer_path_set_has(&importer->linked, path->units, path->length);
 }
 
-static const char REPLACES_LINK[] =
-    "something in place of a hard link to a file that is processed outside the image";
+static const char REPLACES_LINK[] = "something in place of a hard link to a file that is processed outside the image";
 static const char REPLACES_STANDARD[] = "something in place of a file that is processed outside the image";
 
 /*
@@ -209,7 +209,8 @@ static const char *check_place(const struct layer_importer *importer, int is_dir
     }
     if (importer->linked.count == 0)
         return NULL;
-    int replaces = is_linked(importer, path) || layer_path_set_has_above(&importer->linked, path->units, path->length) ||
+    int replaces = is_linked(importer, path) ||
+                   layer_path_set_has_above(&importer->linked, path->units, path->length) ||
                    (!is_directory && layer_path_set_has(&importer->above_linked, path->units, path->length));
     return replaces ? REPLACES_LINK : NULL;
 }
@@ -465,8 +466,7 @@ static cimfs_hresult create_link(struct layer_importer *importer)
 
 static enum layer_import_event remember_added(struct layer_importer *importer)
 {
-    if (importer->has_parent &&
-        layer_path_set_add(&importer->added, importer->path.units, importer->path.length) < 0)
+    if (importer->has_parent && layer_path_set_add(&importer->added, importer->path.units, importer->path.length) < 0)
         return failed(importer, CIMFS_E_OUT_OF_MEMORY);
     return LAYER_IMPORT_NEED_INPUT;
 }

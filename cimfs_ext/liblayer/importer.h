@@ -67,8 +67,8 @@ struct layer_importer {
     int state;
     const char *reason;
     cimfs_hresult code;
-    enum layer_limit limit; /* the one that the entry goes beyond */
-    uint64_t made, claimed; /* what the limits of files and of bytes are about, so far */
+    enum layer_limit limit;                   /* the one that the entry goes beyond */
+    uint64_t made, claimed;                   /* what the limits of files and of bytes are about, so far */
     struct layer_wide path, target, previous; /* previous: the file or directory that streams may follow */
     int previous_is_standard;
     struct cimfs_file_metadata metadata;

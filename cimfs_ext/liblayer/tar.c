@@ -9,8 +9,8 @@ enum state { HEADER, RECORDS, RECORDS_PADDING, DATA, DATA_PADDING, DONE };
 struct field {
     uint16_t offset, width;
 };
-static const struct field NAME = {0, 100}, SIZE = {124, 12}, MTIME = {136, 12}, CHECKSUM = {148, 8},
-                          LINK = {157, 100}, PREFIX = {345, 155}, GNU_ATIME = {345, 12}, GNU_CTIME = {357, 12};
+static const struct field NAME = {0, 100}, SIZE = {124, 12}, MTIME = {136, 12}, CHECKSUM = {148, 8}, LINK = {157, 100},
+                          PREFIX = {345, 155}, GNU_ATIME = {345, 12}, GNU_CTIME = {357, 12};
 enum { TYPE_OFFSET = 156, MAGIC_OFFSET = 257 };
 
 static const int64_t UNIX_EPOCH = 116444736000000000; /* 1970-01-01 as a FILETIME */
@@ -44,8 +44,8 @@ void layer_tar_cleanup(struct layer_tar *tar)
 /* Forget what the records said but keep the memory. */
 static void reset_pax(struct layer_pax *pax)
 {
-    struct layer_pax kept = {.eas = pax->eas, .ea_capacity = pax->ea_capacity, .text = pax->text,
-                             .text_capacity = pax->text_capacity};
+    struct layer_pax kept = {
+        .eas = pax->eas, .ea_capacity = pax->ea_capacity, .text = pax->text, .text_capacity = pax->text_capacity};
     *pax = kept;
 }
 
@@ -212,9 +212,8 @@ static int parse_records(struct layer_tar *tar, struct layer_pax *pax)
         uint64_t length;
         while (digits < left && digits < 20 && text[digits] != ' ')
             digits++;
-        if (digits == left || text[digits] != ' ' ||
-            parse_decimal((struct layer_slice){text, digits}, &length) < 0 || length > left || length < digits + 3 ||
-            text[length - 1] != '\n')
+        if (digits == left || text[digits] != ' ' || parse_decimal((struct layer_slice){text, digits}, &length) < 0 ||
+            length > left || length < digits + 3 || text[length - 1] != '\n')
             return fail(tar, "a malformed PAX record");
         struct layer_slice key = {text + digits + 1, 0};
         const char *equals = memchr(key.data, '=', (size_t)length - digits - 2);
@@ -248,8 +247,8 @@ static int merge_eas(struct layer_tar *tar, const struct layer_pax *first, struc
         qsort(later->eas, later->ea_count, sizeof *later->eas, layer_ea_compare);
     tar->ea_count = 0;
     while (i < first->ea_count || k < later->ea_count) {
-        int from_later = i == first->ea_count ||
-                         (k < later->ea_count && layer_ea_compare_names(&later->eas[k], &first->eas[i]) < 0);
+        int from_later =
+            i == first->ea_count || (k < later->ea_count && layer_ea_compare_names(&later->eas[k], &first->eas[i]) < 0);
         struct layer_ea ea = from_later ? later->eas[k++] : first->eas[i++];
         if (add_ea(&tar->eas, &tar->ea_count, &tar->ea_capacity, ea) < 0)
             return fail(tar, "out of memory");
@@ -358,8 +357,7 @@ static int take_times(struct layer_tar *tar, struct layer_entry *entry)
 {
     const uint8_t *block = tar->header;
     int64_t seconds, time = 0;
-    if (!PICK(tar, mtime).data &&
-        (parse_number(block, MTIME, &seconds) < 0 || filetime_from(seconds, 0, &time) < 0))
+    if (!PICK(tar, mtime).data && (parse_number(block, MTIME, &seconds) < 0 || filetime_from(seconds, 0, &time) < 0))
         return fail(tar, "a modification time that is malformed or out of range");
     if (pick_time(tar, PICK(tar, mtime), time, &time) < 0)
         return -1;
@@ -451,8 +449,7 @@ static int take_entry(struct layer_tar *tar, char type)
     if (take_type(tar, type, entry) < 0 || take_times(tar, entry) < 0 || take_eas(tar, entry) < 0)
         return -1;
     struct layer_slice text = PICK(tar, size);
-    if (text.data ? parse_decimal(text, &entry->size) < 0
-                  : parse_number(tar->header, SIZE, &size) < 0 || size < 0)
+    if (text.data ? parse_decimal(text, &entry->size) < 0 : parse_number(tar->header, SIZE, &size) < 0 || size < 0)
         return fail(tar, "a malformed size");
     if (!text.data)
         entry->size = (uint64_t)size;
@@ -676,7 +673,8 @@ int layer_tar_finish(struct layer_tar *tar)
 {
     if (tar->reason)
         return -1;
-    int between = tar->state == DONE || (tar->state == HEADER && tar->gathered == 0 && tar->entry_offset == UINT64_MAX) ||
+    int between = tar->state == DONE ||
+                  (tar->state == HEADER && tar->gathered == 0 && tar->entry_offset == UINT64_MAX) ||
                   (tar->state == DATA_PADDING && tar->left == 0);
     return between ? 0 : fail(tar, "the archive ends inside an entry");
 }

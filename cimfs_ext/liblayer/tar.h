@@ -14,7 +14,8 @@
 
 #define LAYER_TAR_BLOCK 512u
 #define LAYER_TAR_MAX_RECORDS (8u << 20) /* bytes of PAX records or of a GNU long name */
-#define LAYER_TAR_MAX_GLOBALS (1u << 13) /* bytes of those that hold for all entries to come: each of them costs that */
+#define LAYER_TAR_MAX_GLOBALS (1u << 13) /* bytes of those that hold for all entries to come: each of them costs that  \
+                                          */
 
 struct layer_slice {
     const char *data; /* NULL: absent */
@@ -89,12 +90,12 @@ struct layer_tar {
     uint32_t gathered; /* bytes of a header block that came in pieces */
     char record_type;
     uint8_t block[LAYER_TAR_BLOCK];
-    uint8_t header[LAYER_TAR_BLOCK]; /* of the entry: names may point into it */
+    uint8_t header[LAYER_TAR_BLOCK];  /* of the entry: names may point into it */
     char ustar_name[LAYER_TAR_BLOCK]; /* prefix/name */
     struct layer_pax local, global;
-    struct layer_pax incoming; /* a global header as it comes */
+    struct layer_pax incoming;             /* a global header as it comes */
     struct layer_pax long_name, long_link; /* GNU: only the text is used */
-    struct layer_ea *eas; /* of the entry, if it has both global and local ones */
+    struct layer_ea *eas;                  /* of the entry, if it has both global and local ones */
     size_t ea_count, ea_capacity;
 };
 

@@ -326,8 +326,7 @@ EXPORT HRESULT WINAPI CimGetVerificationInformation(const wide *path, UINT32 *is
     return end(out, __func__);
 }
 
-EXPORT HRESULT WINAPI CimMergeMountImage(UINT32 count, const CIMFS_IMAGE_PATH *images, UINT32 flags,
-                                         const GUID *volume)
+EXPORT HRESULT WINAPI CimMergeMountImage(UINT32 count, const CIMFS_IMAGE_PATH *images, UINT32 flags, const GUID *volume)
 {
     FILE *out = begin(__func__);
     put_images(out, count, images);

@@ -17,7 +17,7 @@ static int failures;
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
-            printf("%s:%d: %s (failing call %s)\n", __FILE__, __LINE__, #condition, memory_failed_function());        \
+            printf("%s:%d: %s (failing call %s)\n", __FILE__, __LINE__, #condition, memory_failed_function());         \
             failures++;                                                                                                \
         }                                                                                                              \
     } while (0)
@@ -258,7 +258,9 @@ static int only_saves_space(const char *function)
     return 0;
 }
 
-enum { SYNCS = 3 + 3 + 1 + 2 }; /* of a commit: regions, object IDs, the .cim; the directory before and after its rename */
+enum {
+    SYNCS = 3 + 3 + 1 + 2
+}; /* of a commit: regions, object IDs, the .cim; the directory before and after its rename */
 
 /* An extend that fails between its renames leaves newer object ID files: they are hints, all else is as before. */
 static void inject(const struct scenario *scenario, uint64_t call, cimfs_hresult code, int for_good, int *finished)
@@ -446,7 +448,7 @@ static void test_sync(void)
 }
 
 /* Children "d" and "x" of a directory; what stands behind the last name belongs to no name. */
-static const uint8_t TWO_NAMES[] = {40, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 24, 0, 0, 0,
+static const uint8_t TWO_NAMES[] = {40, 0, 0, 0, 2, 0, 0,   0, 1, 0, 0,   0, 1,   0, 0,   0, 24,  0, 0,   0,
                                     28, 0, 0, 0, 1, 0, 'd', 0, 1, 0, 'x', 0, 'y', 0, 'y', 0, 'y', 0, 'y', 0};
 enum { FIRST_UNIT = 26, SECOND_LENGTH = 28 };
 

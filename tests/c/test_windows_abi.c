@@ -16,7 +16,7 @@
 #include "sdk_metadata.h"
 #include "system.h"
 
-#define SAME(field, Field)                                                                                            \
+#define SAME(field, Field)                                                                                             \
     _Static_assert(offsetof(struct cimfs_file_metadata, field) == offsetof(CIMFS_FILE_METADATA, Field), #Field)
 
 SAME(attributes, Attributes);
@@ -41,12 +41,12 @@ _Static_assert(sizeof(cimfs_wchar) == sizeof(WCHAR) && sizeof(cimfs_hresult) == 
 /* Wide literals as the API's strings. */
 #define W(literal) ((const cimfs_wchar *)(L"" literal))
 
-#define EXPECT(condition)                                                                                             \
-    do {                                                                                                              \
-        if (!(condition)) {                                                                                           \
-            printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);                                                    \
-            return 1;                                                                                                 \
-        }                                                                                                             \
+#define EXPECT(condition)                                                                                              \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);                                                     \
+            return 1;                                                                                                  \
+        }                                                                                                              \
     } while (0)
 
 static const int64_t TIME = 133000000000000000;
@@ -77,8 +77,7 @@ static int open_image(const struct cimfs_api *api, const wchar_t *directory, con
 {
     static struct cimfs_error error; /* the image keeps its address */
     struct cimfs_options options = {.time = TIME, .seed = "seed", .seed_size = 4, .error = &error};
-    cimfs_hresult result =
-        api->create_image_with((const cimfs_wchar *)directory, existing, name, &options, image);
+    cimfs_hresult result = api->create_image_with((const cimfs_wchar *)directory, existing, name, &options, image);
     if (result < 0)
         printf("%08lx %s: %s\n", (unsigned long)result, error.file, error.reason ? error.reason : "");
     EXPECT(result == CIMFS_OK);

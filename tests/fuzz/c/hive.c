@@ -11,12 +11,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void fix_base(uint8_t *base, size_t size) {
+static void fix_base(uint8_t *base, size_t size)
+{
     if (size >= REGF_SECTOR)
         store32(base + BASE_CHECKSUM, regf_checksum(base));
 }
 
-static void fix_log(uint8_t *log, size_t size) {
+static void fix_log(uint8_t *log, size_t size)
+{
     fix_base(log, size);
     for (size_t at = REGF_SECTOR; at + REGF_SECTOR <= size;) {
         uint32_t length = load32(log + at + 4);
@@ -28,14 +30,16 @@ static void fix_log(uint8_t *log, size_t size) {
     }
 }
 
-static uint64_t count_keys(const hive_key *key) {
+static uint64_t count_keys(const hive_key *key)
+{
     uint64_t count = 1;
     for (uint32_t i = 0; i < key->subkey_count; i++)
         count += count_keys(key->subkeys[i]);
     return count;
 }
 
-static uint8_t *written(const hive *h, size_t *size) {
+static uint8_t *written(const hive *h, size_t *size)
+{
     hive_error error;
     REQUIRE(hive_write(h, NULL, 0, size, &error) == HIVE_OK);
     uint8_t *out = malloc(*size);
@@ -45,7 +49,8 @@ static uint8_t *written(const hive *h, size_t *size) {
     return out;
 }
 
-static void exercise(hive_bytes file, const hive_bytes *logs, size_t log_count) {
+static void exercise(hive_bytes file, const hive_bytes *logs, size_t log_count)
+{
     hive *h, *again, *delta;
     hive_error error = {0};
     if (hive_read(file, logs, log_count, &h, &error)) {
@@ -65,7 +70,8 @@ static void exercise(hive_bytes file, const hive_bytes *logs, size_t log_count) 
     hive_destroy(h);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
     uint8_t *copy = malloc(size + 1);
     REQUIRE(copy);
     if (size)

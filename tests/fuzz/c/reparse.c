@@ -33,8 +33,7 @@ static void check_buffer(const struct layer_buffer *buffer, const uint16_t *targ
     for (size_t i = 0; i < length; i++)
         REQUIRE(get16(data + names + print_at + 2 * i) == target[i]);
     int is_native = substitute_size >= 8 && memcmp(data + names, u"\\??\\", 8) == 0;
-    int is_as_shown = substitute_size == print_size &&
-                      memcmp(data + names, data + names + print_at, print_size) == 0;
+    int is_as_shown = substitute_size == print_size && memcmp(data + names, data + names + print_at, print_size) == 0;
     REQUIRE(is_native || is_as_shown);
     if (!mount_point)
         REQUIRE(get16(data + 16) <= 1 && get16(data + 18) == 0 && (get16(data + 16) ? is_as_shown : is_native));

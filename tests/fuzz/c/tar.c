@@ -74,8 +74,8 @@ static cimfs_stream open_stream(struct cimfs_image *image, uint64_t size, int is
     return (cimfs_stream)(void *)image;
 }
 
-static cimfs_hresult create_file(cimfs_image image, const cimfs_wchar *text,
-                                 const struct cimfs_file_metadata *metadata, cimfs_stream *stream)
+static cimfs_hresult create_file(cimfs_image image, const cimfs_wchar *text, const struct cimfs_file_metadata *metadata,
+                                 cimfs_stream *stream)
 {
     struct cimfs_path path = checked(text);
     size_t length = cimfs_wide_length(text, CIMFS_MAX_PATH + 1);
@@ -232,8 +232,8 @@ static struct outcome import(const struct cimfs_api *api, cimfs_image image, uin
     REQUIRE(layer_importer_init(&importer, api, image, STANDARD, 1) == 0);
     importer.has_parent = choice & 1;
     if (choice & 2)
-        importer.limits =
-            (struct layer_limits){.files = choice >> 2, .bytes = (uint64_t)choice << 6, .path_depth = 1 + (choice >> 5)};
+        importer.limits = (struct layer_limits){
+            .files = choice >> 2, .bytes = (uint64_t)choice << 6, .path_depth = 1 + (choice >> 5)};
     size_t done = 0;
     int more = 1;
     while (more && done < size) {
