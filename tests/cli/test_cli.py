@@ -15,7 +15,7 @@ import pytest
 
 from cimfs_ext.image import ImageWriter
 from cimlayer.cli import _COMMANDS
-from cimlayer.cli.output import amount, escaped, iso_time
+from cimlayer.cli.output import amount, counted, escaped, iso_time
 from cimlayer.formats.sddl import descriptor_from_sddl
 from support import ROOT
 from support.commands import call, program, run, succeed
@@ -109,7 +109,7 @@ def test_wrong_calls_exit_with_2_and_say_how_to_call(arguments: str) -> None:
         ["cat", "x", ""],
         ["export", "x", "-o", ""],
         ["export", "x", "--parent="],
-        ["registry", "show", ""],
+        ["hive", "show", ""],
     ],
 )
 def test_an_empty_argument_is_no_path_and_changes_nothing(
@@ -121,7 +121,7 @@ def test_an_empty_argument_is_no_path_and_changes_nothing(
     monkeypatch.chdir(tmp_path)
     result = call(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "Error: An argument is empty." in result.stderr
+    assert "Error: Arguments must not be empty." in result.stderr
     assert sorted(os.listdir(tmp_path)) == before
 
 
@@ -133,7 +133,7 @@ def test_words_are_completed_behind_an_empty_argument() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["ls", "import -", "import - x --parent", "export x -o", "extract x", "extract x y", "registry diff x", "bcd show"],
+    ["ls", "import -", "import - x --parent", "export x -o", "extract x", "extract x y", "hive diff x", "bcd show"],
 )
 def test_completion_of_a_path_is_left_to_the_shell(words: str) -> None:
     completing = {"COMP_WORDS": f"cimlayer {words} lay", "COMP_CWORD": str(len(words.split()) + 1)}
@@ -417,7 +417,7 @@ def test_verify_ends_although_directories_lie_in_each_other(damaged: Path) -> No
     assert b"lies in itself" in done.stdout
     done = run("stat", damaged, "Files/second.txt")
     assert done.returncode == 0
-    assert b"a directory of this image is damaged" in done.stdout
+    assert b"a directory in this CIM is damaged" in done.stdout
 
 
 # ---- exit codes and signals of the real program ----
@@ -542,3 +542,10 @@ def test_escaped_text_is_printable(text: str, expected: str) -> None:
 )
 def test_amounts_for_people(size: int, expected: str) -> None:
     assert amount(size) == expected
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 entries"), (1, "1 entry"), (2, "2 entries")])
+def test_nouns_agree_with_their_numbers(number: int, text: str) -> None:
+    assert counted(number, "entry", "entries") == text
+    assert counted(number, "file") == text.replace("entry", "file").replace("entries", "files")
+    assert amount(1) == "1 byte"

@@ -62,7 +62,7 @@ def test_import_prints_entries_bytes_and_time(tar: Path, tmp_path: Path) -> None
     assert succeed("ls", layer, "Files") == "file.txt\nWindows/\n"
     assert run("cat", layer, "Files/file.txt").stdout == CONTENT
     assert succeed("verify", layer).splitlines()[-1] == "no problems"
-    assert [line.split()[0] for line in succeed("registry", "show", layer).splitlines()] == list(HIVES)
+    assert [line.split()[0] for line in succeed("hive", "show", layer).splitlines()] == list(HIVES)
 
 
 def test_import_makes_the_directories_above_the_layer(tar: Path, tmp_path: Path) -> None:
