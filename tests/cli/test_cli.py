@@ -172,7 +172,7 @@ def test_file_that_is_no_image_fails_in_one_line(tmp_path: Path) -> None:
 def test_a_missing_path_that_would_act_on_a_terminal_is_escaped_in_the_message(image: Path) -> None:
     result = call("cat", image, "no\x1b[31msuch\nfile")
     assert result.exit_code == 1
-    assert result.stderr == "cimlayer: no\\x1b[31msuch\\nfile: not in sample.cim\n"
+    assert result.stderr == "cimlayer: no\\x1b[31msuch\\nfile: not found in sample.cim\n"
 
 
 # ---- ls ----
@@ -265,9 +265,9 @@ def test_cat_writes_an_alternate_stream(image: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["Files"], "Files: a directory of sample.cim"),
-        (["Files/nothing"], "Files/nothing: not in sample.cim"),
-        (["Files/hello.txt", "--stream", "x"], "Files/hello.txt:x: not in sample.cim"),
+        (["Files"], "Files: is a directory"),
+        (["Files/nothing"], "Files/nothing: not found in sample.cim"),
+        (["Files/hello.txt", "--stream", "x"], "Files/hello.txt:x: not found in sample.cim"),
     ],
 )
 def test_cat_of_what_has_no_content_fails(image: Path, arguments: list[str], message: str) -> None:
