@@ -752,7 +752,7 @@ def test_a_damaged_child_is_lost_already_but_not_one_that_cannot_be_opened(
 
     (family / "cim-layers" / "grandchild.cim").write_bytes(b"")
     with monkeypatch.context() as patch, pytest.raises(ImagePermissionError):
-        patch.setattr("cimlayer.layer.writer.read_region_sets", refuse)
+        patch.setattr("cimlayer.image.files.read_region_sets", refuse)
         destroy_cim_layer(family / "base")
     assert is_cim_layer(family / "base")
     destroy_cim_layer(family / "child")
