@@ -89,3 +89,17 @@ def test_the_page_of_the_command_line_has_every_option(name: str, command: click
     section = next(text for text in sections if text.startswith(name.partition(" ")[0] + "\n"))
     options = [parameter.opts for parameter in command.params if isinstance(parameter, click.Option)]
     assert [opts for opts in options if not any(opt in for_all + section for opt in opts)] == []
+
+
+def test_the_tests_that_pages_and_workflows_name_exist() -> None:
+    pages = [
+        ROOT / "README.md",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob(".github/workflows/*.yml"),
+        ROOT / "CONTRIBUTING.md",
+    ]
+    names = {name for page in pages for name in re.findall(r"\btests/[\w/]+\.(?:py|c)\b", page.read_text("utf-8"))}
+    assert {name for name in names if not (ROOT / name).is_file()} - {
+        "tests/fuzz/python/NAME.py",
+        "tests/fuzz/c/NAME.c",
+    } == set()
