@@ -296,7 +296,7 @@ cdef class ImageReader:
     def is_fork_of(self, ImageReader older not None):
         """Whether the other image is this one's parent, or its parent's, and so on.
 
-        Then file IDs and region offsets mean the same in both (cim-format.md, "Filesystem file").
+        Then file IDs and region offsets mean the same in both (docs/format.md, "Files").
         """
         sets = older.region_sets
         return len(sets) < len(self.region_sets) and self.region_sets[:len(sets)] == sets

@@ -1,6 +1,6 @@
 /*
  * Tar archives as they come, in pieces of any size: headers of all dialects and PAX records become entries,
- * data is handed on where it lies (backup-stream.md, "Tar PAX records").
+ * data is handed on where it lies (go-winio, backuptar/tar.go; POSIX, "pax Interchange Format").
  *
  * Read: v7, ustar with prefix, GNU long names and links, base-256 numbers, PAX records per file and global.
  * Sparse dialects are refused. Two zero blocks end the archive, what follows is ignored.

@@ -17,7 +17,7 @@ def _layer(layer_path: str | os.PathLike[str]) -> Path:
 
 
 def get_cim_dir_from_layer(layer_path: str | os.PathLike[str]) -> Path:
-    """The directory of the image of a layer (layer.md, "Where things lie")."""
+    """The directory of the image of a layer (hcsshim, internal/wclayer/cim/common.go)."""
     return _layer(layer_path).parent / CIM_DIRECTORY
 
 

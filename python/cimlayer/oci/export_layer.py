@@ -36,11 +36,11 @@ def export_layer(
 
     ``parent_layer_paths`` are those that the layer was made with, from the immediate parent to the base: the tar has
     what the layer changes in the first of them, removals as whiteouts. ``output`` is a path, which must not be there
-    yet, or a binary file. Entries have the PAX records of backup-stream.md and stand in the order of the tree; the same
+    yet, or a binary file. Entries have the PAX records of go-winio's backuptar, in the order of the tree; the same
     layer gives the same bytes. Importing the tar onto the same parents gives the same tree.
 
     What the import makes is left out: a base layer's ``layout`` and full hives under ``Hives``, and the merged hive
-    of every delta that the layer brought (layer.md, "The writer"); the delta itself is there. The boot store and the
+    of every delta that the layer brought (hcsshim, process.go); the delta itself is there. The boot store and the
     system hive of a utility VM are those of the image, with what the import changed in them.
 
     ValueError if the parent is not the one that the layer was forked from. FormatError names a file that a layer tar
