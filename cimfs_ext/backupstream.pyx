@@ -14,7 +14,7 @@ cdef int NATIVE_ORDER = -1 if sys.byteorder == "little" else 1
 
 
 cdef class BackupStreamParser:
-    """Reads the backup stream of one file (backup-stream.md, "Win32 backup stream").
+    """Reads the backup stream of one file (Microsoft, "WIN32_STREAM_ID").
 
     ``file_size`` is the size in bytes that the content of the file must add up to, ``what`` names the file in
     errors: :class:`~cimfs_ext.errors.FormatError`, whose offset is that of the header at fault in the backup
@@ -137,7 +137,7 @@ class BackupStreamWriter:
     The order is the caller's: the data before any alternate stream, metadata anywhere between. Content is one
     buffer, or with ``size`` (in bytes) an iterable of buffers that add up to it: if they do not, ValueError.
     Ranges are pairs of an offset in bytes and a buffer, in ascending order, without overlaps: else ValueError
-    (backup-stream.md, "Win32 backup stream").
+    (Microsoft, "WIN32_STREAM_ID").
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""XXH3-128 of bytes: the content IDs of objects (cim-format.md, "Object ID file")."""
+"""XXH3-128 of bytes: the content IDs of objects (docs/format.md, "Choices")."""
 
 from libc.stdint cimport uint8_t
 

@@ -1,4 +1,4 @@
-"""Names without regard to case, the way Windows compares them (cim-format.md, "Link table")."""
+"""Names without regard to case, the way Windows compares them (docs/format.md, "Link table")."""
 
 from libc.stdint cimport uint8_t, uint16_t
 

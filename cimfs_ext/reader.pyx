@@ -225,7 +225,7 @@ cdef class ImageReader:
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_lookup(self.reader, name, &error, &id)
         if code == CIMFS_E_PATH_NOT_FOUND:
-            result = errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", target)
+            result = errors.PathNotFoundError(errno.ENOENT, f"not found in {self.name}", target)
             result.hresult = 0x80070003
             raise result
         if code < 0:
@@ -253,7 +253,7 @@ cdef class ImageReader:
         cdef cimfs_error error
         self.open_file(self.find(target), &record)
         if not cimfs_is_directory(&record):
-            raise NotADirectoryError(errno.ENOTDIR, f"a file of {self.name}", _name_of(target))
+            raise NotADirectoryError(errno.ENOTDIR, "is not a directory", _name_of(target))
         memset(&error, 0, sizeof(error))
         children.next = 0
         cdef cimfs_hresult code = cimfs_reader_children(self.reader, &record, &error, &children.links)
@@ -296,7 +296,7 @@ cdef class ImageReader:
     def is_fork_of(self, ImageReader older not None):
         """Whether the other image is this one's parent, or its parent's, and so on.
 
-        Then file IDs and region offsets mean the same in both (cim-format.md, "Filesystem file").
+        Then file IDs and region offsets mean the same in both (docs/format.md, "Files").
         """
         sets = older.region_sets
         return len(sets) < len(self.region_sets) and self.region_sets[:len(sets)] == sets
@@ -455,7 +455,7 @@ cdef class ImageReader:
         self.open_file(self.find(target), &record)
         if stream is None:
             if cimfs_is_directory(&record):
-                raise IsADirectoryError(errno.EISDIR, f"a directory of {self.name}", _name_of(target))
+                raise IsADirectoryError(errno.EISDIR, "is a directory", _name_of(target))
             extent[0] = cimfs_extent_of(record.data)
             return 0
         memset(&error, 0, sizeof(error))
@@ -468,7 +468,7 @@ cdef class ImageReader:
         if code < 0:
             raise error_for(code, &error, "open stream", f"{_name_of(target)}:{stream}")
         if not found:
-            result = errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", f"{_name_of(target)}:{stream}")
+            result = errors.PathNotFoundError(errno.ENOENT, f"not found in {self.name}", f"{_name_of(target)}:{stream}")
             result.hresult = 0x80070003
             raise result
         memcpy(&raw, link.value, sizeof(raw))

@@ -1,4 +1,4 @@
-"""Registry hives: read, edit, merge and write them (registry.md). The work is done in ``hive/``, without the GIL."""
+"""Registry hives: read, edit, merge and write them. The work is done in ``hive/``, without the GIL."""
 
 import errno
 import os
@@ -204,7 +204,7 @@ cdef class Key:
 
     @property
     def layering(self) -> int:
-        """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (registry.md, File)."""
+        """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (docs/format.md, "Delta hives")."""
         return self.held().layering
 
     @property
@@ -451,7 +451,7 @@ cdef class Hive:
             raise KeyError(f"{self.name}: {path}: no value {name!r}")
 
     def merge(self, Hive delta not None) -> None:
-        """Turn this hive into itself + ``delta`` (registry.md, Merge): a plain hive. The delta stays as it is.
+        """Turn this hive into itself + ``delta`` (docs/format.md, "Delta hives"): a plain hive. The delta stays as it is.
 
         Raises CorruptHiveError if the delta's root is a tombstone. After a MemoryError this hive is of no use.
         """

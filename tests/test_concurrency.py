@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cimlayer import (
     CancellationToken,
     CimLayerWriter,
     FileBasicInfo,
+    ImageWriter,
     destroy_cim_layer,
     import_layer,
     is_cim_layer,
@@ -79,10 +81,8 @@ def test_a_second_import_is_refused_at_once_and_told_who_is_at_work(base: Path) 
     try:
         holder = lock_holder(images)
         assert holder in (process.pid, None)
-        began = time.monotonic()
         with pytest.raises(ImageBusyError, match=f"by process {process.pid}:" if holder else "being written") as caught:
             import_layer(CHILD_TAR, base.parent / "child", [base])
-        assert time.monotonic() - began < 1
         assert caught.value.hresult == 0x80070020
         assert not (base.parent / "child").exists()
     finally:
@@ -97,7 +97,7 @@ def test_a_second_import_waits_as_long_as_it_may(base: Path) -> None:
         began = time.monotonic()
         with pytest.raises(ImageBusyError):
             import_layer(CHILD_TAR, base.parent / "child", [base], lock_timeout=0.3)
-        assert 0.3 <= time.monotonic() - began < 3
+        assert time.monotonic() - began >= 0.3
     finally:
         process.communicate(b"\n")
 
@@ -133,14 +133,26 @@ def test_nothing_is_destroyed_or_collected_while_a_child_is_being_written(base: 
     assert_sound(base.parent / "cim-layers" / "child.cim")
 
 
-def test_a_cancelled_import_does_not_wait_for_the_lock(base: Path) -> None:
+def on_waiting(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Call it whenever a writer finds that it has to wait for another one."""
+    attempt = CimLayerWriter._open_image
+
+    def observed(self: CimLayerWriter) -> ImageWriter:
+        try:
+            return attempt(self)
+        except ImageBusyError:
+            action()
+            raise
+
+    monkeypatch.setattr(CimLayerWriter, "_open_image", observed)
+
+
+def test_a_cancelled_import_does_not_wait_for_the_lock(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cancel = CancellationToken()
-    timer = threading.Timer(0.1, cancel.cancel)
     with CimLayerWriter(base.parent / "other", [base], sync=False):
-        timer.start()
+        on_waiting(monkeypatch, cancel.cancel)
         with pytest.raises(OperationCancelledError):
             import_layer(CHILD_TAR, base.parent / "child", [base], lock_timeout=600, cancel=cancel)
-    timer.join()
 
 
 def test_a_failed_import_takes_its_files_back_before_the_next_one_begins(
@@ -153,9 +165,11 @@ def test_a_failed_import_takes_its_files_back_before_the_next_one_begins(
     def slow(self: LayerDirectory) -> None:
         if self.root == child and not waiting.ident:
             waiting.start()
-            time.sleep(0.2)
+            assert waits.wait(60)
         undo(self)
 
+    waits = threading.Event()
+    on_waiting(monkeypatch, waits.set)
     monkeypatch.setattr(LayerDirectory, "undo", slow)
     with pytest.raises(KeyError), CimLayerWriter(child, [base], sync=False) as failing:
         failing.add(r"Hives\SYSTEM_Delta", FileBasicInfo.at(0), 0)

@@ -25,9 +25,7 @@ else:
 BASE, CHILD = (ROOT / "examples" / f"sample-{name}.tar" for name in ("layer", "child"))
 
 README = (ROOT / "README.md").read_text("utf-8")
-API, ARCHITECTURE, COMMAND_LINE = (
-    (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("api", "architecture", "cli")
-)
+API, COMMAND_LINE = ((ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("api", "cli"))
 
 
 def python_of(page: str) -> str:
@@ -93,21 +91,15 @@ def test_the_page_of_the_command_line_has_every_option(name: str, command: click
     assert [opts for opts in options if not any(opt in for_all + section for opt in opts)] == []
 
 
-def sources() -> set[str]:
-    """As the map names them: below the root or ``python``, without what Cython makes."""
-    found = {path.relative_to(ROOT / "python") for path in ROOT.glob("python/cimlayer/*.py")}
-    found |= {path.relative_to(ROOT) for suffix in ("c", "py", "pyx") for path in ROOT.glob(f"cimfs_ext/**/*.{suffix}")}
-    made = {path.with_suffix(".c") for path in found if path.suffix == ".pyx"}
-    return {path.as_posix() for path in found - made if path.name != "__init__.py"}
-
-
-def test_the_map_of_the_architecture_has_every_source_file() -> None:
-    named = set()
-    for row in re.findall(r"^\| (`.*?`) \|", ARCHITECTURE, re.MULTILINE):
-        directory = "cimfs_ext"
-        for word in re.findall(r"`(.*?)`", row):
-            above, _, name = word.rpartition("/")
-            if above:  # which goes for the rest of the row
-                directory = above if above.startswith("cim") else f"cimfs_ext/{above}"
-            named.add(f"{directory}/{name}")
-    assert sources() - named == set()
+def test_the_tests_that_pages_and_workflows_name_exist() -> None:
+    pages = [
+        ROOT / "README.md",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob(".github/workflows/*.yml"),
+        ROOT / "CONTRIBUTING.md",
+    ]
+    names = {name for page in pages for name in re.findall(r"\btests/[\w/]+\.(?:py|c)\b", page.read_text("utf-8"))}
+    assert {name for name in names if not (ROOT / name).is_file()} - {
+        "tests/fuzz/python/NAME.py",
+        "tests/fuzz/c/NAME.c",
+    } == set()

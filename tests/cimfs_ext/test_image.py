@@ -1,4 +1,4 @@
-"""The calls of cimfs.h through ImageWriter: what each one does, refuses and leaves behind (cimfs-api.md)."""
+"""The calls of cimfs.h through ImageWriter: what each one does, refuses and leaves behind."""
 
 import os
 import random

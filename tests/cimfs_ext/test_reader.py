@@ -1,4 +1,4 @@
-"""ImageReader: good images, and what it says of bad ones (cim-format.md, "Reader's duties")."""
+"""ImageReader: good images, and what it says of bad ones (docs/format.md)."""
 
 import bisect
 import errno
@@ -429,7 +429,7 @@ MISSING_REGION = 3 << 48 | 4096
 BEYOND = 1 << 40
 RECORD_OF_FULL = 3 * 96
 
-# What is patched where, and the reason that is given. Offsets in records and tables as in cim-format.md.
+# What is patched where, and the reason that is given. Offsets in records and tables as in docs/format.md.
 DAMAGE: dict[str, tuple[str, int, bytes, str]] = {
     "filesystem: upcase table in a missing region": (
         "filesystem",

@@ -11,12 +11,14 @@ from cimlayer.layer.destroy import destroy_cim_layer
 
 @click.command("destroy")
 @click.argument("layer", metavar="LAYER", type=HOST_PATH)
-@click.option("--force", is_flag=True, help="Even if others are forked from it, which are lost, or if it is damaged.")
+@click.option(
+    "--force", is_flag=True, help="Delete it even if it is damaged, or other layers depend on it; those are lost."
+)
 def command(layer: str, force: bool) -> None:
-    """Remove a layer with its image.
+    """Delete a layer and its CIM.
 
-    The .cim file, the image's own region files and the layer directory are deleted; the files of its parents stay.
-    A layer that others are forked from is kept unless --force is given.
+    Deletes the .cim file, the CIM's own region files and the layer directory, but no files of its parents. A layer
+    that other layers depend on is not deleted unless --force is given.
     """
     require_layer(layer)
     destroy_cim_layer(layer, force=force)

@@ -8,21 +8,21 @@ from pathlib import Path
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.output import Output, amount
+from cimlayer.cli.output import Output, amount, counted
 from cimlayer.image.files import CIM_DIRECTORY
 from cimlayer.image.garbage import collect_garbage
 
 
 @click.command("gc")
 @click.argument("directory", metavar="DIR", type=HOST_PATH)
-@click.option("--delete", is_flag=True, help="Remove the files; without it they are only listed.")
-@click.option("as_json", "--json", is_flag=True, help="One JSON object.")
+@click.option("--delete", is_flag=True, help="Delete the files; without this option they are only listed.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
 def command(directory: str, delete: bool, as_json: bool) -> None:
-    """Find and remove files that no image refers to.
+    """Find and delete files that no CIM refers to.
 
-    DIR holds images, or layers whose images lie in cim-layers below it. Region and object ID files that a crash
-    left, and temporary files, are listed and with --delete removed. While an image is being written there, or if an
-    image cannot be read, nothing is done.
+    DIR contains CIMs, or layers with a cim-layers directory beside them. Lists, or with --delete deletes, the region
+    and object ID files and temporary files that a crash left. Refuses to run while a CIM is being written there, or
+    if a CIM cannot be read.
     """
     below = Path(directory, CIM_DIRECTORY)
     found = collect_garbage(below if below.is_dir() else directory, delete=delete)
@@ -33,5 +33,5 @@ def command(directory: str, delete: bool, as_json: bool) -> None:
         return
     for file in found:
         output.line(f"{file.name}  {amount(file.size or 0)}")
-    verdict = "removed" if delete else "could be removed: --delete does it"
-    output.line(f"{len(found)} files, {amount(size)}, {verdict}" if found else "nothing to remove")
+    verdict = "deleted" if delete else "can be deleted with --delete"
+    output.line(f"{counted(len(found), 'file')}, {amount(size)}, {verdict}" if found else "nothing to delete")

@@ -11,7 +11,7 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, attribute_names, bytes_text, iso_time, kind, shown
+from cimlayer.cli.output import Output, attribute_names, bytes_text, counted, iso_time, kind, shown
 from cimlayer.errors import CorruptImageError, FormatError
 from cimlayer.formats.extattributes import ExtendedAttribute, parse_extended_attributes
 from cimlayer.formats.reparse import parse_reparse_data
@@ -23,14 +23,14 @@ Facts = dict[str, Any]
 
 
 @click.command("stat")
-@click.argument("image", metavar="IMAGE", type=HOST_PATH)
+@click.argument("image", metavar="CIM", type=HOST_PATH)
 @click.argument("path", metavar="PATH")
-@click.option("as_json", "--json", is_flag=True, help="One JSON object, with FILETIMEs and buffers in base64.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object, with FILETIMEs, and buffers in base64.")
 def command(image: str, path: str, as_json: bool) -> None:
-    """Show everything an image says of a file.
+    """Show all metadata of a file.
 
-    Times are in UTC with all their decimals, the security descriptor is shown as SDDL. A file with hard links
-    is shown with all its names. The path / is the root directory.
+    Times are in UTC with all decimals, the security descriptor is in SDDL. All names of a file with hard links are
+    listed. The path / is the root directory.
     """
     output = Output()
     with open_image(image) as reader:
@@ -61,7 +61,7 @@ def _facts(reader: ImageReader, path: str) -> Facts:
 
 
 def _names(reader: ImageReader, path: str, entry: ImageEntry) -> list[str] | None:
-    """All paths of a file, None where damage elsewhere hides them: the directories alone know them."""
+    """All paths of a file, found by a walk; None if a damaged directory prevents it."""
     if entry.is_directory:
         return [shown(path)]
     try:
@@ -126,7 +126,7 @@ def _fields(facts: Facts) -> dict[str, str]:
     fields = {
         "path": facts["path"],
         "type": facts["type"],
-        "size": f"{facts['size']} bytes",
+        "size": counted(facts["size"], "byte"),
         "file ID": str(facts["file_id"]),
         "attributes": " ".join(facts["attributes"]) or "none",
     }
@@ -136,7 +136,7 @@ def _fields(facts: Facts) -> dict[str, str]:
     descriptor = facts["security_descriptor"]
     fields["security"] = descriptor.get("error") or descriptor["sddl"] or "empty"
     if names is None:
-        fields["names"] = "unknown: a directory of this image is damaged"
+        fields["names"] = "unknown: a directory in this CIM is damaged"
     elif len(names) > 1:
         fields |= {f"name {number}": name for number, name in enumerate(names, 1)}
     if facts["reparse_point"]:
@@ -144,9 +144,9 @@ def _fields(facts: Facts) -> dict[str, str]:
     if facts["extended_attributes"]:
         fields |= _attribute_fields(facts["extended_attributes"])
     for stream in facts["streams"]:
-        fields[f"stream {stream['name']}"] = f"{stream['size']} bytes"
+        fields[f"stream {stream['name']}"] = counted(stream["size"], "byte")
     if facts["data_is_sparse"]:
-        fields["data"] = "none stored: all zeros"
+        fields["data"] = "sparse: all zeros, nothing stored"
     return fields
 
 

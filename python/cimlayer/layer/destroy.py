@@ -1,4 +1,4 @@
-"""Destroying a layer: its image, and its directory (layer.md; hcsshim's internal/wclayer/cim is the model)."""
+"""Destroying a layer: its image, and its directory (hcsshim, internal/wclayer/cim/common.go, is the model)."""
 
 from __future__ import annotations
 

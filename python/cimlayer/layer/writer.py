@@ -1,4 +1,4 @@
-"""CIM layers: writing one, and destroying it (layer.md; hcsshim's internal/wclayer/cim is the model)."""
+"""CIM layers: writing one, and destroying it (hcsshim's internal/wclayer/cim is the model)."""
 
 from __future__ import annotations
 

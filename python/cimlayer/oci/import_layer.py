@@ -1,4 +1,4 @@
-"""An OCI layer tar into a CIM layer (layer.md, "From an OCI layer tar")."""
+"""Importing an OCI layer tar as a CIM layer (OCI image-spec, layer.md; hcsshim, pkg/ociwclayer/cim/import.go)."""
 
 from __future__ import annotations
 

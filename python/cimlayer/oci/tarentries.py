@@ -1,4 +1,4 @@
-"""Entries of an image as entries of a layer tar, with the PAX records of backup-stream.md."""
+"""Entries of a CIM as entries of a layer tar, with the PAX records of go-winio's backuptar/tar.go."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _target(point: ReparsePoint) -> str | None:
 
 
 def _native(target: str) -> str:
-    r"""The substitute name that an import makes of a target (backup-stream.md, "Reparse buffer")."""
+    r"""The substitute name that an import makes of a target (go-winio, reparse.go)."""
     if target.startswith("\\\\?\\"):
         return "\\??\\" + target[4:]
     if target.startswith("\\\\"):
