@@ -375,7 +375,7 @@ def test_directory_that_turns_into_a_link_meanwhile_is_not_followed(
             (tmp_path / "out/d").rename(tmp_path / "out/moved")
             (tmp_path / "out/d").symlink_to(outside)
 
-    monkeypatch.setattr("cimlayer.image.extract.FileExtractor", Swapping)
+    monkeypatch.setattr("cimlayer.image.writers.FileExtractor", Swapping)
     with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
         extracted(tmp_path / "image.cim", tmp_path / "out", jobs=1)
     assert (outside / "one").stat().st_nlink == 1
