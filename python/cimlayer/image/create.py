@@ -18,15 +18,10 @@ from cimlayer.blobs.readahead import tar_pieces
 from cimlayer.blobs.streams import open_source
 from cimlayer.errors import FormatError, LimitError
 from cimlayer.events import CancellationToken
-from cimlayer.formats.fileinfo import (
-    FILE_ATTRIBUTE_ARCHIVE,
-    FILE_ATTRIBUTE_READONLY,
-    creation_time,
-    filetime_from_ns,
-    pax_seconds,
-)
+from cimlayer.formats.fileinfo import creation_time
 from cimlayer.formats.sddl import descriptor_from_sddl
 from cimlayer.host.directories import make_directories, remove_directories, sync_directories
+from cimlayer.image.kinds import value_kinds
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 
 _PIECE = 1 << 20
@@ -171,15 +166,17 @@ def _sorted_entries(folder: Path, directory: str) -> list[os.DirEntry[str]]:
 
 def _header(path: str, entry: os.DirEntry[str], status: os.stat_result) -> tarfile.TarInfo:
     info = tarfile.TarInfo(path)
-    info.pax_headers = {"mtime": pax_seconds(filetime_from_ns(status.st_mtime_ns))}
+    records: dict[str, str] = {}
+    for kind in value_kinds():
+        if kind.of_host is not None:
+            records |= kind.of_host(status)
+    info.pax_headers = records
     if stat.S_ISLNK(status.st_mode):
         info.type, info.linkname = tarfile.SYMTYPE, str(Path(entry.path).readlink())
     elif stat.S_ISDIR(status.st_mode):
         info.type = tarfile.DIRTYPE
     elif stat.S_ISREG(status.st_mode):
         info.size = status.st_size
-        if not status.st_mode & 0o222:
-            info.pax_headers["MSWINDOWS.fileattr"] = str(FILE_ATTRIBUTE_ARCHIVE | FILE_ATTRIBUTE_READONLY)
     else:
         raise OSError(errno.EINVAL, "neither file nor directory nor symbolic link", entry.path)
     return info

@@ -35,6 +35,11 @@ def checked_streams(image: ImageReader, path: str, entry: ImageEntry) -> list[St
     return streams
 
 
+def shown(path: str) -> str:
+    """A path of an image as a layer tar has it: with slashes, from the root on; ``/`` for the root itself."""
+    return path.replace("\\", "/").strip("/") or "/"
+
+
 def host_name(name: str) -> bytes:
     """A name as the host has it: one that is too long is its beginning, a hash of the whole, and its extension."""
     whole = name.encode("utf-8", "surrogatepass")
