@@ -30,6 +30,15 @@ from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 Metadata = Literal["none", "sidecar", "xattr"]
 
 _BATCH = 256  # files handed to a thread at a time
+_NO_LINKS = {  # how file systems say that they have none, or none here
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EINVAL,
+    errno.EMLINK,
+    errno.EXDEV,
+}
 
 
 @dataclass(slots=True)
@@ -38,6 +47,7 @@ class Extraction:
 
     ``renamed`` says under which path, relative to the destination, an entry lies whose name is too long for the host;
     ``unresolved_links`` are the symbolic links that, though links were asked for, became an empty file or directory.
+    ``hard_links`` are the names beyond the first one of a file, copies where the host has no hard links.
     """
 
     files: int = 0
@@ -224,10 +234,7 @@ class _Run:
             self._link(item, self._first_names[item.entry.file_id])
             self.result.hard_links += 1
         for item, target in self._links:
-            with self._entered(item) as fd:
-                os.symlink(target.encode("utf-8", "surrogatepass"), item.name, dir_fd=fd)
-                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
-            self.result.symbolic_links += 1
+            self._symlink(item, target)
         for item in self._with_attributes:
             with self._entered(item) as fd:
                 self._write_attributes(item, fd)
@@ -236,6 +243,29 @@ class _Run:
                 if self._xattrs:
                     self._write_attributes(item, fd)
                 os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
+
+    def _symlink(self, item: _Item, target: str) -> None:
+        """The link, or what carries it where the host has no symbolic links."""
+        with self._entered(item) as fd:
+            try:
+                os.symlink(target.encode("utf-8", "surrogatepass"), item.name, dir_fd=fd)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+            else:
+                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
+                self.result.symbolic_links += 1
+                return
+            if item.entry.is_directory:
+                self._directories.make(item.name)
+        self.result.unresolved_links.append(item.path)
+        if item.entry.is_directory:
+            self._made.append(item)
+            self.result.directories += 1
+        else:
+            self._write_file(item)
+            self.result.files += 1
+            self.result.bytes += item.entry.size
 
     @contextmanager
     def _entered(self, item: _Item) -> Iterator[int]:
@@ -256,16 +286,20 @@ class _Run:
             with self._entered(item) as fd:
                 os.link(first.name, item.name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+            if error.errno not in _NO_LINKS:
                 raise
-            self._usage.add_content(item.path, item.entry.size)
-            where = Place(item.path.rpartition("\\")[0], self._directories.path(item.directory))
-            self._writers.submit(self._directories.enter(item.directory), [(item.entry.file_id, item.name)], where)
-            self._writers.finish()
-            if self._xattrs:
-                self._with_attributes.append(item)
+            self._write_file(item)
         finally:
             os.close(source)
+
+    def _write_file(self, item: _Item) -> None:
+        """A copy, where there can be no link."""
+        self._usage.add_content(item.path, item.entry.size)
+        where = Place(item.path.rpartition("\\")[0], self._directories.path(item.directory))
+        self._writers.submit(self._directories.enter(item.directory), [(item.entry.file_id, item.name)], where)
+        self._writers.finish()
+        if self._xattrs:
+            self._with_attributes.append(item)
 
     def _write_attributes(self, item: _Item, directory: int) -> None:
         fd = os.open(item.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
