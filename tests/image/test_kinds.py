@@ -131,7 +131,7 @@ def test_an_added_kind_is_created_from_a_folder(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/a").write_bytes(b"x")
     hidden = {"MSWINDOWS.fileattr": "2"}
-    added(monkeypatch, dataclasses.replace(OBJECT_ID, of_host=lambda _status: hidden))
+    added(monkeypatch, dataclasses.replace(OBJECT_ID, of_host=lambda _status, _leads_to_directory: hidden))
     create_image(tmp_path / "image.cim", tmp_path / "folder", sync=False)
     with cimlayer.ImageReader(tmp_path / "image.cim") as image:
         assert image.stat("a").attributes == 2

@@ -1,4 +1,4 @@
-"""The directories that an extraction writes to, none of them reached through a symbolic link."""
+"""A tree of directories of the host that is walked, none of them reached through a symbolic link."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import stat
 from collections import deque
 from pathlib import Path
 
-Location = tuple[bytes, ...]  # a directory below the destination, as the host names it
+Location = tuple[bytes, ...]  # a directory below the top one, as the host names it
 
 _LEVELS_OPEN = 64  # of a tree, above the directory that is being filled
 
 
 class Directories:
-    """Directories below the destination, each opened from the one above it.
+    """Directories below the top one, each opened from the one above it.
 
     A tree is walked, so those above the one that was asked for last stay open, but no more of them than a process may
-    well have open. One that was closed is found again from the destination on.
+    well have open. One that was closed is found again from the top on.
     """
 
     def __init__(self, root: Path, name: bytes) -> None:
-        """``name`` is what errors call the destination."""
+        """``name`` is what errors call the top directory, ``root``."""
         self._name = name
         self._top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         self._open: deque[int] = deque()  # the last ones of the way to the location

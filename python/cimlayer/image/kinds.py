@@ -22,6 +22,7 @@ from cimlayer.errors import CorruptImageError, FormatError
 from cimlayer.formats.extattributes import parse_extended_attributes
 from cimlayer.formats.fileinfo import (
     FILE_ATTRIBUTE_ARCHIVE,
+    FILE_ATTRIBUTE_DIRECTORY,
     FILE_ATTRIBUTE_NORMAL,
     FILE_ATTRIBUTE_READONLY,
     attribute_names,
@@ -51,7 +52,7 @@ class ValueKind(Generic[Value]):
     export: Callable[[tarfile.TarInfo, ImageEntry, Value], Records]  # may change the header; FormatError if none can be
     show: Callable[[Value], Facts]  # its members of what ``stat --json`` says
     text: Callable[[Facts], Fields]  # the same for people
-    of_host: Callable[[os.stat_result], Records] | None = None  # for a file of the host
+    of_host: Callable[[os.stat_result, bool], Records] | None = None  # for a file of the host: see image/folder.py
 
     def facts(self, image: ImageReader, _path: str, entry: ImageEntry) -> Facts:
         """What ``stat --json`` says of an entry."""
@@ -122,11 +123,13 @@ def _decoded(data: bytes, decode: Callable[[bytes], Facts]) -> Facts:
 # ---- attributes and times ----
 
 
-def _attributes_of_host(status: os.stat_result) -> Records:
-    """Read-only where nobody may write."""
-    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o222:
-        return {}
-    return {"MSWINDOWS.fileattr": str(FILE_ATTRIBUTE_ARCHIVE | FILE_ATTRIBUTE_READONLY)}
+def _attributes_of_host(status: os.stat_result, leads_to_directory: bool) -> Records:
+    """Read-only where nobody may write. Windows follows a link to a directory only if it is a directory itself."""
+    if stat.S_ISREG(status.st_mode) and not status.st_mode & 0o222:
+        return {"MSWINDOWS.fileattr": str(FILE_ATTRIBUTE_ARCHIVE | FILE_ATTRIBUTE_READONLY)}
+    if stat.S_ISLNK(status.st_mode) and leads_to_directory:
+        return {"MSWINDOWS.fileattr": str(FILE_ATTRIBUTE_DIRECTORY)}
+    return {}
 
 
 ATTRIBUTES: ValueKind[int] = ValueKind(
@@ -174,7 +177,7 @@ TIMES: ValueKind[_Times] = ValueKind(
         name: {"iso": iso_time(time), "filetime": time} for name, time in zip(_TIMES, times, strict=True)
     },
     text=_text_of_times,
-    of_host=lambda status: {"mtime": pax_seconds(filetime_from_ns(status.st_mtime_ns))},
+    of_host=lambda status, _leads_to_directory: {"mtime": pax_seconds(filetime_from_ns(status.st_mtime_ns))},
 )
 
 # ---- buffers ----
