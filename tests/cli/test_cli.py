@@ -14,7 +14,8 @@ import pytest
 
 from cimfs_ext.image import ImageWriter
 from cimlayer.cli import _COMMANDS
-from cimlayer.cli.output import amount, counted, escaped, iso_time
+from cimlayer.cli.output import amount, counted, escaped
+from cimlayer.formats.fileinfo import iso_time
 from cimlayer.formats.sddl import descriptor_from_sddl
 from support import ROOT
 from support.commands import call, program, run, succeed
