@@ -8,8 +8,6 @@ from cimfs_ext import errors
 
 from cimfs_ext.cimfs cimport CIMFS_E_NOTIMPL, cimfs_portable_api
 
-E_NOTIMPL = 0x80004001
-
 # A library stays loaded: images that are still open call into it.
 cdef dict LOADED = {}
 cdef object MADE_HERE = object()  # no caller has it: there are no objects without a table
@@ -26,9 +24,7 @@ cdef str build_needed(str name):
 
 
 cdef object unsupported(str reason, str path):
-    error = errors.UnsupportedCallError(errno.ENOSYS, f"{reason} (0x{E_NOTIMPL:08X})", path)
-    error.hresult = E_NOTIMPL
-    return error
+    return errors.UnsupportedCallError(errno.ENOSYS, reason, path)
 
 
 cdef class Implementation:

@@ -225,9 +225,7 @@ cdef class ImageReader:
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_lookup(self.reader, name, &error, &id)
         if code == CIMFS_E_PATH_NOT_FOUND:
-            result = errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", target)
-            result.hresult = 0x80070003
-            raise result
+            raise errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", target)
         if code < 0:
             raise error_for(code, &error, "look up", target)
         return id
@@ -468,9 +466,7 @@ cdef class ImageReader:
         if code < 0:
             raise error_for(code, &error, "open stream", f"{_name_of(target)}:{stream}")
         if not found:
-            result = errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", f"{_name_of(target)}:{stream}")
-            result.hresult = 0x80070003
-            raise result
+            raise errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", f"{_name_of(target)}:{stream}")
         memcpy(&raw, link.value, sizeof(raw))
         extent[0] = cimfs_extent_of(raw)
         return 0
@@ -522,9 +518,7 @@ cdef class ImageReader:
 
 
 def _corrupt(reason, path):
-    error = errors.CorruptImageError(errno.EBADMSG, f"{reason} (0x80070570)", path)
-    error.hresult = 0x80070570
-    return error
+    return errors.CorruptImageError(errno.EBADMSG, reason, path)
 
 
 def _name_of(target):

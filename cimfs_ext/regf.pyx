@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_XDECREF
 
-from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError
+from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError, KeyNotFoundError
 
 
 cdef extern from "Python.h":
@@ -230,7 +230,7 @@ cdef class Key:
         cdef bytes encoded = encode(name)
         cdef hive_value *found = hive_find_value(self.held(), as_name(encoded))
         if found == NULL:
-            raise KeyError(f"{self.hive.name}: {self.path}: no value {name!r}")
+            raise KeyNotFoundError(f"{self.path}: no value {name!r}", self.hive.name)
         return as_value(found)
 
     def __repr__(self) -> str:
@@ -344,7 +344,7 @@ cdef class Hive:
     cdef hive_key *get(self, path) except NULL:
         cdef hive_key *key = self.find(path)
         if key == NULL:
-            raise KeyError(f"{self.name}: no key {path!r}")
+            raise KeyNotFoundError(f"no key {path!r}", self.name)
         return key
 
     @property
@@ -421,7 +421,7 @@ cdef class Hive:
         if not name:
             raise ValueError(f"{self.name}: the root key cannot be deleted")
         if not hive_remove_subkey(self.get(parent), as_name(encoded)):
-            raise KeyError(f"{self.name}: no key {path!r}")
+            raise KeyNotFoundError(f"no key {path!r}", self.name)
 
     def value(self, str path not None, str name not None) -> Value:
         """The value ``name`` of the key at ``path``. KeyError: there is no such key or value."""
@@ -448,7 +448,7 @@ cdef class Hive:
         """Delete a value. KeyError: there is no such key or value."""
         cdef bytes encoded = encode(name)
         if not hive_remove_value(self.get(path), as_name(encoded)):
-            raise KeyError(f"{self.name}: {path}: no value {name!r}")
+            raise KeyNotFoundError(f"{path}: no value {name!r}", self.name)
 
     def merge(self, Hive delta not None) -> None:
         """Turn this hive into itself + ``delta`` (registry.md, Merge): a plain hive. The delta stays as it is.
