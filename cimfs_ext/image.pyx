@@ -17,6 +17,7 @@ from cimfs_ext.cimfs cimport (
     cimfs_wchar,
 )
 from cimfs_ext.implementation cimport choose
+from cimfs_ext.public cimport show_as
 
 cdef uint64_t NO_OFFSET = <uint64_t>-1
 
@@ -316,3 +317,6 @@ cdef class ImageWriter:
 
     def __exit__(self, *exc_info):
         self.close()
+
+
+show_as(ImageWriter, "cimlayer", "cimlayer.ImageWriter")

@@ -7,6 +7,7 @@ import sys
 from cimfs_ext import errors
 
 from cimfs_ext.cimfs cimport CIMFS_E_NOTIMPL, cimfs_portable_api
+from cimfs_ext.public cimport show_as
 
 # A library stays loaded: images that are still open call into it.
 cdef dict LOADED = {}
@@ -109,3 +110,6 @@ cpdef Implementation choose(implementation=None):
     if name != "system":
         raise ValueError(f"an implementation is 'portable' or 'system', not {name!r}")
     return load(None if sys.platform == "win32" else os.environ.get("CIMLAYER_CIMFS_LIBRARY"))
+
+
+show_as(Implementation, "cimlayer", "cimlayer.Implementation")

@@ -15,6 +15,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
 from cimfs_ext.image cimport error_for
+from cimfs_ext.public cimport show_as
 
 cdef uint64_t OFFSET_MASK = (<uint64_t>1 << 48) - 1
 cdef uint64_t NO_OFFSET = <uint64_t>-1
@@ -634,3 +635,7 @@ class StreamReader(io.RawIOBase):
 
     def tell(self):
         return self._position
+
+
+show_as(ImageReader, "cimlayer", "cimlayer.ImageReader")
+StreamReader.__module__ = "cimlayer"

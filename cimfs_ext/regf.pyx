@@ -14,6 +14,8 @@ from cpython.ref cimport Py_CLEAR, Py_XDECREF
 
 from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError, KeyNotFoundError
 
+from cimfs_ext.public cimport show_as
+
 
 cdef extern from "Python.h":
     # As pointers, because only bytes with one reference can be resized.
@@ -85,7 +87,7 @@ cdef extern from "hive/hive.h" nogil:
     void hive_use_huge_pages(void *block, size_t size)
 
 
-Value = namedtuple("Value", "name type data tombstone")
+Value = namedtuple("HiveValue", "name type data tombstone", module="cimlayer")
 
 cdef object MADE_HERE = object()  # no caller has it: there are no hives without a tree
 cdef uint64_t MAX_FILE = 4096 + (1 << 31)  # base block and bins, where the top bit of an offset means volatile storage
@@ -498,3 +500,7 @@ cdef class Hive:
         finally:
             self.busy = False
             Py_XDECREF(out)
+
+
+show_as(Hive, "cimlayer", "cimlayer.Hive")
+show_as(Key, "cimlayer", "cimlayer.HiveKey")

@@ -20,7 +20,11 @@ class _Facts:
     offset: int | None = None
     limit: str | None = None
     hresult: int | None = None
-    reason: str
+
+    @property
+    def path(self) -> str | None:
+        """What the error is about."""
+        return None
 
     def __reduce__(self) -> tuple[Any, ...]:
         kind, args, *_ = super().__reduce__()
@@ -36,8 +40,6 @@ def _restored(kind: type[_Facts], args: tuple[object, ...]) -> _Facts:
 
 class _FileError(_Facts, OSError):
     """An OSError whose text is made of its attributes."""
-
-    image_file: str = ""
 
     def __init__(
         self,
@@ -210,9 +212,7 @@ class FormatError(_Facts, ValueError):
 
     __module__ = "cimlayer"
 
-    def __init__(
-        self, reason: str, what: str = "", offset: int | None = None, *, layer: str | None = None
-    ) -> None:
+    def __init__(self, reason: str, what: str = "", offset: int | None = None, *, layer: str | None = None) -> None:
         """``offset`` may be -1 where it is not known."""
         super().__init__(reason)
         self.reason = reason

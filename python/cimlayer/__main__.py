@@ -1,0 +1,5 @@
+"""``python -m cimlayer``: the command."""
+
+from cimlayer.cli import main
+
+main()
