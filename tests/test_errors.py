@@ -89,7 +89,9 @@ def test_the_text_names_layer_entry_and_offset() -> None:
     assert str(in_layer(FormatError("cut short", r"Files\a", 7))) == r"layer base: Files\a: cut short (at offset 7)"
     error = image_error(CorruptImageError)
     assert error.strerror == "create file: why in region_0 at offset 4096 (layer 3)"
-    assert str(error) == rf"[Errno {errno.EIO}] create file: why in region_0 at offset 4096 (layer 3): {error.filename!r}"
+    assert (
+        str(error) == rf"[Errno {errno.EIO}] create file: why in region_0 at offset 4096 (layer 3): {error.filename!r}"
+    )
 
 
 @pytest.mark.parametrize("shown", [False, True])

@@ -124,7 +124,9 @@ _MODULES = {
 }
 
 _HOMES = {
-    name.rpartition(" as ")[2]: (module, name.partition(" as ")[0]) for module, names in _MODULES.items() for name in names
+    name.rpartition(" as ")[2]: (module, name.partition(" as ")[0])
+    for module, names in _MODULES.items()
+    for name in names
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # which the stub has as a list
