@@ -19,7 +19,7 @@ cdef class BackupStreamParser:
     """Reads the backup stream of one file (backup-stream.md, "Win32 backup stream").
 
     ``file_size`` is the size in bytes that the content of the file must add up to, ``what`` names the file in
-    errors: :class:`~cimfs_ext.errors.FormatError`, whose offset is that of the header at fault in the backup
+    errors: :class:`~cimlayer.FormatError`, whose offset is that of the header at fault in the backup
     stream, or of the end of what came. After an error every call raises it again. Not thread safe.
     """
 

@@ -59,16 +59,16 @@ cdef class ImageWriter:
     :meth:`commit`; :meth:`close` without it leaves nothing behind. As a context manager it only closes: committing is
     always said. Paths inside the image are relative, with backslashes, and compared without regard to case.
 
-    ``flags`` are those of CimCreateImage2 (:class:`cimlayer.image.block.CreateFlags`): with one, ``directory`` may be a block
+    ``flags`` are those of CimCreateImage2 (:class:`cimlayer.CreateFlags`): with one, ``directory`` may be a block
     device or a file that holds images. ``implementation`` is ``portable``, ``system``, or None for the default
-    (:func:`cimfs_ext.implementation.choose`).
+    (CIMLAYER_IMPLEMENTATION, else the system's on Windows).
 
     Options of the portable implementation: ``sync`` false commits without waiting for the disk. ``time`` (a FILETIME)
     is that of what the library makes itself, and ``seed`` gives a region set ID that depends on it, the parent and the
     name alone; both serve reproducible images. The system's library has no such options: there ``sync`` and ``time``
     change nothing, and ``seed`` is an error.
 
-    Not thread safe: one thread at a time. Errors are :class:`cimfs_ext.errors.ImageError` (cimfs-api, "Errors").
+    Not thread safe: one thread at a time. Errors are :class:`cimlayer.ImageError`.
     """
 
     def __cinit__(self, directory, existing_name=None, new_name=None, *, uint32_t flags=0, implementation=None,

@@ -63,7 +63,7 @@ def load(str path=None):
     """The system's implementation, or with a path another library that exports the same functions.
 
     On Windows the library comes from the system directory only: a path is refused there. Raises
-    :class:`~cimfs_ext.errors.UnsupportedCallError` if there is no such library, or if it lacks a function that the
+    :class:`~cimlayer.UnsupportedCallError` if there is no such library, or if it lacks a function that the
     first release had.
     """
     cdef Implementation result

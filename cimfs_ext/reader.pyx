@@ -118,10 +118,10 @@ cdef class ImageReader:
     """A committed image, opened by the path of its ``.cim`` file.
 
     Paths inside the image are relative, separated by backslashes or slashes, compared without regard to case; the
-    empty path is the root. Wherever a path is taken, an :class:`~cimfs_ext.entries.ImageEntry` serves as well.
+    empty path is the root. Wherever a path is taken, an :class:`~cimlayer.ImageEntry` serves as well.
 
-    Raises :class:`~cimfs_ext.errors.PathNotFoundError` for what is not there and
-    :class:`~cimfs_ext.errors.CorruptImageError` for a file that contradicts the format, with the file and the offset.
+    Raises :class:`~cimlayer.PathNotFoundError` for what is not there and
+    :class:`~cimlayer.CorruptImageError` for a file that contradicts the format, with the file and the offset.
     An open reader never changes: threads may share it. The files must not be shortened while it is open.
     """
 
@@ -419,7 +419,7 @@ cdef class ImageReader:
         return self.attachment(target, CIMFS_REPARSE_DATA)
 
     def object_offsets(self, target):
-        """The region offsets of what a file or directory refers to: where a :class:`~cimfs_ext.entries.Problem` lies.
+        """The region offsets of what a file or directory refers to: where a :class:`~cimlayer.Problem` lies.
 
         Content or link table, descriptor, EAs, reparse data, the table of alternate streams and their contents. A
         stream table that cannot be read counts as itself alone.
@@ -494,7 +494,7 @@ cdef class ImageReader:
         """Check every table and object of the image, and content against its object IDs.
 
         ``progress`` is called with the number of bytes checked so far; raising in it stops the check. Returns a
-        :class:`~cimfs_ext.entries.VerifyReport`; a damaged image is a report with problems, not an exception.
+        :class:`~cimlayer.VerifyReport`; a damaged image is a report with problems, not an exception.
         """
         cdef cimfs_verify_counts counts
         cdef cimfs_verify_events events

@@ -228,7 +228,7 @@ cdef class Key:
         return [as_value(&key.values[i]) for i in range(key.value_count)]
 
     def value(self, str name not None) -> Value:
-        """The value of that name. KeyError: there is none."""
+        """The value of that name. KeyNotFoundError: there is none."""
         cdef bytes encoded = encode(name)
         cdef hive_value *found = hive_find_value(self.held(), as_name(encoded))
         if found == NULL:
@@ -383,7 +383,7 @@ cdef class Hive:
         return self.find(path) != NULL
 
     def key(self, str path not None) -> Key:
-        """The key at ``path``. KeyError: there is none."""
+        """The key at ``path``. KeyNotFoundError: there is none."""
         return self.wrap(self.get(path), None, "\\".join(split(path)))
 
     def walk(self, str path not None="") -> Iterator[Key]:
@@ -417,7 +417,7 @@ cdef class Hive:
         return self.wrap(key, None, "\\".join(parts))
 
     def delete_key(self, str path not None) -> None:
-        """Delete a key and all below it. KeyError: there is none. ValueError: it is the root."""
+        """Delete a key and all below it. KeyNotFoundError: there is none. ValueError: it is the root."""
         parent, _, name = path.strip("\\").rpartition("\\")
         cdef bytes encoded = encode(name)
         if not name:
@@ -426,7 +426,7 @@ cdef class Hive:
             raise KeyNotFoundError(f"no key {path!r}", self.name)
 
     def value(self, str path not None, str name not None) -> Value:
-        """The value ``name`` of the key at ``path``. KeyError: there is no such key or value."""
+        """The value ``name`` of the key at ``path``. KeyNotFoundError: there is no such key or value."""
         return self.key(path).value(name)
 
     def set_value(
@@ -447,7 +447,7 @@ cdef class Hive:
             key.key.last_written = timestamp
 
     def delete_value(self, str path not None, str name not None) -> None:
-        """Delete a value. KeyError: there is no such key or value."""
+        """Delete a value. KeyNotFoundError: there is no such key or value."""
         cdef bytes encoded = encode(name)
         if not hive_remove_value(self.get(path), as_name(encoded)):
             raise KeyNotFoundError(f"{path}: no value {name!r}", self.name)

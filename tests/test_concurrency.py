@@ -80,7 +80,8 @@ def test_a_second_import_is_refused_at_once_and_told_who_is_at_work(base: Path) 
         holder = lock_holder(images)
         assert holder in (process.pid, None)
         began = time.monotonic()
-        with pytest.raises(ImageBusyError, match=rf"by process {process.pid}\b" if holder else "being written") as caught:
+        by_whom = rf"by process {process.pid}\b" if holder else "being written"
+        with pytest.raises(ImageBusyError, match=by_whom) as caught:
             import_layer(CHILD_TAR, base.parent / "child", [base])
         assert time.monotonic() - began < 1
         assert caught.value.hresult == 0x80070020

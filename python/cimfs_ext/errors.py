@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 _SHOW_HRESULTS = sys.platform == "win32"  # elsewhere nobody can look them up
@@ -69,7 +70,7 @@ class _FileError(_Facts, OSError):
     def strerror(self) -> str:  # type: ignore[override]  # which OSError has as a variable
         """All that the error says, without ``filename``."""
         words = [self.reason]
-        if self.image_file and self.image_file != os.path.basename(self.path or ""):
+        if self.image_file and self.image_file != Path(self.path or "").name:
             words.append(f"in {self.image_file}")
         if self.offset is not None:
             words.append(f"at offset {self.offset}")
