@@ -81,7 +81,7 @@ def create_image(
     except BaseException as error:
         remove_directories(made)
         if isinstance(error, LimitError):
-            raise error.in_layer(path.name) from error
+            error.layer = path.name
         raise
 
 
