@@ -287,8 +287,8 @@ cdef class ImageReader:
     def walk(self, top=""):
         """Yield ``(path, entry)`` for everything below a directory, each directory before what it holds.
 
-        A hostile image in which a directory lies in itself gives a CorruptImageError. No call is under way between
-        two entries: after :meth:`close` the next one is a ValueError.
+        A hostile image in which a directory lies in itself gives a CorruptImageError. Between two entries the reader
+        may be closed: then the next directory is a ValueError.
         """
         path = "" if not isinstance(top, str) else top.replace("/", "\\").strip("\\")
         directory = top
