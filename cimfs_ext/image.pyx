@@ -103,8 +103,8 @@ cdef class ImageWriter:
     :meth:`commit`; :meth:`close` without it leaves nothing behind. As a context manager it only closes: committing is
     always said. Paths inside the image are relative, with backslashes, and compared without regard to case.
 
-    ``flags`` are those of CimCreateImage2 (:class:`cimlayer.image.block.CreateFlags`): with one, ``directory`` may be a block
-    device or a file that holds images. ``implementation`` is ``portable``, ``system``, or None for the default
+    ``flags`` are those of CimCreateImage2 (:class:`cimlayer.image.block.CreateFlags`): with one, ``directory`` may be
+    a block device or a file that holds images. ``implementation`` is ``portable``, ``system``, or None for the default
     (:func:`cimfs_ext.implementation.choose`).
 
     Options of the portable implementation: ``sync`` false commits without waiting for the disk. ``time`` (a FILETIME)

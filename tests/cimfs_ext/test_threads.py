@@ -1,4 +1,4 @@
-"""Objects that calls share, from threads, callbacks, finalizers: each call works or is refused, and none of them crashes.
+"""Objects that calls share, from threads, callbacks, finalizers: each call works or is refused, and none crashes.
 
 What these tests look for ends the interpreter, at once under AddressSanitizer (``test_threads_sanitized.py``).
 """
@@ -13,6 +13,7 @@ import pickle
 import random
 import sys
 import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -80,11 +81,9 @@ def stress(calls: dict[str, Call], rounds: int = ROUNDS) -> None:
         raise unexpected[0]
 
 
-def writer_alone(directory: Path, numbers: Iterator[int] = iter(range(1_000_000))) -> ImageWriter:
+def writer_alone(directory: Path) -> ImageWriter:
     """One in a directory of its own: there is one at a time in each."""
-    directory = directory / f"images {next(numbers)}"
-    directory.mkdir()
-    return writer(directory, None, "a.cim")
+    return writer(Path(tempfile.mkdtemp(dir=directory)), None, "a.cim")
 
 
 class Renewed:
@@ -93,6 +92,9 @@ class Renewed:
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
         self.current = make()
+
+    def call(self, method: str) -> Call:
+        return lambda: getattr(self.current, method)()  # noqa: PLW0108 - of what is current then
 
     def close(self) -> None:
         current = self.current
@@ -146,13 +148,13 @@ def test_image_writer(tmp_path: Path) -> None:
             "directory": lambda: opened.current.create_file("d", attributes=DIRECTORY),
             "stream": lambda: opened.current.create_alternate_stream("f:s", len(data)),
             **{f"write {i}": lambda: opened.current.write(data) for i in range(6)},
-            "close stream": lambda: opened.current.close_stream(),
+            "close stream": opened.call("close_stream"),
             "link": lambda: opened.current.create_hard_link(f"l{next(count)}", "f"),
             "delete": lambda: opened.current.delete_path("f"),
             "tombstone": lambda: opened.current.tombstone("t"),
             "merge link": lambda: opened.current.create_merge_link("m", "f"),
             "add": lambda: opened.current.add_to_merged_image(tmp_path / "none.cim"),
-            "commit": lambda: opened.current.commit(),
+            "commit": opened.call("commit"),
             "look": lambda: (opened.current.closed, opened.current.committed, opened.current.implementation),
         }
     )
@@ -228,7 +230,7 @@ def test_backup_stream_parser() -> None:
             "renew": renew,
             "all": lambda: opened.current.feed(data),
             "some": lambda: [opened.current.feed(data[at : at + 7]) for at in range(0, len(data), 7)],
-            "finish": lambda: opened.current.finish(),
+            "finish": opened.call("finish"),
             "offset": lambda: opened.current.offset,
         }
     )
@@ -441,10 +443,21 @@ def test_a_tar_that_asks_its_own_index() -> None:
 
 def everything(made: object) -> Iterator[Call]:
     """The calls without arguments, and with odd ones, of all that an object has."""
-    for name in dir(type(made)):
+    for name in dir(made):
         if name.startswith("__") and name not in ("__enter__", "__exit__", "__next__", "__iter__", "__contains__"):
             continue
-        for arguments in ((), (None,), ("a",), (b"",), (-1,), (1 << 70,), ("a\0b", "c"), ("a", 1), (made, made), ("",) * 3):
+        for arguments in (
+            (),
+            (None,),
+            ("a",),
+            (b"",),
+            (-1,),
+            (1 << 70,),
+            ("a\0b", "c"),
+            ("a", 1),
+            (made, made),
+            ("",) * 3,
+        ):
             yield lambda name=name, arguments=arguments: getattr(made, name)(*arguments)  # type: ignore[misc]
 
 
@@ -502,7 +515,12 @@ def test_nothing_is_made_without_its_arguments(image: Path) -> None:
 
 def test_objects_with_handles_are_not_copied(image: Path, tmp_path: Path) -> None:
     opened = ImageReader(image)
-    objects = [opened, reader._StreamCursor(opened, "new", None), writer(tmp_path, None, "b.cim"), contentid.ContentHash()]
+    objects = [
+        opened,
+        reader._StreamCursor(opened, "new", None),
+        writer(tmp_path, None, "b.cim"),
+        contentid.ContentHash(),
+    ]
     objects += [backupstream.BackupStreamParser(0, "f"), tarindex.TarIndex(io.BytesIO(), "t"), Hive.empty(0)]
     objects += [implementation.choose("portable"), Hive.empty(0).root]
     for made in objects:
