@@ -1,4 +1,3 @@
-import io
 from collections.abc import Callable, Iterator
 from os import PathLike
 from types import TracebackType
@@ -6,6 +5,7 @@ from types import TracebackType
 from typing_extensions import Buffer, Self
 
 from cimfs_ext.entries import ImageEntry, RegionSet, StreamEntry, VerifyReport
+from cimfs_ext.streams import StreamReader as StreamReader
 
 def read_region_sets(path: str | PathLike[str]) -> list[RegionSet]: ...
 
@@ -46,10 +46,3 @@ class ImageReader:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-class StreamReader(io.RawIOBase):
-    def __init__(self, image: ImageReader, target: str | ImageEntry, stream: str | None = None) -> None: ...
-    @property
-    def size(self) -> int: ...
-    def readinto(self, buffer: Buffer) -> int: ...
-    def seek(self, offset: int, whence: int = 0) -> int: ...
