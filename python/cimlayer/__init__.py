@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from cimlayer.oci.export_layer import export_layer
     from cimlayer.oci.import_image import ImportedImage, ImportedLayer, import_image
     from cimlayer.oci.import_layer import import_layer
+    from cimlayer.oci.platforms import Platform
+    from cimlayer.oci.sources import BlobDescriptor, ImageReference, ImageSource
 
 __all__ = [
+    "BlobDescriptor",
     "BlockCimLayerWriter",
     "BlockImage",
     "CancellationToken",
@@ -40,11 +43,14 @@ __all__ = [
     "FileBasicInfo",
     "ImageEntry",
     "ImageReader",
+    "ImageReference",
+    "ImageSource",
     "ImageWriter",
     "ImportedImage",
     "ImportedLayer",
     "Inspection",
     "Limits",
+    "Platform",
     "StreamEntry",
     "VerifyReport",
     "collect_garbage",
@@ -66,6 +72,7 @@ __all__ = [
 
 # Each name is imported when it is first asked for: a program that lists an image loads no NTFS formatter.
 _HOMES = {
+    "BlobDescriptor": "cimlayer.oci.sources",
     "BlockCimLayerWriter": "cimlayer.layer.blockwriter",
     "BlockImage": "cimlayer.image.block",
     "CancellationToken": "cimlayer.events",
@@ -75,11 +82,14 @@ _HOMES = {
     "FileBasicInfo": "cimlayer.formats.fileinfo",
     "ImageEntry": "cimfs_ext.entries",
     "ImageReader": "cimfs_ext.reader",
+    "ImageReference": "cimlayer.oci.sources",
+    "ImageSource": "cimlayer.oci.sources",
     "ImageWriter": "cimfs_ext.image",
     "ImportedImage": "cimlayer.oci.import_image",
     "ImportedLayer": "cimlayer.oci.import_image",
     "Inspection": "cimlayer.image.inspect",
     "Limits": "cimlayer.limits",
+    "Platform": "cimlayer.oci.platforms",
     "StreamEntry": "cimfs_ext.entries",
     "VerifyReport": "cimfs_ext.entries",
     "collect_garbage": "cimlayer.image.garbage",
