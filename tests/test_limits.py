@@ -26,8 +26,8 @@ from cimlayer.errors import FormatError, LimitError
 from cimlayer.events import CancellationToken
 from cimlayer.limits import UNJUDGED
 from cimlayer.oci.files import TarArchive
-from cimlayer.oci.locations import open_image_source
-from cimlayer.oci.platforms import Platform
+from cimlayer.oci.locations import opened_source
+from cimlayer.oci.platforms import WINDOWS, Platform
 from cimlayer.oci.selection import MOST_IMAGES, select
 from support import tars
 from support.cimbytes import LINKS, Builder, link_table, stream
@@ -524,6 +524,11 @@ def test_records_for_all_members_do_not_make_members_dear(tmp_path: Path) -> Non
     assert time.monotonic() - start < 5
 
 
+def select_from(source: Path, platform: Platform = WINDOWS) -> None:
+    with opened_source(source) as (images, _):
+        select(images, platform)
+
+
 @pytest.mark.parametrize("form", ["docker", "layout"])
 def test_documents_of_many_images_are_not_kept(tmp_path: Path, form: str) -> None:
     many, padding = 20, [{}] * 20_000
@@ -543,7 +548,7 @@ def test_documents_of_many_images_are_not_kept(tmp_path: Path, form: str) -> Non
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match="no container image for windows; there are: linux"):
-            select(open_image_source(source))
+            select_from(source)
         assert tracemalloc.get_traced_memory()[1] < 10 << 20  # one document takes 1.5 MB
     finally:
         tracemalloc.stop()
@@ -553,10 +558,10 @@ def test_an_index_of_too_many_images_is_refused(tmp_path: Path) -> None:
     entries = [Store().put(str(n).encode(), "application/vnd.oci.image.manifest.v1+json") for n in range(MOST_IMAGES)]
     source = Store().layout(tmp_path / "most", entries)
     with pytest.raises(FileNotFoundError):
-        select(open_image_source(source), Platform("unknown"))
+        select_from(source, Platform("unknown"))
     source = Store().layout(tmp_path / "more", [*entries, Store().put(b"", entries[0]["mediaType"])])
     with pytest.raises(FormatError, match=f"more than {MOST_IMAGES} container images"):
-        select(open_image_source(source))
+        select_from(source)
 
 
 # ---- the command line ----

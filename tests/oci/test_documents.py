@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from cimlayer.errors import DigestMismatchError, FormatError, OperationCancelled
 from cimlayer.events import CancellationToken
 from cimlayer.oci.documents import DOCUMENT_LIMIT
 from cimlayer.oci.files import TarArchive
-from cimlayer.oci.locations import open_image_source
+from cimlayer.oci.locations import opened_source
 from cimlayer.oci.platforms import Platform
 from cimlayer.oci.selection import DEEPEST_INDEX, ContainerImage
 from cimlayer.oci.selection import select as select_image
@@ -54,7 +53,8 @@ def windows(version: str, architecture: str = "amd64") -> Object:
 
 
 def select(source: Path, platform: str = "windows") -> ContainerImage:
-    return select_image(open_image_source(source), Platform.parse(platform))
+    with opened_source(source) as (images, reference):
+        return select_image(images, Platform.parse(platform), reference)
 
 
 # ---- the choice ----
@@ -190,26 +190,14 @@ def test_documents_need_not_have_a_media_type_of_their_own(tmp_path: Path) -> No
 # ---- what is no image ----
 
 
-def test_standard_input_is_refused_with_a_reason() -> None:
-    with pytest.raises(ValueError, match="standard input"):
-        open_image_source("-")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
-def test_a_pipe_is_refused_without_opening_it(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="regular file"):
-        open_image_source(tmp_path / "pipe")
-
-
 def test_a_missing_source_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        open_image_source(tmp_path / "none")
+        select(tmp_path / "none")
 
 
 def test_a_folder_without_an_image_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="no image"):
-        open_image_source(tmp_path)
+    with pytest.raises(FormatError, match="no container image"):
+        select(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -217,22 +205,22 @@ def test_a_folder_without_an_image_is_refused(tmp_path: Path) -> None:
     [
         (b"\x1f\x8b\x08" + bytes(600), "gzip"),
         (b"\x28\xb5\x2f\xfd" + bytes(600), "zstd"),
-        (b"no tar" * 200, "not a readable tar"),
-        (b"", "no image"),
-        (bytes(10240), "no image"),
+        (b"no tar" * 200, "not a tar"),
+        (b"", "no container image"),
+        (bytes(10240), "no container image"),
     ],
 )
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(FormatError, match=message):
-        open_image_source(tmp_path / "a.tar")
+        select(tmp_path / "a.tar")
 
 
 def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
     archive = tar_of({"manifest.json": b"[]", "layer.tar": bytes(100_000)}, tmp_path / "a.tar")
     archive.write_bytes(archive.read_bytes()[:50_000])
     with pytest.raises(FormatError, match=r"a\.tar"):
-        open_image_source(archive)
+        select(archive)
 
 
 # ---- documents that lie ----
@@ -334,7 +322,7 @@ def test_a_layout_of_another_version_is_refused(tmp_path: Path, data: bytes) -> 
 @pytest.mark.parametrize(
     "data",
     [b"", b"{", b"1", b"[1]", b"[{}]", b'[{"Config": 1}]', b'[{"Config": "c.json", "Layers": 1}]',
-     b'[{"Config": "../c.json", "Layers": []}]', b'[{"Config": "/etc/passwd", "Layers": []}]',
+     b'[{"Config": "../c.json", "Layers": []}]',
      b'[{"Config": "a\\u0000b", "Layers": []}]', b'[{"Config": "C:\\\\x", "Layers": []}]',
      b'[{"Config": "c.json", "Layers": [], "RepoTags": [1]}]', b'[{"Config": "\\ud800", "Layers": []}]',
      b'[{"Config": "c.json", "Layers": ["\\ud800"]}]'],
@@ -365,7 +353,7 @@ def test_a_name_that_is_too_long_is_of_nothing(tmp_path: Path) -> None:
 
 def test_a_link_to_itself_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "index.json").symlink_to("index.json")
-    with pytest.raises(FormatError, match="no image"):
+    with pytest.raises(FormatError, match="no container image"):
         select(tmp_path)
 
 
@@ -381,12 +369,12 @@ def test_documents_are_not_read_once_cancelled(tmp_path: Path, form: str) -> Non
     }
     source = sources[form]()
     token = CancellationToken()
-    images = open_image_source(source, token)
-    token.cancel()
-    with pytest.raises(OperationCancelledError):
+    with opened_source(source, cancel=token) as (images, _):
+        token.cancel()
+        with pytest.raises(OperationCancelledError):
+            select_image(images)
+    with pytest.raises(OperationCancelledError), opened_source(source, cancel=token) as (images, _):
         select_image(images)
-    with pytest.raises(OperationCancelledError):
-        open_image_source(source, token)
     with pytest.raises(OperationCancelledError):
         cimlayer.import_image(source, tmp_path / "layers", cancel=token)
     assert not (tmp_path / "layers").exists()

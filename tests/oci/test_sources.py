@@ -16,7 +16,7 @@ import cimlayer
 from cimlayer import BlobDescriptor, ImageReference, ImageSource
 from cimlayer.errors import DigestMismatchError, FormatError
 from cimlayer.oci.documents import DOCUMENT_LIMIT
-from cimlayer.oci.locations import open_image_source
+from cimlayer.oci.locations import opened_source
 from support import ROOT
 from support.containers import Object, Store, base_tar, child_tar, docker_files, gzipped, packed, plain, tar_of, write
 
@@ -158,7 +158,11 @@ def test_every_source_gives_blobs_from_an_offset(tmp_path: Path, form: str) -> N
         "docker": lambda: write(tmp_path / "a", docker_files(LAYERS)),
         "docker archive": lambda: tar_of(docker_files(LAYERS), tmp_path / "a.tar"),
     }
-    source: ImageSource = open_image_source(forms[form]())
+    with opened_source(forms[form]()) as (source, _):
+        check_offsets(source)
+
+
+def check_offsets(source: ImageSource) -> None:
     (reference,) = source.references()
     manifest = json.loads(source.document(reference.descriptor, DOCUMENT_LIMIT))
     for layer, entry in zip(LAYERS, manifest["layers"], strict=True):

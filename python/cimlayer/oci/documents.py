@@ -27,7 +27,15 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_ARCHIVE_MANIFEST = "application/vnd.cimlayer.docker-archive.manifest.v1+json"  # one that was made here
 MANIFESTS = {"application/vnd.oci.image.manifest.v1+json", DOCKER_MANIFEST, DOCKER_ARCHIVE_MANIFEST}
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-CONFIGS = {"application/vnd.oci.image.config.v1+json", DOCKER_CONFIG}
+CONFIGS = {
+    "application/vnd.oci.image.config.v1+json",
+    DOCKER_CONFIG,
+    # Docker 1.10 and some container registries called it so; moby takes them all (distribution/registry.go).
+    "application/octet-stream",
+    "application/json",
+    "text/html",
+    "",
+}
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 _LAYER = re.compile(
     r"application/vnd\.(?:oci\.image\.layer\.(?P<foreign_oci>nondistributable\.)?v1\.tar(?:\+gzip|\+zstd)?"

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cimfs_ext.reader import ImageReader
+from cimlayer.blobs.arrival import PIECE
 from cimlayer.blobs.digests import Digest, chain_ids
 from cimlayer.blobs.readahead import PieceReader
-from cimlayer.blobs.streams import PIECE, LayerStream
+from cimlayer.blobs.streams import LayerStream
 from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.opendirectory import sync_directory
@@ -22,7 +23,7 @@ from cimlayer.layer.standard import RECORD
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci.import_layer import write_layer
-from cimlayer.oci.locations import open_image_source
+from cimlayer.oci.locations import OpenedSource, opened_source
 from cimlayer.oci.platforms import Platform
 from cimlayer.oci.selection import ContainerImage, Layer, select
 from cimlayer.oci.sources import ImageSource
@@ -37,8 +38,8 @@ _PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a lay
 class ImportedLayer:
     """One layer of an imported image.
 
-    ``chain_id`` names the layer with all below it, ``diff_id`` is its tar's digest, ``digest`` its blob's. ``bytes`` is the
-    sum of its files' sizes; ``seconds`` is 0 for a reused layer.
+    ``chain_id`` names the layer with all below it, ``diff_id`` is its tar's digest, ``digest`` its blob's. ``bytes`` is
+    the sum of its files' sizes; ``seconds`` is 0 for a reused layer.
     """
 
     path: Path
@@ -98,12 +99,16 @@ def import_image(
 ) -> ImportedImage:
     """Import the layers of a container image as a chain of CIM layers in ``directory``, made if it is missing.
 
-    ``source`` is the path of an OCI image layout, a docker archive or a folder of ``skopeo copy ... dir:``, or any
-    :class:`~cimlayer.ImageSource`. ``reference`` says which image of several: a name, ``@N`` for the entry of that
-    number (from 0), or the digest of a manifest or index. ``platform`` is ``OS/ARCHITECTURE/OS.VERSION``, from the
-    left as far as it matters, ``os_version`` is its last part alone; by default an image for Windows is taken. The
-    build of a version must be the wanted one; of one name the newest revision wins, and an image without a version is
-    taken if no version fits (containerd's ``platforms``, the matcher for Windows).
+    ``source`` is the path of an OCI image layout, a docker archive or a folder of ``skopeo copy ... dir:`` (a folder,
+    or a tar that may be compressed), ``"-"`` for such a tar on standard input, skopeo's notation ``oci:DIR[:REF]``,
+    ``oci-archive:FILE[:REF]``, ``docker-archive:FILE[:REF]`` or ``dir:DIR``, or any :class:`~cimlayer.ImageSource`.
+    What is compressed, or cannot be read at any place, is unpacked to a temporary file first.
+
+    ``reference`` says which image of several: a name, ``@N`` for the entry of that number (from 0), or the digest of a
+    manifest or index. ``platform`` is ``OS/ARCHITECTURE/OS.VERSION``, from the left as far as it matters,
+    ``os_version`` is its last part alone; by default an image for Windows is taken. The build of a version must be
+    the wanted one; of one name the newest revision wins, and an image without a version is taken if no version fits
+    (containerd's ``platforms``, the matcher for Windows).
 
     A layer's directory has its chain ID's hex digits as name; one that is there already, made from the same layers,
     is used again. The other arguments are those of :func:`~cimlayer.import_layer`, and ``limits`` are those of each
@@ -119,9 +124,8 @@ def import_image(
     cancel = cancel or CancellationToken()
     wanted = Platform.wanted(platform, os_version)
     root = Path(os.path.abspath(directory))
-    images = open_image_source(source, cancel) if isinstance(source, (str, os.PathLike)) else source
-    with span("import_image", source=images.name):
-        image = select(images, wanted, reference, cancel.raise_if_cancelled)
+    with _opened(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
+        image = select(images, wanted, named, cancel.raise_if_cancelled)
         chain = chain_ids([layer.diff_id for layer in image.layers])
         plan = [_Planned(layer, id_, root / id_.hex) for layer, id_ in zip(image.layers, chain, strict=True)]
         done = _reused(plan, progress)
@@ -129,6 +133,14 @@ def import_image(
         with _made(root, sync):
             done += _import(images, plan, len(done), sync, reproducible, jobs, limits, progress, cancel)
     return _result(image, done)
+
+
+def _opened(
+    source: str | os.PathLike[str] | ImageSource, reference: str | None, cancel: CancellationToken, limits: Limits
+) -> contextlib.AbstractContextManager[OpenedSource]:
+    if isinstance(source, (str, os.PathLike)):
+        return opened_source(source, reference, cancel, limits)
+    return contextlib.nullcontext(OpenedSource(source, reference))
 
 
 def _result(image: ContainerImage, layers: Sequence[ImportedLayer]) -> ImportedImage:

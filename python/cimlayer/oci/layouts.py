@@ -101,6 +101,13 @@ class SkopeoFolder:
 
     def __init__(self, files: Files) -> None:
         self.files = files
+        self._suffix = ""  # of blobs
+        if files.size("version") is not None:
+            line = read_file(files, "version").decode("utf-8", "replace").strip()
+            version = line.removeprefix("Directory Transport Version: ")
+            if version not in ("1.0", "1.1"):
+                raise FormatError(f"a dir: folder of version {version[:SHOWN]}, neither 1.0 nor 1.1", files.name)
+            self._suffix = ".tar" if version == "1.0" else ""
         data = read_file(files, "manifest.json")
         document = checked(parse(data, "manifest.json"), dict, "manifest.json")
         if document.get("schemaVersion") != 2:
@@ -120,10 +127,11 @@ class SkopeoFolder:
     def document(self, descriptor: BlobDescriptor, limit: int) -> bytes:
         """``manifest.json``, another manifest, or a configuration."""
         name = self._path(descriptor)
+        manifest = f"{descriptor.digest.partition(':')[2]}.manifest.json"
         if descriptor.digest == self._top:
             name = "manifest.json"
-        elif descriptor.media_type in INDEXES | MANIFESTS or self.files.size(f"{name}.manifest.json") is not None:
-            name = f"{name}.manifest.json"
+        elif descriptor.media_type in INDEXES | MANIFESTS or self.files.size(manifest) is not None:
+            name = manifest
         if self.files.size(name) is None:
             raise not_there(self.files, f"blob {descriptor.digest}")
         return read_file(self.files, name, limit)
@@ -137,4 +145,4 @@ class SkopeoFolder:
         return self.files.open(self._path(descriptor), offset)
 
     def _path(self, descriptor: BlobDescriptor) -> str:
-        return descriptor.digest.partition(":")[2]
+        return descriptor.digest.partition(":")[2] + self._suffix
