@@ -369,7 +369,7 @@ def test_a_process_forked_amid_a_file_neither_writes_to_the_layer_nor_abandons_i
 FORKING_IN_A_CALLBACK = """
 import io, os, sys
 from cimlayer import import_layer
-from cimlayer.blobs.streams import PIECE
+from cimlayer.blobs.arrival import PIECE
 from support.tars import TarBuilder
 def fork(event):
     if not os.fork():

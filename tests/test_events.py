@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 import cimlayer
 from cimlayer import tracing
+from cimlayer.blobs.arrival import PIECE
 from cimlayer.blobs.readahead import PieceReader
-from cimlayer.blobs.streams import PIECE, LayerStream
+from cimlayer.blobs.streams import LayerStream
 from cimlayer.errors import DigestMismatchError, FormatError, OperationCancelledError
 from cimlayer.events import (
     CancellationToken,

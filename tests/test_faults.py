@@ -22,7 +22,7 @@ from cimfs_ext.backupstream import BackupStreamWriter
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from cimlayer import CimLayerWriter, FileBasicInfo
-from cimlayer.blobs.streams import PIECE
+from cimlayer.blobs.arrival import PIECE
 from cimlayer.errors import ImageFullError
 from cimlayer.image.create import create_image
 from cimlayer.image.extract import extract

@@ -24,8 +24,10 @@ from cimlayer import Limits
 from cimlayer.errors import FormatError, LimitError
 from cimlayer.events import CancellationToken
 from cimlayer.limits import UNJUDGED
-from cimlayer.oci.documents import MOST_IMAGES, ImageSource
-from cimlayer.oci.sources import TarArchive
+from cimlayer.oci.files import TarArchive
+from cimlayer.oci.locations import opened_source
+from cimlayer.oci.platforms import WINDOWS, Platform
+from cimlayer.oci.selection import MOST_IMAGES, select
 from support import tars
 from support.cimbytes import LINKS, Builder, link_table, stream
 from support.commands import call, cpu_time_below
@@ -514,13 +516,19 @@ def test_records_for_all_members_do_not_make_members_dear(tmp_path: Path) -> Non
         assert TarArchive(tmp_path / "a.tar", CancellationToken()).size("a") == 0
 
 
+def select_from(source: Path, platform: Platform = WINDOWS) -> None:
+    with opened_source(source) as (images, _):
+        select(images, platform)
+
+
 @pytest.mark.parametrize("form", ["docker", "layout"])
 def test_documents_of_many_images_are_not_kept(tmp_path: Path, form: str) -> None:
     many, padding = 20, [{}] * 20_000
     if form == "docker":  # one configuration, under a name of its own for each image
-        config = json.dumps({"os": "linux", "x": padding}).encode()
+        rootfs = {"type": "layers", "diff_ids": [f"sha256:{'0' * 64}"]}
+        config = json.dumps({"os": "linux", "rootfs": rootfs, "x": padding}).encode()
         names = ["./" * number + "c" for number in range(many)]
-        manifest = [{"Config": name, "RepoTags": None, "Layers": []} for name in names]
+        manifest = [{"Config": name, "RepoTags": None, "Layers": ["c"]} for name in names]
         source = tar_of_files({"c": config, "manifest.json": json.dumps(manifest).encode()}, tmp_path / "a.tar")
     else:
         store = Store()
@@ -531,8 +539,8 @@ def test_documents_of_many_images_are_not_kept(tmp_path: Path, form: str) -> Non
         source = store.layout(tmp_path / "a", entries)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="no image for windows; there are: linux"):
-            ImageSource(source).select()
+        with pytest.raises(ValueError, match="no container image for windows; there are: linux"):
+            select_from(source)
         assert tracemalloc.get_traced_memory()[1] < 10 << 20  # one document takes 1.5 MB
     finally:
         tracemalloc.stop()
@@ -542,10 +550,10 @@ def test_an_index_of_too_many_images_is_refused(tmp_path: Path) -> None:
     entries = [Store().put(str(n).encode(), "application/vnd.oci.image.manifest.v1+json") for n in range(MOST_IMAGES)]
     source = Store().layout(tmp_path / "most", entries)
     with pytest.raises(FileNotFoundError):
-        ImageSource(source).select(cimlayer.oci.documents.Platform("unknown"))  # type: ignore[attr-defined]
+        select_from(source, Platform("unknown"))
     source = Store().layout(tmp_path / "more", [*entries, Store().put(b"", entries[0]["mediaType"])])
-    with pytest.raises(FormatError, match=f"more than {MOST_IMAGES} images"):
-        ImageSource(source).select()
+    with pytest.raises(FormatError, match=f"more than {MOST_IMAGES} container images"):
+        select_from(source)
 
 
 # ---- the command line ----

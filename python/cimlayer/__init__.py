@@ -117,10 +117,11 @@ _MODULES = {
     ),
     "cimlayer.layer.writer": ("CimLayerWriter",),
     "cimlayer.limits": ("Limits",),
-    "cimlayer.oci.documents": ("Platform",),
     "cimlayer.oci.export_layer": ("export_layer",),
     "cimlayer.oci.import_image": ("ImportedImage", "ImportedLayer", "import_image"),
     "cimlayer.oci.import_layer": ("import_layer",),
+    "cimlayer.oci.platforms": ("Platform",),
+    "cimlayer.oci.sources": ("BlobDescriptor", "ImageReference", "ImageSource"),
 }
 
 _HOMES = {

@@ -179,9 +179,6 @@ from cimlayer.layer.writer import (
 from cimlayer.limits import (
     Limits,
 )
-from cimlayer.oci.documents import (
-    Platform,
-)
 from cimlayer.oci.export_layer import (
     export_layer,
 )
@@ -193,6 +190,14 @@ from cimlayer.oci.import_image import (
 from cimlayer.oci.import_layer import (
     import_layer,
 )
+from cimlayer.oci.platforms import (
+    Platform,
+)
+from cimlayer.oci.sources import (
+    BlobDescriptor,
+    ImageReference,
+    ImageSource,
+)
 
 __version__: str
 __all__ = [
@@ -203,6 +208,7 @@ __all__ = [
     "BcdElement",
     "BcdStore",
     "BcdValue",
+    "BlobDescriptor",
     "BlockCimLayerWriter",
     "BlockImage",
     "BlockKind",
@@ -240,6 +246,8 @@ __all__ = [
     "ImageNotFoundError",
     "ImagePermissionError",
     "ImageReader",
+    "ImageReference",
+    "ImageSource",
     "ImageWriter",
     "Implementation",
     "ImportedImage",

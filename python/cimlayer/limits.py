@@ -11,7 +11,7 @@ from cimlayer.errors import LimitError
 UNJUDGED = 64 << 20  # bytes that any tar may have beside what the limits say, whatever it was compressed to
 
 _AROUND_ENTRY = 16 << 10  # bytes of headers, records and padding that an entry may bring, on the average
-_LARGEST = (1 << 63) - 1
+MOST_BYTES = _LARGEST = (1 << 63) - 1
 _CHARACTERS_OF_ENTRY = 256  # of a path
 
 

@@ -15,9 +15,9 @@ from cimfs_ext.implementation import Implementation
 from cimfs_ext.importer import LayerImporter
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
+from cimlayer.blobs.arrival import open_source
 from cimlayer.blobs.digests import Digest
 from cimlayer.blobs.readahead import Piece, tar_pieces
-from cimlayer.blobs.streams import open_source
 from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError, PathNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_DIRECTORY, Attachments, FileBasicInfo
@@ -77,7 +77,13 @@ def import_layer(
     with _opened(source) as file, span("import_layer", layer=name):
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
         with tar_pieces(
-            file, cancel, digest=expected_digest, diff_id=expected_diff_id, limits=limits, jobs=jobs
+            file,
+            cancel,
+            digest=expected_digest,
+            diff_id=expected_diff_id,
+            limits=limits,
+            jobs=jobs,
+            name=_name_of(source),
         ) as pieces:
             task.started()
             with CimLayerWriter(
@@ -270,6 +276,12 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
             yield file
     else:
         yield source
+
+
+def _name_of(source: Source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return "standard input" if source == "-" else os.fspath(source)
+    return ""
 
 
 def _size_of(file: BinaryIO) -> int | None:
