@@ -8,6 +8,8 @@ from cimfs_ext.errors import FormatError
 from cpython.unicode cimport PyUnicode_DecodeUTF16
 from libc.stdint cimport uint8_t, uint64_t
 
+from cimfs_ext.public cimport show_as
+
 cdef object HEADER = struct.Struct("<IIQI")  # WIN32_STREAM_ID: ID, attributes, size, bytes of the name
 cdef object BLOCK_OFFSET = struct.Struct("<Q")
 cdef int NATIVE_ORDER = -1 if sys.byteorder == "little" else 1
@@ -17,7 +19,7 @@ cdef class BackupStreamParser:
     """Reads the backup stream of one file (Microsoft, "WIN32_STREAM_ID").
 
     ``file_size`` is the size in bytes that the content of the file must add up to, ``what`` names the file in
-    errors: :class:`~cimfs_ext.errors.FormatError`, whose offset is that of the header at fault in the backup
+    errors: :class:`~cimlayer.FormatError`, whose offset is that of the header at fault in the backup
     stream, or of the end of what came. After an error every call raises it again. Not thread safe.
     """
 
@@ -180,3 +182,7 @@ class BackupStreamWriter:
     def sparse_alternate_stream(name, size, ranges):
         """An alternate stream of ``size`` bytes that are zeros except in ``ranges``."""
         return _sparse(LAYER_BACKUP_ID_ALTERNATE, name, size, ranges)
+
+
+show_as(BackupStreamParser, "cimlayer", "cimlayer.BackupStreamParser")
+BackupStreamWriter.__module__ = "cimlayer"

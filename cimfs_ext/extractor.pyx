@@ -2,6 +2,7 @@
 
 import os
 
+from libc.errno cimport ENOMEM
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -75,4 +76,4 @@ cdef class FileExtractor:
         name = os.fsdecode(files[<Py_ssize_t>done - 1][1])
         if result < 0:
             raise error_for(result, &error, "extract", name)
-        raise OSError(result, os.strerror(result), name)
+        raise MemoryError(name) if result == ENOMEM else OSError(result, os.strerror(result), name)

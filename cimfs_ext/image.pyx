@@ -9,19 +9,6 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport (
-    CIMFS_E_ACCESS_DENIED,
-    CIMFS_E_DISK_FULL,
-    CIMFS_E_FILE_CORRUPT,
-    CIMFS_E_FILE_EXISTS,
-    CIMFS_E_FILE_NOT_FOUND,
-    CIMFS_E_HANDLE_EOF,
-    CIMFS_E_INVALID_ARG,
-    CIMFS_E_NOTIMPL,
-    CIMFS_E_OUT_OF_MEMORY,
-    CIMFS_E_PATH_NOT_FOUND,
-    CIMFS_E_POINTER,
-    CIMFS_E_SHARING_VIOLATION,
-    CIMFS_E_TOO_MANY_OPEN_FILES,
     CIMFS_NULL_DACL,
     CIMFS_OK,
     cimfs_close_stream,
@@ -30,22 +17,7 @@ from cimfs_ext.cimfs cimport (
     cimfs_wchar,
 )
 from cimfs_ext.implementation cimport choose
-
-# HRESULT -> (exception, errno). What is not here is an ImageError with EIO.
-cdef dict EXCEPTIONS = {
-    CIMFS_E_NOTIMPL: (errors.UnsupportedCallError, errno.ENOSYS),
-    CIMFS_E_POINTER: (errors.InvalidCallError, errno.EFAULT),
-    CIMFS_E_FILE_NOT_FOUND: (errors.PathNotFoundError, errno.ENOENT),
-    CIMFS_E_PATH_NOT_FOUND: (errors.PathNotFoundError, errno.ENOENT),
-    CIMFS_E_TOO_MANY_OPEN_FILES: (errors.ImageError, errno.EMFILE),
-    CIMFS_E_ACCESS_DENIED: (errors.ImagePermissionError, errno.EACCES),
-    CIMFS_E_SHARING_VIOLATION: (errors.ImageBusyError, errno.EBUSY),
-    CIMFS_E_HANDLE_EOF: (errors.StreamEndError, errno.EFBIG),
-    CIMFS_E_FILE_EXISTS: (errors.ImageExistsError, errno.EEXIST),
-    CIMFS_E_INVALID_ARG: (errors.InvalidCallError, errno.EINVAL),
-    CIMFS_E_DISK_FULL: (errors.ImageFullError, errno.ENOSPC),
-    CIMFS_E_FILE_CORRUPT: (errors.CorruptImageError, errno.EBADMSG),
-}
+from cimfs_ext.public cimport show_as
 
 cdef uint64_t NO_OFFSET = <uint64_t>-1
 
@@ -63,32 +35,19 @@ if hasattr(os, "register_at_fork"):
 
 cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operation, str path):
     """The exception for a failed call: what was done, to which path, and what the library knows of the cause."""
-    if code == CIMFS_E_OUT_OF_MEMORY:
-        return MemoryError(f"{operation}: {path}")
-    kind, number = EXCEPTIONS.get(code, (errors.ImageError, errno.EIO))
-    hresult = <uint32_t>code
-    details = []
-    file = ""
+    reason = file = ""
+    offset = None
     if error != NULL and error.code == code:
-        details.append(error.reason.decode() if error.reason != NULL else os.strerror(number))
+        reason = error.reason.decode() if error.reason != NULL else ""
         file = error.file.decode("utf-8", "surrogateescape")
-        if file and file != os.path.basename(path):
-            details.append(f"in {file}")
-        if error.offset != NO_OFFSET:
-            details.append(f"at offset {error.offset}")
-    text = " ".join(details) or os.strerror(number)
-    result = kind(number, f"{operation}: {text} (0x{hresult:08X})", path)
-    result.hresult = hresult
-    result.image_file = file
-    return result
+        offset = error.offset if error.offset != NO_OFFSET else None
+    return errors.image_error(code, operation, path, reason, file, offset)
 
 
 cdef bytes wide(str text):
     """UTF-16 code units with their terminator; lone surrogates pass."""
     if "\0" in text:
-        error = errors.InvalidCallError(errno.EINVAL, "a NUL in a path (0x80070057)", text)
-        error.hresult = 0x80070057
-        raise error
+        raise errors.InvalidCallError(errno.EINVAL, "a NUL in a path", text)
     return text.encode("utf-16-le", "surrogatepass") + b"\0\0"
 
 
@@ -100,16 +59,16 @@ cdef class ImageWriter:
     :meth:`commit`; :meth:`close` without it leaves nothing behind. As a context manager it only closes: committing is
     always said. Paths inside the image are relative, with backslashes, and compared without regard to case.
 
-    ``flags`` are those of CimCreateImage2 (:class:`cimlayer.image.block.CreateFlags`): with one, ``directory`` may be a
-    block device or a file that holds images. ``implementation`` is ``portable``, ``system``, or None for the default
-    (:func:`cimfs_ext.implementation.choose`).
+    ``flags`` are those of CimCreateImage2 (:class:`cimlayer.CreateFlags`): with one, ``directory`` may be a block
+    device or a file that holds images. ``implementation`` is ``portable``, ``system``, or None for the default
+    (CIMLAYER_IMPLEMENTATION, else the system's on Windows).
 
     Options of the portable implementation: ``sync`` false commits without waiting for the disk. ``time`` (a FILETIME)
     is that of what the library makes itself, and ``seed`` gives a region set ID that depends on it, the parent and the
     name alone; both serve reproducible images. The system's library has no such options: there ``sync`` and ``time``
     change nothing, and ``seed`` is an error.
 
-    Not thread safe: one thread at a time. Errors are :class:`cimfs_ext.errors.ImageError` (cimfs-api, "Errors").
+    Not thread safe: one thread at a time. Errors are :class:`cimlayer.ImageError`.
     """
 
     def __cinit__(self, directory, existing_name=None, new_name=None, *, uint32_t flags=0, implementation=None,
@@ -358,3 +317,6 @@ cdef class ImageWriter:
 
     def __exit__(self, *exc_info):
         self.close()
+
+
+show_as(ImageWriter, "cimlayer", "cimlayer.ImageWriter")

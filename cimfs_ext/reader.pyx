@@ -15,6 +15,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
 from cimfs_ext.image cimport error_for
+from cimfs_ext.public cimport show_as
 
 cdef uint64_t OFFSET_MASK = (<uint64_t>1 << 48) - 1
 cdef uint64_t NO_OFFSET = <uint64_t>-1
@@ -117,10 +118,10 @@ cdef class ImageReader:
     """A committed image, opened by the path of its ``.cim`` file.
 
     Paths inside the image are relative, separated by backslashes or slashes, compared without regard to case; the
-    empty path is the root. Wherever a path is taken, an :class:`~cimfs_ext.entries.ImageEntry` serves as well.
+    empty path is the root. Wherever a path is taken, an :class:`~cimlayer.ImageEntry` serves as well.
 
-    Raises :class:`~cimfs_ext.errors.PathNotFoundError` for what is not there and
-    :class:`~cimfs_ext.errors.CorruptImageError` for a file that contradicts the format, with the file and the offset.
+    Raises :class:`~cimlayer.PathNotFoundError` for what is not there and
+    :class:`~cimlayer.CorruptImageError` for a file that contradicts the format, with the file and the offset.
     An open reader never changes: threads may share it. The files must not be shortened while it is open.
     """
 
@@ -225,9 +226,7 @@ cdef class ImageReader:
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_lookup(self.reader, name, &error, &id)
         if code == CIMFS_E_PATH_NOT_FOUND:
-            result = errors.PathNotFoundError(errno.ENOENT, f"not found in {self.name}", target)
-            result.hresult = 0x80070003
-            raise result
+            raise errors.PathNotFoundError(errno.ENOENT, f"not found in {self.name}", target)
         if code < 0:
             raise error_for(code, &error, "look up", target)
         return id
@@ -420,7 +419,7 @@ cdef class ImageReader:
         return self.attachment(target, CIMFS_REPARSE_DATA)
 
     def object_offsets(self, target):
-        """The region offsets of what a file or directory refers to: where a :class:`~cimfs_ext.entries.Problem` lies.
+        """The region offsets of what a file or directory refers to: where a :class:`~cimlayer.Problem` lies.
 
         Content or link table, descriptor, EAs, reparse data, the table of alternate streams and their contents. A
         stream table that cannot be read counts as itself alone.
@@ -468,9 +467,7 @@ cdef class ImageReader:
         if code < 0:
             raise error_for(code, &error, "open stream", f"{_name_of(target)}:{stream}")
         if not found:
-            result = errors.PathNotFoundError(errno.ENOENT, f"not found in {self.name}", f"{_name_of(target)}:{stream}")
-            result.hresult = 0x80070003
-            raise result
+            raise errors.PathNotFoundError(errno.ENOENT, f"not found in {self.name}", f"{_name_of(target)}:{stream}")
         memcpy(&raw, link.value, sizeof(raw))
         extent[0] = cimfs_extent_of(raw)
         return 0
@@ -497,7 +494,7 @@ cdef class ImageReader:
         """Check every table and object of the image, and content against its object IDs.
 
         ``progress`` is called with the number of bytes checked so far; raising in it stops the check. Returns a
-        :class:`~cimfs_ext.entries.VerifyReport`; a damaged image is a report with problems, not an exception.
+        :class:`~cimlayer.VerifyReport`; a damaged image is a report with problems, not an exception.
         """
         cdef cimfs_verify_counts counts
         cdef cimfs_verify_events events
@@ -522,9 +519,7 @@ cdef class ImageReader:
 
 
 def _corrupt(reason, path):
-    error = errors.CorruptImageError(errno.EBADMSG, f"{reason} (0x80070570)", path)
-    error.hresult = 0x80070570
-    return error
+    return errors.CorruptImageError(errno.EBADMSG, reason, path)
 
 
 def _name_of(target):
@@ -640,3 +635,7 @@ class StreamReader(io.RawIOBase):
 
     def tell(self):
         return self._position
+
+
+show_as(ImageReader, "cimlayer", "cimlayer.ImageReader")
+StreamReader.__module__ = "cimlayer"

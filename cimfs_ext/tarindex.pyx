@@ -121,4 +121,4 @@ cdef class TarIndex:
     cdef object error(self):
         cdef const layer_tar *tar = &self.tar
         cdef uint64_t offset = tar.offset if tar.entry_offset == <uint64_t>-1 else tar.entry_offset
-        return errors.FormatError(f"not a readable tar: {tar.reason.decode()}", self.what, offset)
+        return errors.malformed(f"not a readable tar: {tar.reason.decode()}", self.what, offset)

@@ -81,7 +81,8 @@ def test_a_second_import_is_refused_at_once_and_told_who_is_at_work(base: Path) 
     try:
         holder = lock_holder(images)
         assert holder in (process.pid, None)
-        with pytest.raises(ImageBusyError, match=f"by process {process.pid}:" if holder else "being written") as caught:
+        by_whom = rf"by process {process.pid}\b" if holder else "being written"
+        with pytest.raises(ImageBusyError, match=by_whom) as caught:
             import_layer(CHILD_TAR, base.parent / "child", [base])
         assert caught.value.hresult == 0x80070020
         assert not (base.parent / "child").exists()

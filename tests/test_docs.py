@@ -8,6 +8,7 @@ import inspect
 import re
 import shutil
 import sys
+from enum import Enum
 from pathlib import Path
 
 import click
@@ -47,7 +48,7 @@ def test_the_python_of_the_api_page_runs_on_layers_of_those_names(
     child = CHILD.read_bytes()
     (tmp_path / "base.tar.gz").write_bytes(gzip.compress(BASE.read_bytes()))
     (tmp_path / "app.tar.zst").write_bytes(zstd.compress(child))
-    (tmp_path / "stranger.tar.gz").write_bytes(gzip.compress(child))
+    (tmp_path / "untrusted.tar.gz").write_bytes(gzip.compress(child))
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(python_of(API).replace("sha256:...", f"sha256:{hashlib.sha256(child).hexdigest()}"), names)
@@ -55,20 +56,36 @@ def test_the_python_of_the_api_page_runs_on_layers_of_those_names(
     assert (tmp_path / "images" / "new.cim").exists()
 
 
-def test_the_api_page_has_every_public_name() -> None:
-    assert [name for name in cimlayer.__all__ if f"`{name}" not in API] == []
+def parameters_of(name: str) -> str:
+    """As the page has them: without types, and with defaults as they would be written in a call."""
+    words = []
+    for parameter in inspect.signature(getattr(cimlayer, name)).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in words:
+            words.append("*")
+        default = parameter.default
+        if default is parameter.empty:
+            words.append(parameter.name)
+        elif isinstance(default, cimlayer.Limits):
+            words.append(f"{parameter.name}=Limits()")
+        elif isinstance(default, Enum):
+            words.append(f"{parameter.name}={type(default).__name__}.{default.name}")
+        else:
+            words.append(f"{parameter.name}={default!r}".replace("'", '"'))
+    return ", ".join(words)
 
 
-FUNCTIONS = [
-    (name, re.findall(r"([a-z_]+)[^,]*", parameters))
-    for name, parameters in re.findall(r"`(\w+)\(([^`]*)\)`", API)
-    if inspect.isfunction(getattr(cimlayer, name, None)) and "..." not in parameters
-]
+COMPILED = {"BackupStreamParser", "ImageReader", "ImageWriter"}  # their constructors have no signature at run time
+SIGNATURES = dict(re.findall(r"^\| `(\w+)\(([^`]*)\)` \|", API, re.MULTILINE))
+FUNCTIONS = [name for name in cimlayer.__all__ if inspect.isfunction(getattr(cimlayer, name))]
 
 
-@pytest.mark.parametrize(("name", "parameters"), FUNCTIONS)
-def test_the_api_page_has_every_parameter(name: str, parameters: list[str]) -> None:
-    assert list(inspect.signature(getattr(cimlayer, name)).parameters) == parameters
+def test_the_api_page_has_the_signature_of_every_function() -> None:
+    assert set(FUNCTIONS) - set(SIGNATURES) == set()
+
+
+@pytest.mark.parametrize("name", sorted(set(SIGNATURES) - COMPILED))
+def test_the_signatures_of_the_api_page_are_complete(name: str) -> None:
+    assert SIGNATURES[name] == parameters_of(name)
 
 
 def every_command(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:

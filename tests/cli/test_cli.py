@@ -14,7 +14,8 @@ import pytest
 
 from cimfs_ext.image import ImageWriter
 from cimlayer.cli import _COMMANDS
-from cimlayer.cli.output import amount, counted, escaped, iso_time
+from cimlayer.cli.output import amount, counted, escaped
+from cimlayer.formats.fileinfo import iso_time
 from cimlayer.formats.sddl import descriptor_from_sddl
 from support import ROOT
 from support.commands import call, program, run, succeed
@@ -155,8 +156,20 @@ def test_missing_image_fails_in_one_line_that_names_it(name: str, tmp_path: Path
     result = call(name, missing)
     assert result.exit_code == 1
     assert result.stdout == ""
-    expected = f"cimlayer: {missing}: open image: No such file or directory (0x80070002)\n"
+    expected = f"cimlayer: {missing}: open image: No such file or directory\n"
     assert result.stderr == expected
+
+
+def test_an_error_with_json_is_an_object_that_has_the_code_of_windows(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.cim"
+    result = call("ls", missing, "--json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert json.loads(result.stderr) == {
+        "error": f"{missing}: open image: No such file or directory",
+        "operation": "open image",
+        "path": str(missing),
+        "hresult": "0x80070002",
+    }
 
 
 def test_file_that_is_no_image_fails_in_one_line(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 
+_JSON = "cimlayer.json"  # in the context: whether the call has --json
 _EMPTY = re.compile("(--[a-z-]+=)?")  # an argument, or an option's value
 
 # Name -> summary. Each module is named after its command, with underscores; a keyword gets one more.
@@ -65,6 +66,7 @@ class _Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if any(map(_EMPTY.fullmatch, args)) and not ctx.resilient_parsing:  # to pathlib, the current directory
             raise click.UsageError("Arguments must not be empty.", ctx)
+        ctx.meta[_JSON] = "--json" in args
         with _failures_reported(ctx):  # --help and --version print
             return super().parse_args(ctx, args)
 
@@ -130,18 +132,28 @@ def _failures_reported(ctx: click.Context) -> Iterator[None]:
         _discard_output()
         ctx.exit(INTERRUPTED)
     except (OSError, ValueError, MemoryError) as error:
-        _report(error)
+        _report(error, as_json=ctx.meta[_JSON])
         ctx.exit(FAILED)
 
 
-def _report(error: OSError | ValueError | MemoryError) -> None:
+def _report(error: OSError | ValueError | MemoryError, *, as_json: bool) -> None:
     from cimlayer.cli.output import escaped  # noqa: PLC0415
 
     try:
         sys.stdout.flush()
     except OSError:
         _discard_output()
-    click.echo(f"cimlayer: {escaped(_explain(error))}", err=True)
+    click.echo(_record(error) if as_json else f"cimlayer: {escaped(_explain(error))}", err=True)
+
+
+def _record(error: OSError | ValueError | MemoryError) -> str:
+    """An error as a JSON object, with those of its facts that it has."""
+    import json  # noqa: PLC0415
+
+    facts = {name: getattr(error, name, None) for name in ("operation", "path", "layer", "offset", "limit")}
+    hresult = getattr(error, "hresult", None)
+    facts["hresult"] = None if hresult is None else f"0x{hresult:08X}"
+    return json.dumps({"error": _explain(error)} | {name: fact for name, fact in facts.items() if fact is not None})
 
 
 def _explain(error: OSError | ValueError | MemoryError) -> str:

@@ -9,7 +9,7 @@ import click
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount, counted
-from cimlayer.cli.working import stoppable
+from cimlayer.cli.stopping import stoppable
 from cimlayer.image.create import create_image
 from cimlayer.limits import Limits
 

@@ -6,8 +6,9 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, shown
+from cimlayer.cli.output import Output
 from cimlayer.image.compare import diff_images
+from cimlayer.image.entrynames import shown
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "M"}
 

@@ -12,7 +12,7 @@ import click
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.working import stoppable
+from cimlayer.cli.stopping import stoppable
 from cimlayer.image.inspect import image_chain
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.limits import Limits

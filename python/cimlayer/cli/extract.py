@@ -10,7 +10,7 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount, counted
-from cimlayer.cli.working import stoppable
+from cimlayer.cli.stopping import stoppable
 from cimlayer.image.extract import Extraction, Metadata, extract
 from cimlayer.limits import Limits
 

@@ -12,8 +12,9 @@ from cimfs_ext.regf import Hive, Key, Value
 from cimlayer.cli import hives
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, bytes_text, escaped, iso_time
+from cimlayer.cli.output import Output, bytes_text, escaped
 from cimlayer.errors import FormatError
+from cimlayer.formats.fileinfo import iso_time
 from cimlayer.formats.hivetext import (
     DeltaChange,
     Json,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
+from cimlayer.cli.importing import import_options
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount, counted
-from cimlayer.cli.working import import_options, progress_shown, stoppable
+from cimlayer.cli.progress import progress_shown
+from cimlayer.cli.stopping import stoppable
 from cimlayer.events import Event, LayerDone
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.limits import Limits

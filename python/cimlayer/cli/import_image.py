@@ -7,9 +7,11 @@ from dataclasses import asdict
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
+from cimlayer.cli.importing import import_options
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
-from cimlayer.cli.working import import_options, progress_shown, stoppable
+from cimlayer.cli.progress import progress_shown
+from cimlayer.cli.stopping import stoppable
 from cimlayer.limits import Limits
 from cimlayer.oci.import_image import ImportedImage, import_image
 

@@ -10,9 +10,11 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, attribute_names, iso_time, kind, mode, shown
+from cimlayer.cli.output import Output, mode, type_of
 from cimlayer.errors import FormatError
+from cimlayer.formats.fileinfo import attribute_names, iso_time
 from cimlayer.formats.reparse import parse_reparse_data
+from cimlayer.image.entrynames import shown
 
 
 @click.command("ls")
@@ -63,7 +65,7 @@ def _long_line(reader: ImageReader, name: str, entry: ImageEntry) -> str:
 def _record(reader: ImageReader, path: str, entry: ImageEntry) -> dict[str, object]:
     record: dict[str, object] = {
         "path": shown(path),
-        "type": kind(entry),
+        "type": type_of(entry),
         "size": entry.size,
         "attributes": attribute_names(entry.attributes),
         "last_write_time": iso_time(entry.last_write_time),

@@ -6,20 +6,9 @@ import io
 import json
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 
 from cimfs_ext.entries import ImageEntry
-
-# The letters of PowerShell's Mode column, and p for sparse as in attrib.
-ATTRIBUTES = (
-    (0x10, "d", "directory"),
-    (0x20, "a", "archive"),
-    (0x01, "r", "read-only"),
-    (0x02, "h", "hidden"),
-    (0x04, "s", "system"),
-    (0x400, "l", "reparse-point"),
-    (0x200, "p", "sparse"),
-)
+from cimlayer.formats.fileinfo import ATTRIBUTES
 
 _SHOWN_BYTES = 32
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -65,22 +54,12 @@ class Output:
         self._stream.write(json.dumps(value) + "\n")
 
 
-def shown(path: str) -> str:
-    """A path in a CIM as it would be in a layer tar: relative to the root, with slashes; ``/`` for the root."""
-    return path.replace("\\", "/").strip("/") or "/"
-
-
 def mode(attributes: int) -> str:
     """Attributes as a column of letters."""
     return "".join(letter if attributes & bit else "-" for bit, letter, _ in ATTRIBUTES)
 
 
-def attribute_names(attributes: int) -> list[str]:
-    """Attributes in words."""
-    return [name for bit, _, name in ATTRIBUTES if attributes & bit]
-
-
-def kind(entry: ImageEntry) -> str:
+def type_of(entry: ImageEntry) -> str:
     """``directory`` or ``file``."""
     return "directory" if entry.is_directory else "file"
 
@@ -106,15 +85,3 @@ def bytes_text(data: bytes) -> str:
     if piece and piece.isascii() and piece.decode().isprintable():
         return f'"{piece.decode()}"{more}'
     return piece.hex(" ") + more
-
-
-def iso_time(filetime: int) -> str | None:
-    """A FILETIME as ISO 8601 in UTC with all seven decimals; None after the year 9999 or before 1601."""
-    seconds, ticks = divmod(filetime, 10_000_000)
-    if seconds < 0:
-        return None
-    try:
-        whole = datetime(1601, 1, 1) + timedelta(seconds=seconds)
-    except OverflowError:
-        return None
-    return f"{whole.isoformat()}.{ticks:07}Z"

@@ -10,8 +10,9 @@ from cimfs_ext.entries import ImageEntry, VerifyReport
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, amount, counted, shown
+from cimlayer.cli.output import Output, amount, counted
 from cimlayer.errors import CorruptImageError
+from cimlayer.image.entrynames import shown
 
 _SHOWN_PATHS = 10
 

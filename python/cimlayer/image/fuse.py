@@ -14,7 +14,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import UnsupportedCallError
 from cimlayer.formats.fileinfo import unix_nanoseconds
 from cimlayer.formats.reparse import SYMBOLIC_LINK
-from cimlayer.image.extract import target_inside
+from cimlayer.image.entrynames import target_inside
 from cimlayer.image.metadata import attribute_names, attribute_value
 
 _BLOCK = 512  # bytes of those that stat(2) counts

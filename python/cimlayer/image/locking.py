@@ -38,7 +38,7 @@ def name_holder(error: ImageBusyError, directory: Path) -> None:
     """Add to the error's text which process holds the lock, where the system tells."""
     holder = lock_holder(directory)
     if holder is not None:
-        error.strerror = f"{error.strerror}, by process {holder}"
+        error.reason += f" (by process {holder})"
 
 
 def lock_holder(directory: Path) -> int | None:

@@ -15,6 +15,7 @@ from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.image.compare import walk_differences
 from cimlayer.image.entrynames import check_name
+from cimlayer.image.kinds import value_kinds
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.layer.standard import HIVES, LAYOUT, is_standard_file
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
@@ -95,6 +96,7 @@ class _LayerExport:
         self._parent = parent
         self._tar = tar
         self._usage = usage
+        self._kinds = value_kinds()
         self._written: dict[int, str] = {}  # file ID -> the path of its first name in the tar
 
     def write(self) -> int:
@@ -162,15 +164,10 @@ class _LayerExport:
         assert self._parent is not None
         return self._metadata(self._image, entry) != self._metadata(self._parent, older)
 
-    @staticmethod
-    def _metadata(image: ImageReader, entry: ImageEntry) -> tuple[object, ...]:
+    def _metadata(self, image: ImageReader, entry: ImageEntry) -> list[object]:
         """Streams are told apart by where they are stored: one that was stored anew counts as new, and none is read."""
-        times = (entry.creation_time, entry.last_write_time, entry.change_time, entry.last_access_time)
         streams = [(stream.name, image.location(entry, stream.name)) for stream in image.streams(entry)]
-        attachments = (
-            image.security_descriptor(entry), image.extended_attributes(entry), image.reparse_data(entry)
-        )  # fmt: skip
-        return entry.attributes, times, attachments, streams
+        return [*(kind.value(image, entry) for kind in self._kinds), streams]
 
     def _made_by_import(self, changed: set[bytes]) -> set[bytes]:
         if self._parent is None:

@@ -14,7 +14,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.digests import Digest, chain_ids
 from cimlayer.blobs.readahead import PieceReader
 from cimlayer.blobs.streams import PIECE, LayerStream
-from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.opendirectory import sync_directory
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
@@ -178,11 +178,11 @@ def _layer_named(blob: LayerBlob) -> Iterator[None]:
     """What is wrong inside a layer says which layer it is."""
     try:
         yield
-    except (DigestMismatchError, LimitError):
-        raise  # they do already
-    except FormatError as error:
-        what = f"layer {blob.name}: {error.what}".removesuffix(": ")
-        raise type(error)(error.reason, what, error.offset) from error
+    except DigestMismatchError:
+        raise  # it does already
+    except (FormatError, ImageError) as error:
+        error.layer = blob.name
+        raise
 
 
 def _check_presence(blobs: Sequence[LayerBlob], source: str) -> None:

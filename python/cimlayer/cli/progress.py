@@ -1,21 +1,18 @@
-"""Long-running commands: how they show progress, and how they are stopped."""
+"""How an import shows what it is doing."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from cimlayer.cli.output import Output, amount
-from cimlayer.errors import OperationCancelledError
 from cimlayer.events import (
-    CancellationToken,
     Event,
     LayerCommitting,
     LayerDone,
@@ -26,55 +23,9 @@ from cimlayer.events import (
     event_record,
 )
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows does not have the last one
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_RECORDS = 0.2
 _SHOWN_DIGITS = 12
-
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-_IMPORT_OPTIONS = (
-    click.option("--no-sync", is_flag=True, help="Do not wait for the data to reach the disk."),
-    click.option("--reproducible", is_flag=True, help="Same input, same bytes; missing times are SOURCE_DATE_EPOCH."),
-    click.option(
-        "--jobs", metavar="N", type=click.IntRange(min=1), help="Number of threads (default: one per CPU, at most 2)."
-    ),
-    click.option("-q", "--quiet", is_flag=True, help="Show no progress, only the result."),
-    click.option("as_json", "--json", is_flag=True, help="Print events and the final summary as JSON lines."),
-)
-
-
-def import_options(command: _Command) -> _Command:
-    """Add the options that all importing commands have."""
-    for option in reversed(_IMPORT_OPTIONS):
-        command = option(command)
-    return command
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[CancellationToken]:
-    """A token that Ctrl-C, SIGTERM and SIGHUP cancel; the exit code is then that of a program ended by the signal."""
-    token = CancellationToken()
-    received: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        if token.cancelled:
-            raise KeyboardInterrupt  # second time: stop at once
-        received.append(number)
-        token.cancel()
-
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-    previous = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in previous.items():
-        if handler is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, stop)
-    try:
-        yield token
-    except OperationCancelledError:
-        click.get_current_context().exit(128 + received[0])
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
