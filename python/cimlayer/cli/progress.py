@@ -1,4 +1,4 @@
-"""How an import shows what it is doing."""
+"""Showing the progress of an import."""
 
 from __future__ import annotations
 
