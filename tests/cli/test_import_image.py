@@ -67,7 +67,7 @@ def test_wrong_calls_make_nothing(source: Path, tmp_path: Path, arguments: str) 
     [
         ("missing DIR", "missing: No such file or directory"),
         ("- DIR", "standard input"),
-        ("SOURCE DIR --platform linux", "there are: windows/amd64/10.0.20348.1"),
+        ("SOURCE DIR --platform linux", "available: windows/amd64/10.0.20348.1"),
         ("SOURCE DIR --platform //", "not a platform"),
         ("SOURCE missing/DIR", "No such file or directory"),
     ],

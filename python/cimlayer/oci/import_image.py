@@ -213,7 +213,7 @@ def _check_presence(source: ImageSource, layers: Sequence[_Planned]) -> None:
         blob = each.layer.blob
         if source.blob_size(blob) is None:
             where = f"; it is a foreign layer, to be had from {' or '.join(blob.urls)}" if blob.urls else ""
-            raise FileNotFoundError(errno.ENOENT, f"the source does not hold layer {blob.digest}{where}", source.name)
+            raise FileNotFoundError(errno.ENOENT, f"the source does not contain layer {blob.digest}{where}", source.name)
 
 
 # ---- layers that are there ----

@@ -194,7 +194,7 @@ def select(
             if candidate.problem is not None and candidate.descriptor.platform is None:
                 raise candidate.problem
         found = _listed(dict.fromkeys(str(candidate.platform) for candidate in every)) or "none at all"
-        raise ValueError(f"{source.name}: no container image for {platform}; there are: {found}")
+        raise ValueError(f"{source.name}: no container image for {platform} (available: {found})")
     return _load(source, chosen[0][1])
 
 
