@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from cimlayer.image.compare import Change, diff_images
     from cimlayer.image.create import create_image
     from cimlayer.image.extract import Extraction, extract
-    from cimlayer.image.garbage import collect_garbage
     from cimlayer.image.inspect import Inspection, image_chain, inspect_image
     from cimlayer.image.mount import mount_image
     from cimlayer.layer.blockwriter import BlockCimLayerWriter
     from cimlayer.layer.destroy import destroy_cim_layer
+    from cimlayer.layer.garbage import broken_images, collect_garbage
     from cimlayer.layer.paths import (
         get_cim_dir_from_layer,
         get_cim_name_from_layer,
@@ -47,6 +47,7 @@ __all__ = [
     "Limits",
     "StreamEntry",
     "VerifyReport",
+    "broken_images",
     "collect_garbage",
     "create_image",
     "destroy_cim_layer",
@@ -82,7 +83,8 @@ _HOMES = {
     "Limits": "cimlayer.limits",
     "StreamEntry": "cimfs_ext.entries",
     "VerifyReport": "cimfs_ext.entries",
-    "collect_garbage": "cimlayer.image.garbage",
+    "broken_images": "cimlayer.layer.garbage",
+    "collect_garbage": "cimlayer.layer.garbage",
     "create_image": "cimlayer.image.create",
     "destroy_cim_layer": "cimlayer.layer.destroy",
     "diff_images": "cimlayer.image.compare",

@@ -10,7 +10,7 @@ import click
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output, amount
 from cimlayer.image.files import CIM_DIRECTORY
-from cimlayer.image.garbage import collect_garbage
+from cimlayer.layer.garbage import broken_images, collect_garbage
 
 
 @click.command("gc")
@@ -18,20 +18,27 @@ from cimlayer.image.garbage import collect_garbage
 @click.option("--delete", is_flag=True, help="Remove the files; without it they are only listed.")
 @click.option("as_json", "--json", is_flag=True, help="One JSON object.")
 def command(directory: str, delete: bool, as_json: bool) -> None:
-    """Find and remove files that no image refers to.
+    """Find and remove what killed processes have left.
 
-    DIR holds images, or layers whose images lie in cim-layers below it. Region and object ID files that a crash
-    left, and temporary files, are listed and with --delete removed. While an image is being written there, or if an
-    image cannot be read, nothing is done.
+    DIR holds images, or layers whose images lie in cim-layers below it. Region and object ID files that no image
+    refers to, drafts, and directories of layers that were half written or half destroyed are listed, and removed with
+    --delete; what running imports have is left alone. Images that cannot be read because their parents' files are gone
+    are listed too. If an image itself cannot be read, nothing is done.
     """
     below = Path(directory, CIM_DIRECTORY)
-    found = collect_garbage(below if below.is_dir() else directory, delete=delete)
+    images = below if below.is_dir() else Path(directory)
+    found = collect_garbage(images, delete=delete)
+    broken = broken_images(images)
     output = Output()
     size = sum(file.size or 0 for file in found)
     if as_json:
-        output.json({"deleted": delete, "files": [asdict(file) for file in found], "bytes": size})
+        files = [asdict(file) for file in found]
+        output.json({"deleted": delete, "files": files, "bytes": size, "broken": broken})
         return
     for file in found:
-        output.line(f"{file.name}  {amount(file.size or 0)}")
+        output.line(f"{file.name}  {'layer directory' if file.size is None else amount(file.size)}")
+    for name, missing in broken.items():
+        output.line(f"{name}: broken: {missing[0]} is missing; cimlayer destroy removes such a layer")
     verdict = "removed" if delete else "could be removed: --delete does it"
-    output.line(f"{len(found)} files, {amount(size)}, {verdict}" if found else "nothing to remove")
+    count = len(found)
+    output.line(f"{count} file{'s' * (count != 1)}, {amount(size)}, {verdict}" if found else "nothing to remove")
