@@ -30,7 +30,7 @@ struct cimfs_image {
     struct cimfs_objects objects;
     struct cimfs_tree tree;
     int streaming;
-    struct cimfs_stream stream;      /* the one that may be open */
+    struct cimfs_stream stream;  /* the one that may be open */
     char name[256];              /* of the .cim file */
     char draft[CIMFS_FILE_NAME]; /* of the .cim file until it is complete */
     cimfs_file draft_file;       /* held: whoever has it is the one writer of the image */
@@ -129,26 +129,29 @@ static cimfs_hresult check_absent(struct cimfs_image *image)
     return fail(image, CIMFS_E_FILE_EXISTS, "an image of that name is there");
 }
 
-/* Open a file and hold it; what replaces it meanwhile is held instead. *file is for the caller to close in any case. */
-static cimfs_hresult hold(struct cimfs_image *image, const char *name, enum cimfs_open_mode mode,
-                          enum cimfs_lock kind, cimfs_file *file)
+/* Open a file and hold it; what replaces it meanwhile is held instead. *file is CIMFS_NO_FILE if that fails. */
+static cimfs_hresult hold(struct cimfs_image *image, const char *name, enum cimfs_open_mode mode, enum cimfs_lock kind,
+                          cimfs_file *file)
 {
     enum { TRIES = 100 }; /* each is lost to somebody who removes the file in between */
     const struct cimfs_io *io = image->io;
-    cimfs_hresult result = CIMFS_E_SHARING_VIOLATION;
     for (int i = 0; i < TRIES; i++) {
-        result = io->open(image->directory, name, mode, file);
+        cimfs_hresult result = io->open(image->directory, name, mode, file);
+        int made = mode == CIMFS_OPEN_CREATE && result == CIMFS_OK;
         if (result == CIMFS_E_FILE_EXISTS)
             result = io->open(image->directory, name, CIMFS_OPEN_WRITE, file);
+        if (result == CIMFS_E_FILE_NOT_FOUND && mode == CIMFS_OPEN_CREATE)
+            continue;
+        CIMFS_TRY(result);
+        result = io->lock(image->directory, name, *file, kind);
         if (result == CIMFS_OK)
-            result = io->lock(image->directory, name, *file, kind);
-        else if (mode != CIMFS_OPEN_CREATE)
             return result;
+        if (made && result != CIMFS_E_SHARING_VIOLATION && result != CIMFS_E_FILE_NOT_FOUND)
+            io->remove(image->directory, name); /* else it is another's by now */
+        io->close(*file);
+        *file = CIMFS_NO_FILE;
         if (result != CIMFS_E_FILE_NOT_FOUND)
             return result;
-        if (*file != CIMFS_NO_FILE)
-            io->close(*file);
-        *file = CIMFS_NO_FILE;
     }
     return CIMFS_E_SHARING_VIOLATION;
 }
@@ -158,10 +161,6 @@ static cimfs_hresult claim_name(struct cimfs_image *image)
 {
     cimfs_draft_name(image->name, image->draft);
     cimfs_hresult result = hold(image, image->draft, CIMFS_OPEN_CREATE, CIMFS_LOCK_ALONE, &image->draft_file);
-    if (result < 0 && image->draft_file != CIMFS_NO_FILE) {
-        image->io->close(image->draft_file); /* it is another's */
-        image->draft_file = CIMFS_NO_FILE;
-    }
     if (result == CIMFS_E_SHARING_VIOLATION)
         return cimfs_fail(image->error, result, image->draft, CIMFS_NO_OFFSET, "the image is being written");
     return result < 0 ? fail(image, result, "the image's draft cannot be made") : result;
@@ -176,7 +175,8 @@ static cimfs_hresult open_existing(struct cimfs_image *image, const char *path, 
         return cimfs_fail(image->error, result, existing, CIMFS_NO_OFFSET,
                           extends ? "the image is being forked, extended or destroyed"
                                   : "the image is being extended or destroyed");
-    return cimfs_reader_open(image->io, path, existing, image->error, &image->base); /* which says what is wrong */
+    CIMFS_TRY(cimfs_reader_open(image->io, path, existing, image->error, &image->base)); /* which says what is wrong */
+    return result < 0 ? fail(image, result, "the image cannot be held") : result;
 }
 
 static cimfs_hresult open_image(struct cimfs_image *image, const char *path, const cimfs_wchar *existing_name,
@@ -205,8 +205,9 @@ static cimfs_hresult open_image(struct cimfs_image *image, const char *path, con
         return cimfs_fail(image->error, result, image->objects.regions[image->objects.created].name, CIMFS_NO_OFFSET,
                           "a region file of that set is there, without its image");
     if (result < 0)
-        return fail(image, result, result == CIMFS_E_SHARING_VIOLATION ? "its region files were taken for garbage"
-                                                                       : "the region files cannot be opened");
+        return fail(image, result,
+                    result == CIMFS_E_SHARING_VIOLATION ? "its region files were taken for garbage"
+                                                        : "the region files cannot be opened");
     if (!image->base)
         CIMFS_TRY(root_record(image, &root));
     return cimfs_tree_open(&image->tree, image->io, &image->objects, image->base, &root, image->error);
