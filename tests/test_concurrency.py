@@ -24,9 +24,9 @@ from cimlayer import (
     is_cim_layer,
 )
 from cimlayer.errors import ImageBusyError, OperationCancelledError
-from cimlayer.image.garbage import collect_garbage
 from cimlayer.image.locking import lock_holder
 from cimlayer.layer.directory import LayerDirectory
+from cimlayer.layer.garbage import collect_garbage
 from support import ROOT
 from support.images import add, assert_sound, read_files, writer
 
@@ -36,7 +36,7 @@ COMMITS = int(os.environ.get("CIMLAYER_CONCURRENT_COMMITS", "60"))
 HOLD = """
 import sys
 from cimfs_ext.image import ImageWriter
-with ImageWriter(sys.argv[1], None, "held.cim"):
+with ImageWriter(sys.argv[1], None, "child.cim"):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -64,7 +64,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def hold(directory: Path) -> subprocess.Popen[bytes]:
-    """Another process that writes an image in the directory, until its standard input ends."""
+    """Another process that writes the image of the layer "child", until its standard input ends."""
     words = [sys.executable, "-c", HOLD, str(directory)]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -79,7 +79,8 @@ def test_a_second_import_is_refused_at_once_and_told_who_is_at_work(base: Path) 
     images = base.parent / "cim-layers"
     process = hold(images)
     try:
-        holder = lock_holder(images)
+        draft = next(images.glob("image_*"))
+        holder = lock_holder(draft)
         assert holder in (process.pid, None)
         by_whom = rf"by process {process.pid}\b" if holder else "being written"
         with pytest.raises(ImageBusyError, match=by_whom) as caught:
@@ -88,7 +89,7 @@ def test_a_second_import_is_refused_at_once_and_told_who_is_at_work(base: Path) 
         assert not (base.parent / "child").exists()
     finally:
         process.communicate(b"\n")
-    assert lock_holder(images) is None
+    assert not list(images.glob("image_*"))
     import_layer(CHILD_TAR, base.parent / "child", [base], sync=False)
 
 
@@ -103,13 +104,35 @@ def test_a_second_import_waits_as_long_as_it_may(base: Path) -> None:
         process.communicate(b"\n")
 
 
-def test_a_second_import_that_waits_goes_on_when_the_first_has_ended(tmp_path: Path) -> None:
+def test_imports_of_different_layers_work_side_by_side(tmp_path: Path) -> None:
     layers = [tmp_path / name for name in "abc"]
     with ThreadPoolExecutor(3) as pool:
-        for job in [pool.submit(import_layer, BASE_TAR, at, sync=False, lock_timeout=60) for at in layers]:
+        for job in [pool.submit(import_layer, BASE_TAR, at, sync=False) for at in layers]:
             assert job.result() > 0
     trees = [read_files(tmp_path / "cim-layers" / f"{layer.name}.cim") for layer in layers]
     assert trees[0] == trees[1] == trees[2]
+
+
+def test_writers_of_different_images_are_open_at_once(base: Path) -> None:
+    names = ("one", "two", "three")
+    writers = [CimLayerWriter(base.parent / name, [base], sync=False) for name in names]
+    for layer in writers:
+        layer.add(r"Files\new.txt", FileBasicInfo.at(0), 0)
+    assert collect_garbage(base.parent / "cim-layers", delete=True) == []
+    for layer in writers:
+        layer.close()
+    for name in names:
+        assert_sound(base.parent / "cim-layers" / f"{name}.cim")
+
+
+def test_an_import_that_waits_goes_on_when_the_other_one_has_failed(base: Path) -> None:
+    child = base.parent / "child"
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyError), CimLayerWriter(child, [base], sync=False):
+            job = pool.submit(import_layer, CHILD_TAR, child, [base], sync=False, lock_timeout=60)
+            raise KeyError
+        job.result()
+    assert_sound(base.parent / "cim-layers" / "child.cim")
 
 
 def test_of_two_imports_of_one_layer_one_succeeds(base: Path) -> None:
@@ -125,12 +148,13 @@ def test_of_two_imports_of_one_layer_one_succeeds(base: Path) -> None:
     assert_sound(base.parent / "cim-layers" / "child.cim")
 
 
-def test_nothing_is_destroyed_or_collected_while_a_child_is_being_written(base: Path) -> None:
+def test_what_a_running_writer_needs_is_neither_destroyed_nor_collected(base: Path) -> None:
     with CimLayerWriter(base.parent / "child", [base], sync=False):
         with pytest.raises(ImageBusyError):
             destroy_cim_layer(base, force=True)
         with pytest.raises(ImageBusyError):
-            collect_garbage(base.parent / "cim-layers", delete=True)
+            destroy_cim_layer(base.parent / "child")
+        assert collect_garbage(base.parent / "cim-layers", delete=True) == []
     assert_sound(base.parent / "cim-layers" / "child.cim")
 
 
@@ -150,7 +174,7 @@ def on_waiting(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) ->
 
 def test_a_cancelled_import_does_not_wait_for_the_lock(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cancel = CancellationToken()
-    with CimLayerWriter(base.parent / "other", [base], sync=False):
+    with CimLayerWriter(base.parent / "child", [base], sync=False):
         on_waiting(monkeypatch, cancel.cancel)
         with pytest.raises(OperationCancelledError):
             import_layer(CHILD_TAR, base.parent / "child", [base], lock_timeout=600, cancel=cancel)
@@ -395,9 +419,12 @@ LOCKING = """
 import os, sys
 from pathlib import Path
 from cimlayer import CimLayerWriter, import_layer
-from cimlayer.image.locking import locked
+from cimlayer.image.locking import held
 root = Path(sys.argv[1])
-holders = (lambda: CimLayerWriter(root / "other", [root / "base"]), lambda: locked(root / "cim-layers"))
+holders = (
+    lambda: CimLayerWriter(root / "child0", [root / "base"]),
+    lambda: held(root / "cim-layers" / "base.cim", "busy"),
+)
 for number, hold in enumerate(holders):
     reading, writing = os.pipe()
     try:

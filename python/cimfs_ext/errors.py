@@ -158,13 +158,13 @@ class CorruptImageError(ImageError):
 
 
 class KeyNotFoundError(_FileError, FileNotFoundError):
-    """A hive does not have that key or value; ``path`` is the hive."""
+    """A hive does not have that key or value; ``path`` begins with the name of the hive."""
 
     __module__ = "cimlayer"
     hresult = 0x80070002  # ERROR_FILE_NOT_FOUND, as RegOpenKeyEx and RegQueryValueEx have it
 
     def __init__(self, reason: str, hive: str) -> None:
-        """``reason`` names the key, ``hive`` the hive."""
+        """``reason`` says what is missing, ``hive`` where: the hive, or the hive and a key."""
         super().__init__(errno.ENOENT, reason, hive)
 
 

@@ -104,11 +104,11 @@ _MODULES = {
     ),
     "cimlayer.image.files": ("DiskFile",),
     "cimlayer.image.fuse": ("mount_with_fuse",),
-    "cimlayer.image.garbage": ("collect_garbage",),
     "cimlayer.image.inspect": ("ChainLink", "Contents", "Inspection", "SetUse", "image_chain", "inspect_image"),
     "cimlayer.image.mount": ("MountFlags", "dismount_image", "mount_image", "mount_merged_image", "volume_path"),
     "cimlayer.layer.blockwriter": ("BlockCimLayerWriter",),
     "cimlayer.layer.destroy": ("destroy_cim_layer",),
+    "cimlayer.layer.garbage": ("broken_images", "collect_garbage"),
     "cimlayer.layer.paths": (
         "get_cim_dir_from_layer",
         "get_cim_name_from_layer",

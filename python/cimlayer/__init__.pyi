@@ -143,9 +143,6 @@ from cimlayer.image.files import (
 from cimlayer.image.fuse import (
     mount_with_fuse,
 )
-from cimlayer.image.garbage import (
-    collect_garbage,
-)
 from cimlayer.image.inspect import (
     ChainLink,
     Contents,
@@ -166,6 +163,10 @@ from cimlayer.layer.blockwriter import (
 )
 from cimlayer.layer.destroy import (
     destroy_cim_layer,
+)
+from cimlayer.layer.garbage import (
+    broken_images,
+    collect_garbage,
 )
 from cimlayer.layer.paths import (
     get_cim_dir_from_layer,
@@ -284,6 +285,7 @@ __all__ = [
     "VerifyReport",
     "VmbusDevice",
     "WindowsSystem",
+    "broken_images",
     "collect_garbage",
     "create_block_image",
     "create_differencing_disk",

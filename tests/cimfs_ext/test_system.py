@@ -288,7 +288,7 @@ def test_unknown_code_is_an_image_error_that_keeps_it(
     recording: Implementation, calls: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECORDING_CIMFS_FAIL", "CimMountImage=0xC0DE0001")
-    with pytest.raises(ImageError, match=r"mount: .*0xC0DE0001") as caught:
+    with pytest.raises(ImageError, match="mount: ") as caught:
         volumes.mount("/d", "a.cim", VOLUME, implementation=recording)
     assert caught.value.hresult == 0xC0DE0001
 

@@ -492,7 +492,8 @@ def run_with_closed(streams: str, *arguments: str | Path) -> subprocess.Complete
 @pytest.mark.parametrize("words", ["--help", "ls IMAGE", "ls --json IMAGE", "cat IMAGE Files/again.txt"])
 def test_what_prints_to_a_closed_output_fails_in_one_line(image: Path, words: str) -> None:
     done = run_with_closed(">&-", *(image if word == "IMAGE" else word for word in words.split()))
-    assert (done.returncode, done.stderr) == (1, b"cimlayer: Bad file descriptor\n")
+    error = b'{"error": "Bad file descriptor"}\n' if "--json" in words else b"cimlayer: Bad file descriptor\n"
+    assert (done.returncode, done.stderr) == (1, error)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")

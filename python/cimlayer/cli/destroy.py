@@ -6,7 +6,8 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
-from cimlayer.layer.destroy import destroy_cim_layer
+from cimlayer.cli.waiting import wait_option
+from cimlayer.layer.destroy import destroy_cim_layer, is_unfinished
 
 
 @click.command("destroy")
@@ -14,11 +15,14 @@ from cimlayer.layer.destroy import destroy_cim_layer
 @click.option(
     "--force", is_flag=True, help="Delete it even if it is damaged, or other layers depend on it; those are lost."
 )
-def command(layer: str, force: bool) -> None:
+@wait_option
+def command(layer: str, force: bool, lock_timeout: float) -> None:
     """Delete a layer and its CIM.
 
     Deletes the .cim file, the CIM's own region files and the layer directory, but no files of its parents. A layer
-    that other layers depend on is not deleted unless --force is given.
+    that other layers depend on, or may depend on, is not deleted unless --force is given. Also deletes what a killed
+    process left of a layer.
     """
-    require_layer(layer)
-    destroy_cim_layer(layer, force=force)
+    if not is_unfinished(layer):
+        require_layer(layer)
+    destroy_cim_layer(layer, force=force, lock_timeout=lock_timeout)
