@@ -38,7 +38,7 @@ _COMMANDS = {
     "export": "Export a CIM layer as an OCI layer tar.",
     "create": "Create a CIM from a folder or a plain tar.",
     "destroy": "Delete a layer and its CIM.",
-    "gc": "Find and delete files that no CIM refers to.",
+    "gc": "Find and delete what killed processes left behind.",
     "hive": "Show, compare and export registry hives.",
     "bcd": "Show boot configuration data (BCD) stores.",
 }
