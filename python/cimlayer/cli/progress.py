@@ -1,4 +1,4 @@
-"""How an import shows what it is doing."""
+"""Showing the progress of an import."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _SHOWN_DIGITS = 12
 
 @contextlib.contextmanager
 def progress_shown(output: Output, *, quiet: bool, as_json: bool, by_layer: bool) -> Iterator[ProgressCallback | None]:
-    """What shows the events of an import: records, bars on a terminal, few lines in a log, or nothing.
+    """The callback that shows the progress of an import: JSON lines, bars on a terminal, a few lines in a log, or None.
 
-    ``by_layer`` gives a log one line for each layer, beside those that say that the program is still at work.
+    ``by_layer`` gives a log one line per layer, besides those that show that the import is still running.
     """
     if as_json:
         yield _Records(output)
@@ -46,7 +46,7 @@ def progress_shown(output: Output, *, quiet: bool, as_json: bool, by_layer: bool
 
 
 class _Records:
-    """Each event as a JSON object in a line; progress not more often than five times a second."""
+    """One JSON line per event; progress at most five times per second."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -63,7 +63,7 @@ class _Records:
 
 
 class _Lines:
-    """A line for each layer that is there, and one now and then while a large one is being made."""
+    """One line per finished layer, and one every ten seconds while a large one is imported."""
 
     def __init__(self, by_layer: bool) -> None:
         self._by_layer = by_layer
@@ -83,11 +83,11 @@ class _Lines:
         elif self._by_layer and isinstance(event, LayerDone):
             click.echo(f"{self._label}: {amount(event.bytes)} of files in {event.seconds:.1f} s", err=True)
         elif self._by_layer and isinstance(event, LayerReused):
-            click.echo(f"{_label(event)}: was there already", err=True)
+            click.echo(f"{_label(event)}: already exists", err=True)
 
 
 class _Bars:
-    """A bar for each layer: bytes, rate and time left."""
+    """One bar per layer: bytes, rate and time left."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -103,20 +103,20 @@ class _Bars:
             self._bar.set_postfix_str("")
             self.close()
         else:
-            click.echo(f"{_label(event)}: was there already", err=True)
+            click.echo(f"{_label(event)}: already exists", err=True)
 
     def close(self) -> None:
-        """Leave the last bar as it stands."""
+        """Leave the last bar on the screen."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def _new_bar(label: str, size: int | None) -> Any:
-    from tqdm import tqdm  # noqa: PLC0415  only for people who watch
+    from tqdm import tqdm  # noqa: PLC0415  only needed on a terminal
 
-    tqdm.monitor_interval = 0  # a thread of its own that nothing here needs
-    width = shutil.get_terminal_size().columns - 1  # 80 where the terminal does not know
+    tqdm.monitor_interval = 0  # no monitor thread
+    width = shutil.get_terminal_size().columns - 1  # 80 if the terminal does not say
     return tqdm(total=size, desc=label, unit="B", unit_scale=True, unit_divisor=1024, ncols=width)
 
 

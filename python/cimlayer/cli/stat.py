@@ -7,21 +7,21 @@ import click
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, bytes_text, type_of
+from cimlayer.cli.output import Output, bytes_text, counted, type_of
 from cimlayer.image import kinds
 from cimlayer.image.entrynames import shown
 from cimlayer.image.kinds import Facts, Fields
 
 
 @click.command("stat")
-@click.argument("image", metavar="IMAGE", type=HOST_PATH)
+@click.argument("image", metavar="CIM", type=HOST_PATH)
 @click.argument("path", metavar="PATH")
-@click.option("as_json", "--json", is_flag=True, help="One JSON object, with FILETIMEs and buffers in base64.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object, with FILETIMEs, and buffers in base64.")
 def command(image: str, path: str, as_json: bool) -> None:
-    """Show everything an image says of a file.
+    """Show all metadata of a file.
 
-    Times are in UTC with all their decimals, the security descriptor is shown as SDDL. A file with hard links
-    is shown with all its names. The path / is the root directory.
+    Times are in UTC with all decimals, the security descriptor is in SDDL. All names of a file with hard links are
+    listed. The path / is the root directory.
     """
     output = Output()
     with open_image(image) as reader:
@@ -44,7 +44,7 @@ def _fields(facts: Facts) -> dict[str, str]:
     fields: Fields = {
         "path": facts["path"],
         "type": facts["type"],
-        "size": f"{facts['size']} bytes",
+        "size": counted(facts["size"], "byte"),
         "file ID": str(facts["file_id"]),
     }
     for kind in kinds.KINDS:

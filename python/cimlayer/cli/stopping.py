@@ -1,4 +1,4 @@
-"""How a command that works for a while is stopped."""
+"""Stopping a long-running command."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import click
 from cimlayer.errors import OperationCancelledError
 from cimlayer.events import CancellationToken
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is not on Windows
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows does not have the last one
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[CancellationToken]:
-    """A token that Ctrl-C and the signals to end cancel; the program then ends as if the signal had ended it."""
+    """A token that Ctrl-C, SIGTERM and SIGHUP cancel; the exit code is then that of a program ended by the signal."""
     token = CancellationToken()
     received: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
         if token.cancelled:
-            raise KeyboardInterrupt  # for the second time: at once
+            raise KeyboardInterrupt  # second time: stop at once
         received.append(number)
         token.cancel()
 

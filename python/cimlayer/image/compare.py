@@ -1,4 +1,4 @@
-"""What distinguishes two images. A fork and its parent are told apart by their records alone, without their content."""
+"""Comparing images. A fork and its parent are compared by their records, without reading their content."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Change:
 
 
 def diff_images(older: ImageReader, newer: ImageReader) -> Iterator[Change]:
-    """Yield what ``newer`` adds to ``older``, removes from it and changes in it, in the order of the tree.
+    """Yield what ``newer`` adds, removes and changes relative to ``older``, in the order of the tree.
 
-    Everything below an added or removed directory is listed. Which names are hard links of each other is not compared.
-    Between a fork and its parent the content of files is read only where it was written anew.
+    Everything below an added or removed directory is listed. Whether names are hard links to one file is not compared.
+    Between a fork and its parent, content is read only where it was rewritten.
     """
     aspects = _Aspects(older, newer)
     root, older_root = newer.stat(""), older.stat("")
@@ -76,7 +76,7 @@ def _change_of(kind: str, path: str, entry: ImageEntry) -> Change:
 
 
 def are_related(newer: ImageReader, older: ImageReader) -> bool:
-    """Whether one of the images is forked from the other, so that equal file IDs are the same file."""
+    """Whether one image is forked from the other, so that equal file IDs mean the same file."""
     return newer.is_fork_of(older) or older.is_fork_of(newer)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.importer import LayerImporter
+from cimlayer.blobs.arrival import open_source
 from cimlayer.blobs.readahead import tar_pieces
-from cimlayer.blobs.streams import open_source
 from cimlayer.errors import LimitError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import creation_time
@@ -82,14 +82,14 @@ def create_image(
     except BaseException as error:
         remove_directories(made)
         if isinstance(error, LimitError):
-            raise error.in_layer(path.name) from error
+            error.layer = path.name
         raise
 
 
 def _pieces_of(
     tar: str | os.PathLike[str], jobs: int | None, limits: Limits, cancel: CancellationToken
 ) -> Iterator[memoryview]:
-    with open_source(tar) as file, tar_pieces(file, cancel, limits=limits, jobs=jobs) as pieces:
+    with open_source(tar) as file, tar_pieces(file, cancel, limits=limits, jobs=jobs, name=os.fspath(tar)) as pieces:
         for data, _ in pieces:
             yield data
 

@@ -40,6 +40,10 @@ Records = dict[str, str]  # of a PAX header
 Value = TypeVar("Value")
 
 
+def _bytes(count: int) -> str:
+    return f"{count} byte{'s' * (count != 1)}"
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ValueKind(Generic[Value]):
     """A kind that is one value of an entry, and how each way out of an image and into one has it."""
@@ -301,7 +305,7 @@ def _names(image: ImageReader, path: str, entry: ImageEntry) -> Facts:
 def _text_of_names(facts: Facts) -> Fields:
     names = facts["names"]
     if names is None:
-        return {"names": "unknown: a directory of this image is damaged"}
+        return {"names": "unknown: a directory in this CIM is damaged"}
     return {f"name {number}": name for number, name in enumerate(names, 1)} if len(names) > 1 else {}
 
 
@@ -314,9 +318,9 @@ def _streams(image: ImageReader, _path: str, entry: ImageEntry) -> Facts:
 
 STREAMS = TreeKind(
     name="streams",
-    label="alternate streams",
+    label="streams",
     facts=_streams,
-    text=lambda facts: {f"stream {stream['name']}": f"{stream['size']} bytes" for stream in facts["streams"]},
+    text=lambda facts: {f"stream {stream['name']}": _bytes(stream["size"]) for stream in facts["streams"]},
 )
 
 KINDS: tuple[ValueKind[Any] | TreeKind, ...] = (

@@ -29,7 +29,7 @@ class Sidecar:
     ``entries.jsonl`` has one JSON object for each entry, in the order of the tree, each directory before what it
     holds: ``path`` (inside the image, with slashes), ``file`` (where it lies below the destination), ``type``,
     ``attributes`` (FILE_ATTRIBUTE bits), the four times (FILETIME), ``security_descriptor`` (base64), and where there
-    are any: ``extended_attributes`` and ``reparse_data`` (base64 of the buffers, backup-stream.md), ``streams`` (name,
+    are any: ``extended_attributes`` and ``reparse_data`` (base64 of the buffers, [MS-FSCC]), ``streams`` (name,
     size, and the file below ``streams`` that has the content). A hard link to an earlier entry has ``link_to``, its
     path, and nothing of the file's own.
     """

@@ -1,4 +1,4 @@
-"""A CIM layer back into an OCI layer tar: the way out that :mod:`cimlayer.oci.import_layer` is the way in."""
+"""Exporting a CIM layer as an OCI layer tar: the counterpart of :mod:`cimlayer.oci.import_layer`."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def export_layer(
     limits: Limits = DEFAULT_LIMITS,
     cancel: CancellationToken | None = None,
 ) -> int:
-    """Write a layer as an uncompressed OCI layer tar and return the sum of the sizes of the files in it, in bytes.
+    """Write a layer as an uncompressed OCI layer tar, and return the sum of the sizes of the files in it, in bytes.
 
-    ``parent_layer_paths`` are those that the layer was made with, from the immediate parent to the base: the tar has
-    what the layer changes in the first of them, removals as whiteouts. ``output`` is a path, which must not be there
-    yet, or a binary file. Entries have the PAX records of backup-stream.md and stand in the order of the tree; the same
-    layer gives the same bytes. Importing the tar onto the same parents gives the same tree.
+    ``parent_layer_paths`` are the layer's parents, from the immediate parent to the base: the tar contains what the
+    layer changes relative to the first of them, with removals as whiteouts. ``output`` is a path, which must not exist
+    yet, or a binary file. Entries have the PAX records of go-winio's backuptar, in the order of the tree; the same
+    layer gives the same bytes. Importing the tar on the same parents gives the same tree.
 
-    What the import makes is left out: a base layer's ``layout`` and full hives under ``Hives``, and the merged hive
-    of every delta that the layer brought (layer.md, "The writer"); the delta itself is there. The boot store and the
-    system hive of a utility VM are those of the image, with what the import changed in them.
+    Files that an import generates are left out: a base layer's ``layout`` and full hives in ``Hives``, and the merged
+    hive of every delta of the layer (hcsshim, process.go); the delta itself is included. The boot store and the system
+    hive of a utility VM are exported as modified by the import.
 
     ValueError if the parent is not the one that the layer was forked from. FormatError names a file that a layer tar
-    cannot carry: a reparse point that is neither link nor mount point, an extended attribute with a flag, a name that
-    is not Unicode or, of a removed file too, begins with ``.wh.``. CorruptImageError for a name that would mean another
-    place in a path. LimitError for an entry that goes beyond ``limits`` (ratio has no meaning here), before any of it
-    is written; what the layer has of its parents counts only where it is written. OperationCancelledError once
+    cannot represent: a reparse point that is neither link nor mount point, an extended attribute with a flag, a name
+    that is not Unicode or that, for removed files too, begins with ``.wh.``. CorruptImageError for a name that would
+    change the meaning of a path. LimitError for an entry that exceeds ``limits`` (ratio does not apply), before any of
+    it is written; what the layer has from its parents counts only where it is written. OperationCancelledError once
     ``cancel`` is cancelled. Whatever fails, an output given as a path is removed.
     """
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Entries of an image as entries of a layer tar, with the PAX records of backup-stream.md."""
+"""Entries of a CIM as entries of a layer tar, with the PAX records of go-winio's backuptar/tar.go."""
 
 from __future__ import annotations
 
