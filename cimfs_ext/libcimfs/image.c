@@ -5,26 +5,26 @@
 
 #include "metadata.h"
 
-cimfs_hresult cimfs_image_fail(struct cimfs_image *image, cimfs_hresult code, const char *reason)
+cimfs_hresult cimfs_image_fail(struct cimfs_image_writer *image, cimfs_hresult code, const char *reason)
 {
     if (image->error && image->error->code == code)
         return code;
     return cimfs_fail(image->error, code, image->name, CIMFS_NO_OFFSET, reason);
 }
 
-cimfs_hresult cimfs_image_fail_to_store(struct cimfs_image *image, cimfs_hresult code, const char *reason)
+cimfs_hresult cimfs_image_fail_to_store(struct cimfs_image_writer *image, cimfs_hresult code, const char *reason)
 {
     return cimfs_image_fail(image, code, code == CIMFS_E_DISK_FULL ? "the disk is full" : reason);
 }
 
-void cimfs_image_forget_error(struct cimfs_image *image)
+void cimfs_image_forget_error(struct cimfs_image_writer *image)
 {
     if (image->error)
         image->error->code = CIMFS_OK;
 }
 
 /* What every call checks first: the image takes calls, and no stream is open. */
-static cimfs_hresult check_idle(struct cimfs_image *image)
+static cimfs_hresult check_idle(struct cimfs_image_writer *image)
 {
     if (!image)
         return CIMFS_E_INVALID_ARG;
@@ -40,7 +40,7 @@ static cimfs_hresult check_idle(struct cimfs_image *image)
  * After a failure in the middle of a change (a full disk, a parent that cannot be read) the image can only be
  * closed; a call that was wrong from the start leaves it as it was.
  */
-static cimfs_hresult settle(struct cimfs_image *image, cimfs_hresult result)
+static cimfs_hresult settle(struct cimfs_image_writer *image, cimfs_hresult result)
 {
     switch (result) {
     case CIMFS_OK:
@@ -55,7 +55,7 @@ static cimfs_hresult settle(struct cimfs_image *image, cimfs_hresult result)
     }
 }
 
-static cimfs_hresult parse(struct cimfs_image *image, const cimfs_wchar *text, int stream_allowed,
+static cimfs_hresult parse(struct cimfs_image_writer *image, const cimfs_wchar *text, int stream_allowed,
                            struct cimfs_path *path)
 {
     const char *reason;
@@ -73,10 +73,10 @@ static struct cimfs_raw_stream sparse_stream(uint64_t length)
     return (struct cimfs_raw_stream){put64(0), put64(length ? length | CIMFS_STREAM_SPARSE : 0)};
 }
 
-static void start_stream(struct cimfs_image *image, uint32_t file, uint64_t size, int is_directory,
+static void start_stream(struct cimfs_image_writer *image, uint32_t file, uint64_t size, int is_directory,
                          struct cimfs_name name, cimfs_stream *stream)
 {
-    struct cimfs_stream *opened = &image->stream;
+    struct cimfs_stream_writer *opened = &image->stream;
     opened->image = image;
     opened->file = file;
     opened->is_directory = is_directory;
@@ -88,7 +88,7 @@ static void start_stream(struct cimfs_image *image, uint32_t file, uint64_t size
     *stream = opened;
 }
 
-static cimfs_hresult add_file(struct cimfs_image *image, const struct cimfs_path *path,
+static cimfs_hresult add_file(struct cimfs_image_writer *image, const struct cimfs_path *path,
                               const struct cimfs_file_metadata *metadata, uint32_t *id)
 {
     uint32_t directory, existing;
@@ -141,7 +141,7 @@ static cimfs_hresult CIMFS_CALL create_file(cimfs_image image, const cimfs_wchar
 }
 
 /* The file or directory that a path names. */
-static cimfs_hresult find_path(struct cimfs_image *image, const struct cimfs_path *path, uint32_t *id)
+static cimfs_hresult find_path(struct cimfs_image_writer *image, const struct cimfs_path *path, uint32_t *id)
 {
     uint32_t directory;
     CIMFS_TRY(cimfs_tree_directory(&image->tree, path->directory, &directory));
@@ -172,7 +172,7 @@ static cimfs_hresult CIMFS_CALL write_stream(cimfs_stream stream, const void *bu
 {
     if (!stream || !stream->image->streaming || stream->image->state != CIMFS_IMAGE_OPEN)
         return CIMFS_E_INVALID_ARG;
-    struct cimfs_image *image = stream->image;
+    struct cimfs_image_writer *image = stream->image;
     cimfs_image_forget_error(image);
     if (stream->is_directory)
         return cimfs_image_fail(image, CIMFS_E_INVALID_ARG, "a directory has no content to write");
@@ -188,7 +188,7 @@ static cimfs_hresult CIMFS_CALL write_stream(cimfs_stream stream, const void *bu
     return fits < size ? cimfs_image_fail(image, CIMFS_E_HANDLE_EOF, "more data than the stream's size") : CIMFS_OK;
 }
 
-static cimfs_hresult finish_stream(struct cimfs_stream *stream)
+static cimfs_hresult finish_stream(struct cimfs_stream_writer *stream)
 {
     struct cimfs_tree *tree = &stream->image->tree;
     struct cimfs_raw_stream field;
@@ -209,7 +209,7 @@ static cimfs_hresult CIMFS_CALL close_stream(cimfs_stream stream)
 {
     if (!stream || !stream->image->streaming)
         return CIMFS_E_INVALID_ARG;
-    struct cimfs_image *image = stream->image;
+    struct cimfs_image_writer *image = stream->image;
     cimfs_image_forget_error(image);
     image->streaming = 0;
     if (image->state != CIMFS_IMAGE_OPEN)
@@ -222,7 +222,7 @@ static cimfs_hresult CIMFS_CALL close_stream(cimfs_stream stream)
     return CIMFS_OK;
 }
 
-static cimfs_hresult link_file(struct cimfs_image *image, const struct cimfs_path *new_path,
+static cimfs_hresult link_file(struct cimfs_image_writer *image, const struct cimfs_path *new_path,
                                const struct cimfs_path *existing)
 {
     uint32_t id, directory;
@@ -250,7 +250,7 @@ static cimfs_hresult CIMFS_CALL create_hard_link(cimfs_image image, const cimfs_
     return result;
 }
 
-static cimfs_hresult remove_path(struct cimfs_image *image, const struct cimfs_path *path)
+static cimfs_hresult remove_path(struct cimfs_image_writer *image, const struct cimfs_path *path)
 {
     uint32_t id;
     if (path->stream.length) {

@@ -9,8 +9,8 @@
 
 enum cimfs_image_state { CIMFS_IMAGE_OPEN, CIMFS_IMAGE_FAILED, CIMFS_IMAGE_COMMITTED };
 
-struct cimfs_stream {
-    struct cimfs_image *image;
+struct cimfs_stream_writer {
+    struct cimfs_image_writer *image;
     struct cimfs_object_writer writer;
     uint32_t file;
     int is_directory;
@@ -18,7 +18,7 @@ struct cimfs_stream {
     uint32_t name_length;          /* 0: the file's own content */
 };
 
-struct cimfs_image {
+struct cimfs_image_writer {
     const struct cimfs_io *io;
     struct cimfs_error *error;
     cimfs_file directory;
@@ -29,17 +29,17 @@ struct cimfs_image {
     struct cimfs_objects objects;
     struct cimfs_tree tree;
     int streaming;
-    struct cimfs_stream stream;      /* the one that may be open */
-    char name[256];                  /* of the .cim file */
-    char temporary[CIMFS_FILE_NAME]; /* of the .cim file until it is complete */
+    struct cimfs_stream_writer stream; /* the one that may be open */
+    char name[256];                    /* of the .cim file */
+    char temporary[CIMFS_FILE_NAME];   /* of the .cim file until it is complete */
 };
 
 /* Say what failed, unless something below has said it more precisely in this call. */
-cimfs_hresult cimfs_image_fail(struct cimfs_image *image, cimfs_hresult code, const char *reason);
+cimfs_hresult cimfs_image_fail(struct cimfs_image_writer *image, cimfs_hresult code, const char *reason);
 /* The same for what is written: a disk without room is what people can do something about. */
-cimfs_hresult cimfs_image_fail_to_store(struct cimfs_image *image, cimfs_hresult code, const char *reason);
+cimfs_hresult cimfs_image_fail_to_store(struct cimfs_image_writer *image, cimfs_hresult code, const char *reason);
 /* Each call starts with this. */
-void cimfs_image_forget_error(struct cimfs_image *image);
+void cimfs_image_forget_error(struct cimfs_image_writer *image);
 
 /* create_image_with and close_image of cimfs.h. */
 cimfs_hresult cimfs_image_open(const cimfs_wchar *containing_path, const cimfs_wchar *existing_name,
@@ -47,6 +47,6 @@ cimfs_hresult cimfs_image_open(const cimfs_wchar *containing_path, const cimfs_w
 void CIMFS_CALL cimfs_image_close(cimfs_image image);
 
 /* The image appears last: everything it names is on the disk before the .cim file gets its name. */
-cimfs_hresult cimfs_image_commit(struct cimfs_image *image);
+cimfs_hresult cimfs_image_commit(struct cimfs_image_writer *image);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "image.h"
 
-static cimfs_hresult fill_cim_file(struct cimfs_image *image, cimfs_file file, uint64_t filesystem)
+static cimfs_hresult fill_cim_file(struct cimfs_image_writer *image, cimfs_file file, uint64_t filesystem)
 {
     uint32_t count = 0, parents = 0;
     const struct cimfs_set *sets = image->base ? cimfs_reader_sets(image->base, &count) : NULL;
@@ -34,7 +34,7 @@ static cimfs_hresult fill_cim_file(struct cimfs_image *image, cimfs_file file, u
     return result;
 }
 
-cimfs_hresult cimfs_image_commit(struct cimfs_image *image)
+cimfs_hresult cimfs_image_commit(struct cimfs_image_writer *image)
 {
     const struct cimfs_io *io = image->io;
     uint64_t filesystem;

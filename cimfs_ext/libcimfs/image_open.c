@@ -15,7 +15,7 @@ static cimfs_hresult narrow(const cimfs_wchar *text, size_t length, char *to, si
     return CIMFS_OK;
 }
 
-static cimfs_hresult image_name(struct cimfs_image *image, const cimfs_wchar *text, char name[256])
+static cimfs_hresult image_name(struct cimfs_image_writer *image, const cimfs_wchar *text, char name[256])
 {
     struct cimfs_path path;
     const char *reason;
@@ -25,7 +25,7 @@ static cimfs_hresult image_name(struct cimfs_image *image, const cimfs_wchar *te
     return CIMFS_OK;
 }
 
-static cimfs_hresult choose_set(struct cimfs_image *image, const struct cimfs_options *options, int extends,
+static cimfs_hresult choose_set(struct cimfs_image_writer *image, const struct cimfs_options *options, int extends,
                                 struct cimfs_guid *set)
 {
     uint32_t count = 0;
@@ -54,7 +54,7 @@ static cimfs_hresult choose_set(struct cimfs_image *image, const struct cimfs_op
     return CIMFS_OK;
 }
 
-static cimfs_hresult root_record(struct cimfs_image *image, struct cimfs_record *root)
+static cimfs_hresult root_record(struct cimfs_image_writer *image, struct cimfs_record *root)
 {
     struct cimfs_file_metadata metadata = {.creation_time = image->time,
                                            .last_write_time = image->time,
@@ -66,7 +66,7 @@ static cimfs_hresult root_record(struct cimfs_image *image, struct cimfs_record 
     return CIMFS_OK;
 }
 
-static cimfs_hresult check_absent(struct cimfs_image *image)
+static cimfs_hresult check_absent(struct cimfs_image_writer *image)
 {
     cimfs_file file;
     cimfs_hresult result = image->io->open(image->directory, image->name, CIMFS_OPEN_READ, &file);
@@ -79,7 +79,7 @@ static cimfs_hresult check_absent(struct cimfs_image *image)
     return cimfs_image_fail(image, CIMFS_E_FILE_EXISTS, "an image of that name is there");
 }
 
-static cimfs_hresult open_image(struct cimfs_image *image, const char *path, const cimfs_wchar *existing_name,
+static cimfs_hresult open_image(struct cimfs_image_writer *image, const char *path, const cimfs_wchar *existing_name,
                                 const cimfs_wchar *new_name, const struct cimfs_options *options)
 {
     char existing[256] = "";
@@ -135,9 +135,9 @@ cimfs_hresult cimfs_image_open(const cimfs_wchar *containing_path, const cimfs_w
     *out = NULL;
     if (!containing_path || (!existing_name && !new_name))
         return cimfs_fail(options->error, CIMFS_E_INVALID_ARG, NULL, CIMFS_NO_OFFSET, "no path, or no name");
-    struct cimfs_image *image = calloc(1, sizeof *image);
+    struct cimfs_image_writer *image = calloc(1, sizeof *image);
     if (!image)
-        return CIMFS_E_OUT_OF_MEMORY;
+        return cimfs_fail(options->error, CIMFS_E_OUT_OF_MEMORY, NULL, CIMFS_NO_OFFSET, NULL);
     image->io = options->io ? options->io : &cimfs_system_io;
     image->error = options->error;
     cimfs_image_forget_error(image);
