@@ -25,13 +25,15 @@ struct cimfs_image_writer {
     enum cimfs_image_state state;
     int no_sync;
     int64_t time;
+    cimfs_file existing; /* the .cim file that is forked or extended: held, so that it stays */
     struct cimfs_reader *base;
     struct cimfs_objects objects;
     struct cimfs_tree tree;
     int streaming;
     struct cimfs_stream_writer stream; /* the one that may be open */
     char name[256];                    /* of the .cim file */
-    char temporary[CIMFS_FILE_NAME];   /* of the .cim file until it is complete */
+    char draft[CIMFS_FILE_NAME];       /* of the .cim file until it is complete */
+    cimfs_file draft_file;             /* held: whoever has it is the one writer of the image */
 };
 
 /* Say what failed, unless something below has said it more precisely in this call. */
@@ -45,6 +47,10 @@ void cimfs_image_forget_error(struct cimfs_image_writer *image);
 cimfs_hresult cimfs_image_open(const cimfs_wchar *containing_path, const cimfs_wchar *existing_name,
                                const cimfs_wchar *new_name, const struct cimfs_options *options, cimfs_image *out);
 void CIMFS_CALL cimfs_image_close(cimfs_image image);
+
+/* Let go of the draft, and remove it; of the image that was forked or extended. */
+void cimfs_image_close_draft(struct cimfs_image_writer *image, int remove);
+void cimfs_image_close_existing(struct cimfs_image_writer *image);
 
 /* The image appears last: everything it names is on the disk before the .cim file gets its name. */
 cimfs_hresult cimfs_image_commit(struct cimfs_image_writer *image);

@@ -38,19 +38,19 @@ cimfs_hresult cimfs_image_commit(struct cimfs_image_writer *image)
 {
     const struct cimfs_io *io = image->io;
     uint64_t filesystem;
-    cimfs_file file;
     CIMFS_TRY(cimfs_tree_commit(&image->tree, &filesystem));
     CIMFS_TRY(cimfs_objects_commit(&image->objects, !image->no_sync));
-    io->remove(image->directory, image->temporary); /* left by a crash */
-    CIMFS_TRY(io->open(image->directory, image->temporary, CIMFS_OPEN_CREATE, &file));
-    cimfs_hresult result = fill_cim_file(image, file, filesystem);
-    io->close(file);
-    CIMFS_TRY(result);
+    CIMFS_TRY(io->truncate(image->draft_file, 0)); /* it may be what a crash left */
+    CIMFS_TRY(fill_cim_file(image, image->draft_file, filesystem));
     if (!image->no_sync)
         CIMFS_TRY(io->sync_directory(image->directory)); /* the names of the region files, too */
-    CIMFS_TRY(io->rename(image->directory, image->temporary, image->name));
+    if (image->objects.extends)
+        cimfs_image_close_existing(
+            image); /* Windows replaces no file that is open; the draft keeps others from the image */
+    CIMFS_TRY(io->rename(image->directory, image->draft, image->name));
     image->state = CIMFS_IMAGE_COMMITTED; /* visible: from here on its files stay */
-    result = image->no_sync ? CIMFS_OK : io->sync_directory(image->directory);
+    cimfs_image_close_draft(image, 0);    /* which is the .cim file now, to be forked */
+    cimfs_hresult result = image->no_sync ? CIMFS_OK : io->sync_directory(image->directory);
     if (result < 0 && !image->objects.extends && io->remove(image->directory, image->name) == CIMFS_OK)
         image->state = CIMFS_IMAGE_FAILED; /* taken back */
     return result;
