@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from cimlayer.layer.writer import CimLayerWriter
     from cimlayer.limits import Limits
     from cimlayer.oci.export_layer import export_layer
-    from cimlayer.oci.import_image import ImportedImage, ImportedLayer, import_image
+    from cimlayer.oci.import_image import import_image
     from cimlayer.oci.import_layer import import_layer
+    from cimlayer.oci.imported import ImportedImage, ImportedLayer
+    from cimlayer.oci.list_images import ListedImage, list_images
     from cimlayer.oci.platforms import Platform
     from cimlayer.oci.sources import BlobDescriptor, ImageReference, ImageSource
 
@@ -50,6 +52,7 @@ __all__ = [
     "ImportedLayer",
     "Inspection",
     "Limits",
+    "ListedImage",
     "Platform",
     "StreamEntry",
     "VerifyReport",
@@ -67,6 +70,7 @@ __all__ = [
     "import_layer",
     "inspect_image",
     "is_cim_layer",
+    "list_images",
     "mount_image",
 ]
 
@@ -85,10 +89,11 @@ _HOMES = {
     "ImageReference": "cimlayer.oci.sources",
     "ImageSource": "cimlayer.oci.sources",
     "ImageWriter": "cimfs_ext.image",
-    "ImportedImage": "cimlayer.oci.import_image",
-    "ImportedLayer": "cimlayer.oci.import_image",
+    "ImportedImage": "cimlayer.oci.imported",
+    "ImportedLayer": "cimlayer.oci.imported",
     "Inspection": "cimlayer.image.inspect",
     "Limits": "cimlayer.limits",
+    "ListedImage": "cimlayer.oci.list_images",
     "Platform": "cimlayer.oci.platforms",
     "StreamEntry": "cimfs_ext.entries",
     "VerifyReport": "cimfs_ext.entries",
@@ -106,6 +111,7 @@ _HOMES = {
     "import_layer": "cimlayer.oci.import_layer",
     "inspect_image": "cimlayer.image.inspect",
     "is_cim_layer": "cimlayer.layer.paths",
+    "list_images": "cimlayer.oci.list_images",
     "mount_image": "cimlayer.image.mount",
 }
 

@@ -21,10 +21,14 @@ PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 
 _EMPTY = re.compile("(--[a-z-]+=)?")  # an argument, or an option's value
 
-# Name -> what it does. The modules are named like their commands, with underscores; a keyword gets one more.
+# The modules are named like their commands, with underscores, but for these.
+_MODULES = {"import": "import_", "images": "list_images"}
+
+# Name -> what it does.
 _COMMANDS = {
     "import": "Make a CIM layer from an OCI layer tar.",
     "import-image": "Make CIM layers from all layers of a container image.",
+    "images": "List the container images of a source.",
     "ls": "List what an image holds.",
     "cat": "Write the content of a file to standard output.",
     "stat": "Show everything an image says of a file.",
@@ -52,7 +56,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
+        module = _MODULES.get(cmd_name, cmd_name.replace("-", "_"))
         command: click.Command = importlib.import_module(f"cimlayer.cli.{module}").command
         return command
 

@@ -23,14 +23,18 @@ from cimlayer.oci.import_layer import import_layer
     metavar="DIR",
     multiple=True,
     type=HOST_PATH,
-    help="A parent layer; the immediate one first.",
+    help="The immediate parent layer; those below it may follow, down to the base.",
 )
+@click.option("--digest", metavar="DIGEST", help="What TAR must have, as it is: sha256:HEX or sha512:HEX.")
+@click.option("--diff-id", metavar="DIGEST", help="What the tar in it must have.")
 @import_options
 @limit_option
 def command(
     tar: str,
     layer: str,
     parents: tuple[str, ...],
+    digest: str | None,
+    diff_id: str | None,
     no_sync: bool,
     reproducible: bool,
     jobs: int | None,
@@ -41,8 +45,8 @@ def command(
     """Make a CIM layer from an OCI layer tar.
 
     TAR is plain or compressed with gzip or zstd; - reads standard input. LAYER is the directory to make: the image
-    goes beside it, into cim-layers. Missing directories above it are made. A layer with parents needs --parent for
-    each, from the immediate parent to the base. If anything fails, nothing of the layer is left.
+    goes beside it, into cim-layers. Missing directories above it are made. If anything fails, nothing of the layer is
+    left.
     """
     output = Output()
     done: list[LayerDone] = []
@@ -61,6 +65,8 @@ def command(
             sync=not no_sync,
             reproducible=reproducible,
             jobs=jobs,
+            digest=digest,
+            diff_id=diff_id,
             limits=limits,
             progress=progress,
             cancel=cancel,

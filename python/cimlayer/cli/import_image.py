@@ -11,19 +11,22 @@ from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
 from cimlayer.cli.working import import_options, progress_shown, stoppable
 from cimlayer.limits import Limits
-from cimlayer.oci.import_image import ImportedImage, import_image
+from cimlayer.oci.import_image import import_image
+from cimlayer.oci.imported import ImportedImage
 
 
 @click.command("import-image")
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.argument("directory", metavar="DIR", type=HOST_PATH)
 @click.option("--platform", metavar="OS/ARCH/VERSION", help="Which image, such as windows/amd64/10.0.20348.")
+@click.option("--os-version", metavar="VERSION", help="Which Windows build, such as 10.0.20348.")
 @import_options
 @limit_option
 def command(
     source: str,
     directory: str,
     platform: str | None,
+    os_version: str | None,
     no_sync: bool,
     reproducible: bool,
     jobs: int | None,
@@ -33,9 +36,13 @@ def command(
 ) -> None:
     """Make CIM layers from all layers of a container image.
 
-    SOURCE is an OCI image layout, a docker-save archive or a folder of skopeo copy: a folder, or a tar that is not
-    compressed. DIR gets a layer directory for each layer, named by its chain ID; layers that are there already are
-    used again. Every digest is verified. The directory of the top layer is printed.
+    SOURCE is an OCI image layout, a docker archive or a folder of skopeo copy: the path of a folder, or of a tar that
+    may be compressed, with - for standard input. In skopeo's notation, oci:DIR[:REF], oci-archive:FILE[:REF],
+    docker-archive:FILE[:REF] and dir:DIR, REF says which of several: a name, @N for the entry of that number, or
+    a digest; cimlayer images lists them. Without it an image for Windows is taken.
+
+    DIR gets a layer directory for each layer, named by its chain ID; layers that are there already are used again.
+    Every digest is verified. The directory of the top layer is printed.
 
     If anything fails, the layers below stay, nothing of the layer that failed is left, and calling it again goes on
     from there.
@@ -46,6 +53,7 @@ def command(
             source,
             directory,
             platform=platform,
+            os_version=os_version,
             sync=not no_sync,
             reproducible=reproducible,
             jobs=jobs,
