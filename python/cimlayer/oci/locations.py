@@ -113,10 +113,10 @@ def _recognised(files: Files) -> ImageSource:
 def _hint(files: Files) -> str:
     """What it may be instead."""
     names = files.top_names()
-    if names & {"Files", "Hives"}:
-        return "; it looks like a single layer, which cimlayer import takes"
     if is_cim_layer(files.name) or "cim-layers" in names:
         return "; it holds CIM layers, which were imported already"
+    if names & {"Files", "Hives"}:
+        return "; it looks like a single layer, which cimlayer import takes"
     if "repositories" in names:
         return "; it is of a Docker before 1.10: load it and save it again"
     for name in sorted(names)[:SHOWN]:
