@@ -93,6 +93,15 @@ def test_builds_are_not_chosen_between(
         choose(source, **({} if wish is None else {"os_version": wish}))
 
 
+def test_a_version_that_the_index_leaves_out_is_that_of_the_configuration(tmp_path: Path) -> None:
+    store = Store()
+    entries = [image(store, version) | {"platform": windows(None)} for version in ("10.0.17763.1", "10.0.20348.5")]
+    source = store.layout(tmp_path / "a", [store.index(entries)])
+    assert choose(source, os_version="10.0.20348").platform == Platform("windows", "amd64", "10.0.20348.5")
+    with pytest.raises(ValueError, match="no container image"):
+        choose(source, os_version="10.0.26100")
+
+
 def test_a_newer_revision_under_another_name_is_another_image(tmp_path: Path) -> None:
     store = Store()
     source = store.layout(tmp_path / "a", [image(store, "10.0.20348.5", "one"), image(store, "10.0.20348.9", "two")])

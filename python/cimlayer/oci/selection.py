@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from cimlayer.blobs.digests import Digest
 from cimlayer.errors import DigestMismatchError, FormatError
@@ -114,7 +115,7 @@ class Candidates:
             document = read_verified(self._source, descriptor)
             if is_index(document, descriptor.media_type, what):
                 return self._entries(document, what, depth + 1)
-            platform = descriptor.platform or self._platform_of_config(document, what)
+            platform = self._platform(descriptor.platform, document, what)
             return {descriptor.digest: Candidate(descriptor, platform)}
         except (FileNotFoundError, FormatError) as error:
             problem = error.with_traceback(None)
@@ -129,11 +130,15 @@ class Candidates:
                 found.setdefault(digest, candidate)
         return found
 
-    def _platform_of_config(self, manifest: Object, what: str) -> Platform:
+    def _platform(self, stated: Platform | None, manifest: Object, what: str) -> Platform:
+        """That of the index; the configuration completes it, as builders leave the version of Windows to that."""
+        if stated is not None and (stated.os != WINDOWS.os or stated.os_version):
+            return stated
         config = manifest.get("config")
         if not isinstance(config, dict) or text_of(config, "mediaType", what) not in CONFIGS:
-            return UNKNOWN  # an artifact that shares the form with images, such as a signature
-        return platform_of(_load_config(self._source, manifest, what)[1], f"configuration of {what}")
+            return stated or UNKNOWN  # an artifact that shares the form with images, such as a signature
+        found = platform_of(_load_config(self._source, manifest, what)[1], f"configuration of {what}")
+        return found if stated is None else replace(stated, os_version=found.os_version)
 
 
 def select(
@@ -191,7 +196,9 @@ def candidates_by_reference(source: ImageSource, wanted: str | None, check: Call
     check()
     candidates = Candidates(source, check)
     digest = wanted if wanted is not None and _DIGEST.fullmatch(wanted) else None
-    entries = list(enumerate(source.references()))
+    entries = list(enumerate(islice(source.references(), MOST_IMAGES + 1)))
+    if len(entries) > MOST_IMAGES:
+        raise FormatError(f"more than {MOST_IMAGES} container images", source.name)
     if wanted is not None and digest is None:
         entries = _named(source.name, entries, wanted)
     found = [FoundReference(number, each.names, tuple(candidates.of(each))) for number, each in entries]
