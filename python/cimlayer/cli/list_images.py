@@ -14,9 +14,9 @@ from cimlayer.oci.list_images import ListedImage, list_images
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each container image, each in a line.")
 def command(source: str, as_json: bool) -> None:
-    """List the container images of a source, one in a line: platform, version, reference and digest.
+    """List the container images of a source.
 
-    SOURCE is that of import-image. The reference is what import-image takes behind a colon, such as oci:DIR:REF.
+    Each is a line: platform, version, reference and digest. SOURCE is that of import-image. The reference is what import-image takes behind a colon, such as oci:DIR:REF.
     Attestations and other artifacts are left out; what an index names and the source does not have is marked.
     """
     output = Output()
