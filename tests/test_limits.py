@@ -556,6 +556,13 @@ def test_an_index_of_too_many_images_is_refused(tmp_path: Path) -> None:
         select_from(source)
 
 
+def test_a_docker_archive_of_too_many_images_is_refused(tmp_path: Path) -> None:
+    manifest = json.dumps([{"Config": "c"}] * (MOST_IMAGES + 1)).encode()
+    archive = tar_of_files({"manifest.json": manifest}, tmp_path / "a.tar")
+    with pytest.raises(FormatError, match=f"more than {MOST_IMAGES} container images"):
+        select_from(archive)
+
+
 # ---- the command line ----
 
 
