@@ -281,12 +281,12 @@ cdef class LayerImporter:
         cdef cimfs_hresult code = self.importer.code
         if event == LAYER_IMPORT_BAD_ARCHIVE:
             known = tar.entry_offset == tar.entry.offset and tar.entry.name.data != NULL
-            return errors.FormatError(tar.reason.decode(), self.entry_name() if known else "tar",
-                                      tar.offset if tar.entry_offset == <uint64_t>-1 else tar.entry_offset)
+            return errors.malformed(tar.reason.decode(), self.entry_name() if known else "tar",
+                                    tar.offset if tar.entry_offset == <uint64_t>-1 else tar.entry_offset)
         if event == LAYER_IMPORT_LIMIT:
             return self.limit_error()
         if event == LAYER_IMPORT_BAD_ENTRY:
-            return errors.FormatError(self.importer.reason.decode(), self.entry_name(), tar.entry.offset)
+            return errors.malformed(self.importer.reason.decode(), self.entry_name(), tar.entry.offset)
         if code == CIMFS_E_INVALID_ARG and self.writer.error.reason != NULL:
             return errors.FormatError(self.writer.error.reason.decode(), self.entry_name(), tar.entry.offset)
         return error_for(code, &self.writer.error, "import", path_of(&self.importer.path))

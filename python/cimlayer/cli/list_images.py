@@ -6,7 +6,7 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output
-from cimlayer.cli.working import stoppable
+from cimlayer.cli.stopping import stoppable
 from cimlayer.oci.list_images import ListedImage, list_images
 
 
@@ -14,10 +14,11 @@ from cimlayer.oci.list_images import ListedImage, list_images
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.option("as_json", "--json", is_flag=True, help="One JSON object for each container image, each in a line.")
 def command(source: str, as_json: bool) -> None:
-    """List the container images of a source.
+    """List the container images in a source.
 
-    Each is a line: platform, version, reference and digest. SOURCE is that of import-image. The reference is what import-image takes behind a colon, such as oci:DIR:REF.
-    Attestations and other artifacts are left out; what an index names and the source does not have is marked.
+    Prints platform, version, reference and digest of each. SOURCE is that of import-image, which takes the reference as
+    REF, as in oci:DIR:REF. Attestations and other artifacts are omitted; images that an index names but the source does
+    not contain are marked.
     """
     output = Output()
     with stoppable() as cancel:

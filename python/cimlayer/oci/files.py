@@ -227,7 +227,8 @@ def _unpacked(stream: BinaryIO, name: str, cancel: CancellationToken, limits: Li
             while count := tar.readinto(piece):
                 file.write(piece[:count])
         except LimitError as error:
-            raise error.in_layer(name) from error
+            error.layer = name
+            raise
         yield file
 
 

@@ -15,7 +15,7 @@ from cimlayer.blobs.arrival import PIECE
 from cimlayer.blobs.digests import Digest, chain_ids
 from cimlayer.blobs.readahead import PieceReader
 from cimlayer.blobs.streams import LayerStream
-from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.opendirectory import sync_directory
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
@@ -163,11 +163,11 @@ def _layer_named(digest: str) -> Iterator[None]:
     """What is wrong inside a layer says which layer it is."""
     try:
         yield
-    except (DigestMismatchError, LimitError):
-        raise  # they do already
-    except FormatError as error:
-        what = f"layer {digest}: {error.what}".removesuffix(": ")
-        raise type(error)(error.reason, what, error.offset) from error
+    except DigestMismatchError:
+        raise  # it does already
+    except (FormatError, ImageError) as error:
+        error.layer = digest
+        raise
 
 
 def _check_presence(source: ImageSource, layers: Sequence[_Planned]) -> None:

@@ -1,4 +1,4 @@
-"""An OCI layer tar into a CIM layer (layer.md, "From an OCI layer tar")."""
+"""Importing an OCI layer tar as a CIM layer (OCI image-spec, layer.md; hcsshim, pkg/ociwclayer/cim/import.go)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.arrival import open_source
 from cimlayer.blobs.digests import Digest
 from cimlayer.blobs.readahead import Piece, tar_pieces
-from cimlayer.errors import LimitError, PathNotFoundError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError, PathNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_DIRECTORY, Attachments, FileBasicInfo
 from cimlayer.formats.sddl import descriptor_from_sddl
@@ -120,8 +120,11 @@ def write_layer(
         policy.importer = importer
         try:
             _feed(importer, pieces, task, cancel)
-        except LimitError as error:
-            raise error.in_layer(task.digest or task.name) from error
+        except DigestMismatchError:
+            raise  # it names the layer already
+        except (FormatError, ImageError) as error:
+            error.layer = task.digest or task.name
+            raise
         if importer.has_utility_vm:
             writer.mark_utility_vm()
         cancel.raise_if_cancelled()
