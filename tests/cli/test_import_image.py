@@ -70,7 +70,7 @@ def test_wrong_calls_make_nothing(source: Path, tmp_path: Path, arguments: str) 
         ("SOURCE DIR --platform windows/amd64/10.0.1 --os-version 10.0.2", "another version"),
         ("SOURCE DIR --os-version 10.0.2034", "no container image for windows/10.0.2034"),
         ("oci:SOURCE:v1 DIR", "nothing is called 'v1'"),
-        ("SOURCE DIR --platform linux", "there are: windows/amd64/10.0.20348.1"),
+        ("SOURCE DIR --platform linux", "available: windows/amd64/10.0.20348.1"),
         ("SOURCE DIR --platform //", "not a platform"),
         ("SOURCE missing/DIR", "No such file or directory"),
     ],

@@ -22,7 +22,7 @@ PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 _JSON = "cimlayer.json"  # in the context: whether the call has --json
 _EMPTY = re.compile("(--[a-z-]+=)?")  # an argument, or an option's value
 
-# Each module is named after its command, with underscores, except for these.
+# The modules are named after their commands, with underscores, except for these.
 _MODULES = {"import": "import_", "images": "list_images"}
 
 # Name -> summary.
@@ -42,7 +42,7 @@ _COMMANDS = {
     "export": "Export a CIM layer as an OCI layer tar.",
     "create": "Create a CIM from a folder or a plain tar.",
     "destroy": "Delete a layer and its CIM.",
-    "gc": "Find and delete files that no CIM refers to.",
+    "gc": "Find and delete what killed processes left behind.",
     "hive": "Show, compare and export registry hives.",
     "bcd": "Show boot configuration data (BCD) stores.",
 }

@@ -21,7 +21,7 @@ from cimlayer.oci.imported import ImportedImage
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.argument("directory", metavar="DIR", type=HOST_PATH)
 @click.option("--platform", metavar="OS/ARCH/VERSION", help="Platform to import, such as windows/amd64/10.0.20348.")
-@click.option("--os-version", metavar="VERSION", help="Windows version to import, such as 10.0.20348.")
+@click.option("--os-version", metavar="VERSION", help="Windows build to import, such as 10.0.20348.")
 @import_options
 @limit_option
 def command(
@@ -38,11 +38,10 @@ def command(
 ) -> None:
     """Import all layers of a container image.
 
-    SOURCE is an OCI image layout, a docker save archive or a skopeo dir: folder, each as a folder or as a tar,
-    which may be compressed; - reads a tar from standard input. To select one of several images, use skopeo's
-    notation: oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF] or dir:DIR. REF is a name, @N (the
-    entry of that number, from 0) or a digest; cimlayer images lists them. By default, the image for Windows is
-    imported.
+    SOURCE is an OCI image layout, a docker archive or a folder made by skopeo copy: the path of a folder, or of a tar,
+    which may be compressed; - reads standard input. In skopeo's notation, oci:DIR[:REF], oci-archive:FILE[:REF],
+    docker-archive:FILE[:REF] and dir:DIR, REF selects one of several container images: a name, @N for the entry of
+    that number, or a digest; cimlayer images lists them. Without it, an image for Windows is selected.
 
     In DIR, each layer becomes a layer directory named by its chain ID; existing layers are reused. All digests are
     verified. Prints the directory of the top layer.

@@ -12,13 +12,13 @@ from cimlayer.oci.list_images import ListedImage, list_images
 
 @click.command("images")
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
-@click.option("as_json", "--json", is_flag=True, help="One JSON object for each container image, each in a line.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object per line.")
 def command(source: str, as_json: bool) -> None:
     """List the container images in a source.
 
-    Prints platform, version, reference and digest of each. SOURCE is that of import-image, which takes the reference as
-    REF, as in oci:DIR:REF. Attestations and other artifacts are omitted; images that an index names but the source does
-    not contain are marked.
+    Prints platform, version, reference and digest, one line each. SOURCE is as for import-image, which takes the
+    reference after a colon, as in oci:DIR:REF. Attestations and other artifacts are left out; images that an index
+    names but the source does not contain are marked.
     """
     output = Output()
     with stoppable() as cancel:

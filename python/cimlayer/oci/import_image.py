@@ -174,8 +174,9 @@ def _check_presence(source: ImageSource, layers: Sequence[_Planned]) -> None:
     for each in layers:
         blob = each.layer.blob
         if source.blob_size(blob) is None:
-            where = f"; it is a foreign layer, to be had from {' or '.join(blob.urls)}" if blob.urls else ""
-            raise FileNotFoundError(errno.ENOENT, f"the source does not hold layer {blob.digest}{where}", source.name)
+            where = f" (a foreign layer, available from {' or '.join(blob.urls)})" if blob.urls else ""
+            reason = f"the source does not contain layer {blob.digest}{where}"
+            raise FileNotFoundError(errno.ENOENT, reason, source.name)
 
 
 # ---- layers that are there ----

@@ -173,7 +173,7 @@ def select(
             if each.problem is not None and each.descriptor.platform is None:
                 raise each.problem
         listed = _listed(dict.fromkeys(str(each.platform) for each in every)) or "none at all"
-        raise ValueError(f"{source.name}: no container image for {platform}; there are: {listed}")
+        raise ValueError(f"{source.name}: no container image for {platform} (available: {listed})")
     return _load(source, chosen[0][1])
 
 
