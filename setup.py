@@ -35,10 +35,14 @@ LIBCIMFS = [
     )
 ]
 
-IMPORTER = [
-    *(f"cimfs_ext/liblayer/{name}.c" for name in ("base64", "ea", "importer", "pathset", "reparse", "tar")),
+TAR = [f"cimfs_ext/liblayer/{name}.c" for name in ("tar", "tarheader", "tarnumber", "tarrecords")]
+
+BUILDER = [
+    *(f"cimfs_ext/liblayer/{name}.c" for name in ("builder", "path", "pathset")),
     *(f"cimfs_ext/libcimfs/{name}.c" for name in ("names", "upcase")),
 ]
+
+IMPORTER = [*(f"cimfs_ext/liblayer/{name}.c" for name in ("base64", "ea", "importer", "reparse")), *TAR, *BUILDER]
 
 HIVE = [
     *(f"cimfs_ext/hive/{name}.c" for name in ("arena", "merge", "names", "order", "read", "recover", "tree", "write")),
@@ -70,8 +74,9 @@ EXTENSIONS = [
     extension("image"),
     extension("volumes"),
     extension("reader", *LIBCIMFS),
+    extension("builder", *BUILDER),
     extension("importer", *IMPORTER),
-    extension("tarindex", "cimfs_ext/liblayer/tar.c"),
+    extension("tarindex", *TAR),
     extension("regf", *HIVE),
     extension("contentid", "cimfs_ext/libcimfs/contentid.c"),
     extension("crc32c"),

@@ -170,6 +170,18 @@ cdef class ImageWriter:
             raise ValueError("the image is closed" if self.image == NULL else "the image is another process's")
         return 0
 
+    cdef int enter(self) except -1:
+        """Begin a call that may run without the GIL; RuntimeError while another one does."""
+        if self.busy:
+            raise RuntimeError("the image is busy: another call on it has not returned yet")
+        self.check_open()
+        self.busy = True
+        return 0
+
+    cdef void leave(self) noexcept:
+        """The call that entered has ended."""
+        self.busy = False
+
     cdef int check(self, cimfs_hresult code, str operation, str path) except -1:
         if code < 0:
             raise error_for(code, &self.error, operation, path)
@@ -348,6 +360,8 @@ cdef class ImageWriter:
         cdef cimfs_image image = self.image
         if self.is_closed():
             return
+        if self.busy:
+            raise RuntimeError("the image is busy: another call on it has not returned yet")
         self.image = NULL
         self.stream = NULL
         with nogil:

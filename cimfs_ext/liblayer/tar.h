@@ -14,8 +14,8 @@
 
 #define LAYER_TAR_BLOCK 512u
 #define LAYER_TAR_MAX_RECORDS (8u << 20) /* bytes of PAX records or of a GNU long name */
-#define LAYER_TAR_MAX_GLOBALS (1u << 13) /* bytes of those that hold for all entries to come: each of them costs that  \
-                                          */
+/* Bytes of the records that hold for all entries to come: each entry costs as much. */
+#define LAYER_TAR_MAX_GLOBALS (1u << 13)
 
 struct layer_slice {
     const char *data; /* NULL: absent */

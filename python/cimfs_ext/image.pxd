@@ -19,7 +19,10 @@ cdef class ImageWriter:
     cdef readonly bint committed
     cdef str streaming_path
     cdef unsigned int forks  # of the process that opened it
+    cdef bint busy  # a call is at work, perhaps without the GIL
     cdef bint is_closed(self) noexcept
     cdef int check_open(self) except -1
+    cdef int enter(self) except -1
+    cdef void leave(self) noexcept
     cdef int check(self, cimfs_hresult code, str operation, str path) except -1
     cdef object link(self, link_call call, str new_path, str existing_path, str operation)
