@@ -90,14 +90,14 @@ cdef class LayerBuilder:
         directory, which is there already.
         """
         cdef layer_decision decision
-        self.image.enter()
+        self.enter()
         try:
             self.take(path, &self.path)
             decision = layer_builder_add(&self.builder, &self.path, attributes)
             self.check(decision, "add", path)
             return None if decision == LAYER_ROOT else (path_of(&self.path), decision == LAYER_OUTSIDE)
         finally:
-            self.image.leave()
+            self.leave()
 
     def link(self, str path not None, str target not None):
         """Decide on a hard link: its path, its target, and whether it waits outside with what it is a link to.
@@ -105,7 +105,7 @@ cdef class LayerBuilder:
         What goes into the image is made there by :meth:`make_link`.
         """
         cdef layer_decision decision
-        self.image.enter()
+        self.enter()
         try:
             self.take(path, &self.path)
             self.take_target(target, path)
@@ -113,22 +113,22 @@ cdef class LayerBuilder:
             self.check(decision, "link", path)
             return path_of(&self.path), path_of(&self.target), decision == LAYER_OUTSIDE
         finally:
-            self.image.leave()
+            self.leave()
 
     def remove(self, str path not None, *, bint contents=False):
         """Decide on a removal of what the parents have at a path, or with ``contents`` in a directory: its path."""
-        self.image.enter()
+        self.enter()
         try:
             self.take(path, &self.path)
             self.check(layer_builder_remove(&self.builder, &self.path, contents), "remove", path)
             return path_of(&self.path)
         finally:
-            self.image.leave()
+            self.leave()
 
     def add_stream(self, str path not None, uint64_t size):
         """Make the alternate stream ``path:name`` of ``size`` bytes; it is then the image's open stream."""
         cdef layer_decision decision
-        self.image.enter()
+        self.enter()
         try:
             self.take(path, &self.path)
             with nogil:
@@ -136,7 +136,7 @@ cdef class LayerBuilder:
             self.check(decision, "create alternate stream", path)
             self.image.streaming_path = path
         finally:
-            self.image.leave()
+            self.leave()
 
     def create(self, str path not None, info, size, attachments):
         """Make a file or directory in the image, and what is missing above it; it is then the image's open stream.
@@ -161,7 +161,7 @@ cdef class LayerBuilder:
         metadata.ea_size = <uint32_t>min(len(ea), 0xFFFFFFFF)
         metadata.reparse_data = <const char *>reparse
         metadata.reparse_data_size = <uint32_t>min(len(reparse), 0xFFFFFFFF)
-        self.image.enter()
+        self.enter()
         try:
             self.take(path, &self.path)
             with nogil:
@@ -172,12 +172,12 @@ cdef class LayerBuilder:
             self.check(decision, "create file", path)
             self.image.streaming_path = path
         finally:
-            self.image.leave()
+            self.leave()
 
     def make_link(self, str path not None, str target not None):
         """Give a file of the image one more name, in a directory that is made if it is missing."""
         cdef layer_decision decision
-        self.image.enter()
+        self.enter()
         try:
             self.take(path, &self.path)
             self.take_target(target, path)
@@ -185,34 +185,43 @@ cdef class LayerBuilder:
                 decision = layer_builder_make_link(&self.builder, &self.path, &self.target)
             self.check(decision, f"link to {target}", path)
         finally:
-            self.image.leave()
+            self.leave()
 
     def check_descriptor(self, str path not None, bytes descriptor not None):
         """FormatError if a self-relative descriptor is malformed."""
-        self.image.enter()
+        self.enter()
         try:
             self.check(layer_builder_check_descriptor(&self.builder, <const char *>descriptor,
                                                       <size_t>len(descriptor)), "add", path)
         finally:
-            self.image.leave()
+            self.leave()
 
     def was_added(self, str path not None):
-        """Whether this layer has added the path or something below it; only told of layers that have a parent."""
-        self.image.enter()
+        """Whether this layer has added the path or something below it; always false without a parent."""
+        self.enter()
         try:
             self.take(path, &self.path)
             return bool(layer_path_set_has(&self.builder.added, self.path.units, self.path.length))
         finally:
-            self.image.leave()
+            self.leave()
 
     def was_described(self, str path not None):
-        """Whether an item of this layer was about the path itself; only told of layers that have a parent."""
-        self.image.enter()
+        """Whether an item of this layer was about the path itself; always false without a parent."""
+        self.enter()
         try:
             self.take(path, &self.path)
             return bool(layer_path_set_describes(&self.builder.added, self.path.units, self.path.length))
         finally:
-            self.image.leave()
+            self.leave()
+
+    cdef int enter(self) except -1:
+        """Begin a call on the image, which is then open until :meth:`leave`, and nobody else's."""
+        self.image.check_open()
+        self.image.enter()
+        return 0
+
+    cdef void leave(self) noexcept:
+        self.image.leave()
 
     cdef int take(self, str text, layer_path *path) except -1:
         cdef bytes units = text.encode("utf-16-le", "surrogatepass")

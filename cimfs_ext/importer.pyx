@@ -134,9 +134,9 @@ cdef class LayerImporter:
         cdef const unsigned char[::1] view = data
         cdef const uint8_t *at
         cdef size_t left = <size_t>view.shape[0]
-        self.builder.image.check_open()
         self.enter()
         try:
+            self.builder.image.check_open()
             if left > 0 and not self.ended:
                 at = &view[0]
                 self.take(at, left)
@@ -165,11 +165,11 @@ cdef class LayerImporter:
     cdef int take(self, const uint8_t *at, size_t left) except -1:
         cdef layer_import_event event
         cdef layer_slice piece
+        self.builder.enter()
         while True:
-            self.builder.image.enter()
             with nogil:
                 event = layer_importer_next(&self.importer, &at, &left, &piece)
-            self.builder.image.leave()
+            self.builder.leave()
             if event == LAYER_IMPORT_NEED_INPUT:
                 return 0
             if event == LAYER_IMPORT_END:
@@ -179,8 +179,9 @@ cdef class LayerImporter:
                 raise self.error(event)
             try:
                 self.ask(event, &piece)
+                self.builder.enter()
             except BaseException:
-                self.importer.error = LAYER_IMPORT_FAILED  # what was refused is not gone on with
+                self.importer.error = LAYER_IMPORT_FAILED  # the rest of the data is lost
                 self.builder.builder.code = CIMFS_E_FAIL
                 raise
 

@@ -78,6 +78,8 @@ cdef class LayerBuilder:
     cdef const uint16_t **standard
     cdef list standard_texts  # what standard points into
     cdef readonly ImageWriter image
+    cdef int enter(self) except -1
+    cdef void leave(self) noexcept
     cdef int take(self, str text, layer_path *path) except -1
     cdef int take_target(self, str target, str path) except -1
     cdef int check(self, layer_decision decision, str operation, str path) except -1
