@@ -8,22 +8,28 @@ from cimfs_ext.errors import FormatError
 from cpython.unicode cimport PyUnicode_DecodeUTF16
 from libc.stdint cimport uint8_t, uint64_t
 
+from cimfs_ext.guard cimport check_idle
+from cimfs_ext.public cimport show_as
+
 cdef object HEADER = struct.Struct("<IIQI")  # WIN32_STREAM_ID: ID, attributes, size, bytes of the name
 cdef object BLOCK_OFFSET = struct.Struct("<Q")
 cdef int NATIVE_ORDER = -1 if sys.byteorder == "little" else 1
 
 
 cdef class BackupStreamParser:
-    """Reads the backup stream of one file (backup-stream.md, "Win32 backup stream").
+    """Reads the backup stream of one file (Microsoft, "WIN32_STREAM_ID").
 
     ``file_size`` is the size in bytes that the content of the file must add up to, ``what`` names the file in
-    errors: :class:`~cimfs_ext.errors.FormatError`, whose offset is that of the header at fault in the backup
-    stream, or of the end of what came. After an error every call raises it again. Not thread safe.
+    errors: :class:`~cimlayer.FormatError`, whose offset is that of the header at fault in the backup
+    stream, or of the end of what came. After an error every call raises it again.
+
+    One call at a time: while one is under way, in whatever thread, every other one raises RuntimeError.
     """
 
     cdef layer_backup_parser parser
     cdef str what
     cdef bytearray attachment
+    cdef int busy  # whether a call is under way
 
     def __cinit__(self, uint64_t file_size, str what):
         layer_backup_init(&self.parser, file_size)
@@ -54,6 +60,14 @@ cdef class BackupStreamParser:
         if left == 0:
             return []
         cdef const uint8_t *start = &content[0]
+        check_idle(self.busy, self.what, "parser")
+        self.busy += 1
+        try:
+            return self.events(view, start, left)
+        finally:
+            self.busy -= 1
+
+    cdef list events(self, view, const uint8_t *start, size_t left):
         cdef const uint8_t *at = start
         cdef layer_backup_event event
         cdef list events = []
@@ -76,6 +90,7 @@ cdef class BackupStreamParser:
 
     def finish(self):
         """The backup stream ends here: raises unless everything that was declared has come."""
+        check_idle(self.busy, self.what, "parser")
         self.check(layer_backup_finish(&self.parser))
 
     cdef int check(self, layer_backup_result result) except -1:
@@ -137,7 +152,7 @@ class BackupStreamWriter:
     The order is the caller's: the data before any alternate stream, metadata anywhere between. Content is one
     buffer, or with ``size`` (in bytes) an iterable of buffers that add up to it: if they do not, ValueError.
     Ranges are pairs of an offset in bytes and a buffer, in ascending order, without overlaps: else ValueError
-    (backup-stream.md, "Win32 backup stream").
+    (Microsoft, "WIN32_STREAM_ID").
     """
 
     @staticmethod
@@ -180,3 +195,7 @@ class BackupStreamWriter:
     def sparse_alternate_stream(name, size, ranges):
         """An alternate stream of ``size`` bytes that are zeros except in ``ranges``."""
         return _sparse(LAYER_BACKUP_ID_ALTERNATE, name, size, ranges)
+
+
+show_as(BackupStreamParser, "cimlayer", "cimlayer.BackupStreamParser")
+BackupStreamWriter.__module__ = "cimlayer"

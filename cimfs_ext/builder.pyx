@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from cimfs_ext.cimfs cimport CIMFS_E_INVALID_ARG, cimfs_file_metadata
+from cimfs_ext.guard cimport check_idle
 from cimfs_ext.image cimport ImageWriter, error_for, wide
 
 
@@ -20,14 +21,15 @@ cdef class Guard:
     """
 
     cdef bint taken
-    cdef str what
+    cdef str name
+    cdef str kind
 
-    def __cinit__(self, str what not None):
-        self.what = what
+    def __cinit__(self, str name not None, str kind not None):
+        self.name = name
+        self.kind = kind
 
     def __enter__(self):
-        if self.taken:
-            raise RuntimeError(f"{self.what} is busy: another call on it has not returned yet")
+        check_idle(self.taken, self.name, self.kind)
         self.taken = True
 
     def __exit__(self, *exc_info):
@@ -40,7 +42,7 @@ cdef str path_of(const layer_path *path):
 
 @cython.no_gc_clear
 cdef class LayerBuilder:
-    """Decides on the items of one layer, and makes in the image what belongs there (layer.md, "The writer").
+    """Decides on the items of one layer, and makes in the image what belongs there (hcsshim, internal/wclayer/cim).
 
     Paths are taken with backslashes or slashes, and given back in their canonical form: relative, with one backslash
     between components. ``standard_files`` are the paths, at most 64, of files that are kept outside the image until
@@ -242,7 +244,7 @@ cdef class LayerBuilder:
             raise self.error(decision, operation, path, path)
         return 0
 
-    cdef object error(self, layer_decision decision, str operation, str path, str item="", offset=-1):
+    cdef object error(self, layer_decision decision, str operation, str path, str item="", offset=None):
         """The exception for what was decided; ``item`` and ``offset`` are how the layer's source names the item."""
         cdef const layer_limits *limits = &self.builder.limits
         cdef const char *reason = self.builder.reason
@@ -257,6 +259,4 @@ cdef class LayerBuilder:
             reason = self.image.error.reason if self.builder.code == CIMFS_E_INVALID_ARG else NULL
         if reason == NULL:
             return error_for(self.builder.code, &self.image.error, operation, path)
-        if reason == b"out of memory":
-            return MemoryError(f"{operation}: {item}")
-        return errors.FormatError(reason.decode(), item, offset)
+        return errors.malformed(reason.decode(), item, offset)

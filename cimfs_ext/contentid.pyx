@@ -1,6 +1,8 @@
-"""XXH3-128 of bytes: the content IDs of objects (cim-format.md, "Object ID file")."""
+"""XXH3-128 of bytes: the content IDs of objects (docs/format.md, "Choices")."""
 
 from libc.stdint cimport uint8_t
+
+from cimfs_ext.guard cimport check_idle
 
 
 cdef extern from "libcimfs/contentid.h" nogil:
@@ -17,9 +19,13 @@ cdef extern from "libcimfs/contentid.h" nogil:
 
 
 cdef class ContentHash:
-    """The XXH3-128 digest (seed 0) of bytes that come in pieces. Not thread safe."""
+    """The XXH3-128 digest (seed 0) of bytes that come in pieces.
+
+    One call at a time: while one is under way, in whatever thread, every other one raises RuntimeError.
+    """
 
     cdef cimfs_hash _hash
+    cdef int busy  # whether an update is under way
 
     def __cinit__(self):
         cimfs_hash_init(&self._hash)
@@ -28,13 +34,17 @@ cdef class ContentHash:
         """Take the next bytes: any contiguous buffer, of any length."""
         cdef const uint8_t[::1] view = memoryview(data).cast("B")
         cdef size_t size = <size_t>view.shape[0]
+        check_idle(self.busy, "ContentHash", "hash")
+        self.busy += 1
         if size:
             with nogil:
                 cimfs_hash_update(&self._hash, &view[0], size)
+        self.busy -= 1
 
     def digest(self) -> bytes:
         """The digest of all bytes so far: 16 bytes, big-endian. More may follow."""
         cdef uint8_t digest[CIMFS_DIGEST_SIZE]
+        check_idle(self.busy, "ContentHash", "hash")
         cimfs_hash_final(&self._hash, digest)
         return digest[:CIMFS_DIGEST_SIZE]
 

@@ -1,3 +1,4 @@
+# cython: freethreading_compatible=True
 """CRC-32C (Castagnoli) of bytes, as VHDX structures carry it (MS-VHDX, 2.2.2)."""
 
 from libc.stdint cimport uint8_t, uint32_t

@@ -2,13 +2,16 @@
 
 import os
 
+cimport cython
+from libc.errno cimport ENOMEM
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport cimfs_error
 from cimfs_ext.image cimport error_for
-from cimfs_ext.reader cimport ImageReader, cimfs_reader
+from cimfs_ext.libcimfs cimport cimfs_reader
+from cimfs_ext.reader cimport ImageReader
 
 
 cdef extern from "liblayer/extract.h" nogil:
@@ -22,8 +25,12 @@ cdef struct Job:
     const char *name
 
 
+@cython.no_gc_clear  # an extractor without its image is none
 cdef class FileExtractor:
-    """Writes files of one image. Threads may share it, as they may the image, which must stay open meanwhile."""
+    """Writes files of one image, which must stay open meanwhile: closing it then is a RuntimeError.
+
+    Threads may share it, and call everything together.
+    """
 
     cdef ImageReader image
     cdef int stopped
@@ -40,39 +47,43 @@ cdef class FileExtractor:
         """Make each ``(file ID, name as bytes)`` in the open directory, with content, access and write time.
 
         The names must be single components. What is there already is neither replaced nor followed: FileExistsError.
-        Raises OSError for the destination, naming the file, and ImageError for the image.
+        Raises OSError for the destination, naming the file, and ImageError for the image. The list is looked at before
+        the first file is made: what becomes of it then changes nothing.
         """
-        cdef size_t count = <size_t>len(files), i, done = 0
+        cdef list names = []  # the jobs point into them
+        cdef bytes name
+        cdef uint32_t file_id
+        cdef size_t count = 0, done = 0
         cdef cimfs_error error
         cdef int result = 0
-        cdef uint8_t *buffer
-        cdef Job *jobs
-        self.image.check_open()
-        for _, name in files:
-            if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
-                raise ValueError(f"not a file name: {name!r}")
-        jobs = <Job *>malloc((count + 1) * sizeof(Job))
-        buffer = <uint8_t *>malloc(LAYER_EXTRACT_BUFFER)
+        cdef uint8_t *buffer = NULL
+        cdef Job *jobs = NULL
+        cdef tuple wanted = tuple(files)
+        self.image.enter()
         try:
+            jobs = <Job *>malloc((<size_t>len(wanted) + 1) * sizeof(Job))
+            buffer = <uint8_t *>malloc(LAYER_EXTRACT_BUFFER)
             if jobs == NULL or buffer == NULL:
                 raise MemoryError
-            for i in range(count):
-                file_id, name = files[<Py_ssize_t>i]
-                jobs[i] = Job(file_id, <const char *>(<bytes>name))
+            for file_id, name in wanted:
+                if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+                    raise ValueError(f"not a file name: {name!r}")
+                names.append(name)
+                jobs[count] = Job(file_id, <const char *>name)
+                count += 1
             memset(&error, 0, sizeof(error))
-            self.image.busy += 1
             with nogil:
                 while result == 0 and done < count:
                     result = layer_extract_file(self.image.reader, jobs[done].file_id, directory, jobs[done].name,
                                                 buffer, &self.stopped, &error)
                     done += 1
-            self.image.busy -= 1
         finally:
+            self.image.leave()
             free(jobs)
             free(buffer)
         if result == 0:
             return
-        name = os.fsdecode(files[<Py_ssize_t>done - 1][1])
+        path = os.fsdecode(names[<Py_ssize_t>done - 1])
         if result < 0:
-            raise error_for(result, &error, "extract", name)
-        raise OSError(result, os.strerror(result), name)
+            raise error_for(result, &error, "extract", path)
+        raise MemoryError(path) if result == ENOMEM else OSError(result, os.strerror(result), path)

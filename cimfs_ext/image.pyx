@@ -5,23 +5,11 @@ import os
 
 from cimfs_ext import errors
 
+cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport (
-    CIMFS_E_ACCESS_DENIED,
-    CIMFS_E_DISK_FULL,
-    CIMFS_E_FILE_CORRUPT,
-    CIMFS_E_FILE_EXISTS,
-    CIMFS_E_FILE_NOT_FOUND,
-    CIMFS_E_HANDLE_EOF,
-    CIMFS_E_INVALID_ARG,
-    CIMFS_E_NOTIMPL,
-    CIMFS_E_OUT_OF_MEMORY,
-    CIMFS_E_PATH_NOT_FOUND,
-    CIMFS_E_POINTER,
-    CIMFS_E_SHARING_VIOLATION,
-    CIMFS_E_TOO_MANY_OPEN_FILES,
     CIMFS_NULL_DACL,
     CIMFS_OK,
     cimfs_close_stream,
@@ -29,23 +17,9 @@ from cimfs_ext.cimfs cimport (
     cimfs_options,
     cimfs_wchar,
 )
+from cimfs_ext.guard cimport check_idle
 from cimfs_ext.implementation cimport choose
-
-# HRESULT -> (exception, errno). What is not here is an ImageError with EIO.
-cdef dict EXCEPTIONS = {
-    CIMFS_E_NOTIMPL: (errors.UnsupportedCallError, errno.ENOSYS),
-    CIMFS_E_POINTER: (errors.InvalidCallError, errno.EFAULT),
-    CIMFS_E_FILE_NOT_FOUND: (errors.PathNotFoundError, errno.ENOENT),
-    CIMFS_E_PATH_NOT_FOUND: (errors.PathNotFoundError, errno.ENOENT),
-    CIMFS_E_TOO_MANY_OPEN_FILES: (errors.ImageError, errno.EMFILE),
-    CIMFS_E_ACCESS_DENIED: (errors.ImagePermissionError, errno.EACCES),
-    CIMFS_E_SHARING_VIOLATION: (errors.ImageBusyError, errno.EBUSY),
-    CIMFS_E_HANDLE_EOF: (errors.StreamEndError, errno.EFBIG),
-    CIMFS_E_FILE_EXISTS: (errors.ImageExistsError, errno.EEXIST),
-    CIMFS_E_INVALID_ARG: (errors.InvalidCallError, errno.EINVAL),
-    CIMFS_E_DISK_FULL: (errors.ImageFullError, errno.ENOSPC),
-    CIMFS_E_FILE_CORRUPT: (errors.CorruptImageError, errno.EBADMSG),
-}
+from cimfs_ext.public cimport show_as
 
 cdef uint64_t NO_OFFSET = <uint64_t>-1
 
@@ -63,35 +37,23 @@ if hasattr(os, "register_at_fork"):
 
 cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operation, str path):
     """The exception for a failed call: what was done, to which path, and what the library knows of the cause."""
-    if code == CIMFS_E_OUT_OF_MEMORY:
-        return MemoryError(f"{operation}: {path}")
-    kind, number = EXCEPTIONS.get(code, (errors.ImageError, errno.EIO))
-    hresult = <uint32_t>code
-    details = []
-    file = ""
+    reason = file = ""
+    offset = None
     if error != NULL and error.code == code:
-        details.append(error.reason.decode() if error.reason != NULL else os.strerror(number))
+        reason = error.reason.decode() if error.reason != NULL else ""
         file = error.file.decode("utf-8", "surrogateescape")
-        if file and file != os.path.basename(path):
-            details.append(f"in {file}")
-        if error.offset != NO_OFFSET:
-            details.append(f"at offset {error.offset}")
-    text = " ".join(details) or os.strerror(number)
-    result = kind(number, f"{operation}: {text} (0x{hresult:08X})", path)
-    result.hresult = hresult
-    result.image_file = file
-    return result
+        offset = error.offset if error.offset != NO_OFFSET else None
+    return errors.image_error(code, operation, path, reason, file, offset)
 
 
 cdef bytes wide(str text):
     """UTF-16 code units with their terminator; lone surrogates pass."""
     if "\0" in text:
-        error = errors.InvalidCallError(errno.EINVAL, "a NUL in a path (0x80070057)", text)
-        error.hresult = 0x80070057
-        raise error
+        raise errors.InvalidCallError(errno.EINVAL, "a NUL in a path", text)
     return text.encode("utf-16-le", "surrogatepass") + b"\0\0"
 
 
+@cython.no_gc_clear  # what releases the image calls through the table of the implementation
 cdef class ImageWriter:
     """An image that is being written: new, forked from another one, or extended in place.
 
@@ -100,16 +62,20 @@ cdef class ImageWriter:
     :meth:`commit`; :meth:`close` without it leaves nothing behind. As a context manager it only closes: committing is
     always said. Paths inside the image are relative, with backslashes, and compared without regard to case.
 
-    ``flags`` are those of CimCreateImage2 (:class:`cimlayer.image.block.CreateFlags`): with one, ``directory`` may be a block
+    ``flags`` are those of CimCreateImage2 (:class:`cimlayer.CreateFlags`): with one, ``directory`` may be a block
     device or a file that holds images. ``implementation`` is ``portable``, ``system``, or None for the default
-    (:func:`cimfs_ext.implementation.choose`).
+    (CIMLAYER_IMPLEMENTATION, else the system's on Windows).
 
     Options of the portable implementation: ``sync`` false commits without waiting for the disk. ``time`` (a FILETIME)
     is that of what the library makes itself, and ``seed`` gives a region set ID that depends on it, the parent and the
     name alone; both serve reproducible images. The system's library has no such options: there ``sync`` and ``time``
     change nothing, and ``seed`` is an error.
 
-    Not thread safe: one thread at a time. Errors are :class:`cimfs_ext.errors.ImageError` (cimfs-api, "Errors").
+    One call at a time: while one is under way, in whatever thread, every other one raises RuntimeError, :meth:`close`
+    too, and changes nothing. Threads may take turns. Properties may be read at any time. In a process that was forked
+    the image is another process's: calls raise ValueError there, and :meth:`close` does nothing.
+
+    Errors are :class:`cimlayer.ImageError`.
     """
 
     def __cinit__(self, directory, existing_name=None, new_name=None, *, uint32_t flags=0, implementation=None,
@@ -117,13 +83,12 @@ cdef class ImageWriter:
         cdef cimfs_options options
         cdef bytes path_text, existing_text, new_text
         cdef cimfs_hresult code
+        cdef cimfs_image image = NULL
         cdef const cimfs_wchar *existing = NULL
         cdef const cimfs_wchar *new = NULL
         self.calls = choose(implementation)
         self.api = self.calls.api
         self.forks = forks
-        self.image = NULL
-        self.stream = NULL
         self.streaming_path = ""
         memset(&self.error, 0, sizeof(self.error))
         memset(&options, 0, sizeof(options))
@@ -149,12 +114,13 @@ cdef class ImageWriter:
             new = <const cimfs_wchar *><const char *>new_text
         with nogil:
             if flags:
-                code = self.api.create_image2(path, flags, existing, new, &self.image)
+                code = self.api.create_image2(path, flags, existing, new, &image)
             elif self.api.create_image_with != NULL:
-                code = self.api.create_image_with(path, existing, new, &options, &self.image)
+                code = self.api.create_image_with(path, existing, new, &options, &image)
             else:
-                code = self.api.create_image(path, existing, new, &self.image)
+                code = self.api.create_image(path, existing, new, &image)
         self.check(code, "create image", self.name)
+        self.image = image  # whoever finds the object before takes it for a closed one
 
     def __dealloc__(self):
         if not self.is_closed():
@@ -171,16 +137,14 @@ cdef class ImageWriter:
         return 0
 
     cdef int enter(self) except -1:
-        """Begin a call that may run without the GIL; RuntimeError while another one does."""
-        if self.busy:
-            raise RuntimeError("the image is busy: another call on it has not returned yet")
+        """Begin a call, of which there may be one: Python code may run at any time in it."""
         self.check_open()
-        self.busy = True
+        check_idle(self.busy, self.name, "image")
+        self.busy += 1
         return 0
 
     cdef void leave(self) noexcept:
-        """The call that entered has ended."""
-        self.busy = False
+        self.busy -= 1
 
     cdef int check(self, cimfs_hresult code, str operation, str path) except -1:
         if code < 0:
@@ -211,7 +175,8 @@ cdef class ImageWriter:
         cdef const unsigned char[::1] sd = security_descriptor
         cdef const unsigned char[::1] reparse = reparse_data
         cdef const unsigned char[::1] ea = extended_attributes
-        self.close_stream()
+        cdef bytes text
+        cdef const cimfs_wchar *units
         if size > <uint64_t>INT64_MAX:
             raise OverflowError("a file size has at most 63 bits")
         memset(&metadata, 0, sizeof(metadata))
@@ -232,23 +197,34 @@ cdef class ImageWriter:
         if ea.shape[0]:
             metadata.ea = &ea[0]
             metadata.ea_size = <uint32_t>min(ea.shape[0], 0xFFFFFFFF)
-        cdef bytes text = wide(path)
-        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
-        with nogil:
-            code = self.api.create_file(self.image, units, &metadata, &self.stream)
-        self.check(code, "create file", path)
-        self.streaming_path = path
+        self.enter()
+        try:
+            self.end_stream()
+            text = wide(path)
+            units = <const cimfs_wchar *><const char *>text
+            with nogil:
+                code = self.api.create_file(self.image, units, &metadata, &self.stream)
+            self.check(code, "create file", path)
+            self.streaming_path = path
+        finally:
+            self.leave()
 
     def create_alternate_stream(self, str path, uint64_t size):
         """Add the stream ``path:name`` (or ``path:name:$DATA``) of ``size`` bytes and open it for :meth:`write`."""
         cdef cimfs_hresult code
-        self.close_stream()
-        cdef bytes text = wide(path)
-        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
-        with nogil:
-            code = self.api.create_alternate_stream(self.image, units, size, &self.stream)
-        self.check(code, "create alternate stream", path)
-        self.streaming_path = path
+        cdef bytes text
+        cdef const cimfs_wchar *units
+        self.enter()
+        try:
+            self.end_stream()
+            text = wide(path)
+            units = <const cimfs_wchar *><const char *>text
+            with nogil:
+                code = self.api.create_alternate_stream(self.image, units, size, &self.stream)
+            self.check(code, "create alternate stream", path)
+            self.streaming_path = path
+        finally:
+            self.leave()
 
     def write(self, data not None):
         """Append bytes to the stream that was opened last; returns their number."""
@@ -257,73 +233,101 @@ cdef class ImageWriter:
         cdef size_t left = <size_t>view.shape[0]
         cdef uint32_t count
         cdef cimfs_hresult code = CIMFS_OK
-        self.check_open()
-        if self.stream == NULL:
-            raise ValueError("no stream is open for writing")
-        if left == 0:
-            return 0
-        at = &view[0]
-        with nogil:
-            while left > 0 and code >= 0:
-                count = <uint32_t>left if left < 0x40000000 else 0x40000000
-                code = self.api.write_stream(self.stream, at, count)
-                at += count
-                left -= count
-        self.check(code, "write", self.streaming_path)
-        return view.shape[0]
+        self.enter()
+        try:
+            if self.stream == NULL:
+                raise ValueError("no stream is open for writing")
+            if left == 0:
+                return 0
+            at = &view[0]
+            with nogil:
+                while left > 0 and code >= 0:
+                    count = <uint32_t>left if left < 0x40000000 else 0x40000000
+                    code = self.api.write_stream(self.stream, at, count)
+                    at += count
+                    left -= count
+            self.check(code, "write", self.streaming_path)
+            return view.shape[0]
+        finally:
+            self.leave()
 
-    def close_stream(self):
-        """Finish the open stream, if there is one."""
+    cdef int end_stream(self) except -1:
+        """Finish the open stream, if there is one; for callers that have entered."""
         cdef cimfs_hresult code
         cdef cimfs_stream stream = self.stream
-        self.check_open()
         if stream == NULL:
-            return
+            return 0
         self.stream = NULL
         with nogil:
             code = cimfs_close_stream(self.api, stream)
-        self.check(code, "close stream", self.streaming_path)
+        return self.check(code, "close stream", self.streaming_path)
+
+    def close_stream(self):
+        """Finish the open stream, if there is one."""
+        self.enter()
+        try:
+            self.end_stream()
+        finally:
+            self.leave()
+
+    cdef int change_path(self, path_call call, str path, str operation) except -1:
+        cdef cimfs_hresult code
+        cdef bytes text
+        cdef const cimfs_wchar *units
+        self.end_stream()
+        text = wide(path)
+        units = <const cimfs_wchar *><const char *>text
+        with nogil:
+            code = call(self.image, units)
+        return self.check(code, operation, path)
+
+    cdef int change_link(self, link_call call, str new_path, str existing_path, str operation) except -1:
+        cdef cimfs_hresult code
+        cdef bytes new_text, existing_text
+        cdef const cimfs_wchar *new
+        cdef const cimfs_wchar *existing
+        self.end_stream()
+        new_text = wide(new_path)
+        existing_text = wide(existing_path)
+        new = <const cimfs_wchar *><const char *>new_text
+        existing = <const cimfs_wchar *><const char *>existing_text
+        with nogil:
+            code = call(self.image, new, existing)
+        return self.check(code, operation, new_path)
 
     def create_hard_link(self, str new_path, str existing_path):
         """Give an existing file one more name; a file that has that name already is replaced."""
-        self.link(self.api.create_hard_link, new_path, existing_path, f"link to {existing_path}")
+        self.enter()
+        try:
+            self.change_link(self.api.create_hard_link, new_path, existing_path, f"link to {existing_path}")
+        finally:
+            self.leave()
 
     def delete_path(self, str path):
         """Remove a file, a link, a stream, or a directory with all that it holds."""
-        cdef cimfs_hresult code
-        self.close_stream()
-        cdef bytes text = wide(path)
-        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
-        with nogil:
-            code = self.api.delete_path(self.image, units)
-        self.check(code, "delete", path)
+        self.enter()
+        try:
+            self.change_path(self.api.delete_path, path, "delete")
+        finally:
+            self.leave()
 
     def tombstone(self, str path):
         """Hide a path that the images below have, once this one is merged with them (CimTombstoneFile)."""
-        cdef cimfs_hresult code
-        self.calls.require(self.api.tombstone_file != NULL, "CimTombstoneFile", path)
-        self.close_stream()
-        cdef bytes text = wide(path)
-        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
-        with nogil:
-            code = self.api.tombstone_file(self.image, units)
-        self.check(code, "tombstone", path)
+        self.enter()
+        try:
+            self.calls.require(self.api.tombstone_file != NULL, "CimTombstoneFile", path)
+            self.change_path(self.api.tombstone_file, path, "tombstone")
+        finally:
+            self.leave()
 
     def create_merge_link(self, str new_path, str existing_path):
         """A hard link whose target may lie in an image below; it is looked up when they are merged."""
-        self.calls.require(self.api.create_merge_link != NULL, "CimCreateMergeLink", new_path)
-        self.link(self.api.create_merge_link, new_path, existing_path, f"merge link to {existing_path}")
-
-    cdef object link(self, link_call call, str new_path, str existing_path, str operation):
-        cdef cimfs_hresult code
-        self.close_stream()
-        cdef bytes new_text = wide(new_path)
-        cdef bytes existing_text = wide(existing_path)
-        cdef const cimfs_wchar *new = <const cimfs_wchar *><const char *>new_text
-        cdef const cimfs_wchar *existing = <const cimfs_wchar *><const char *>existing_text
-        with nogil:
-            code = call(self.image, new, existing)
-        self.check(code, operation, new_path)
+        self.enter()
+        try:
+            self.calls.require(self.api.create_merge_link != NULL, "CimCreateMergeLink", new_path)
+            self.change_link(self.api.create_merge_link, new_path, existing_path, f"merge link to {existing_path}")
+        finally:
+            self.leave()
 
     def add_to_merged_image(self, image_path, *, uint32_t flags=0):
         """Add one of the images that this one merges: the topmost first, the base last.
@@ -331,37 +335,47 @@ cdef class ImageWriter:
         ``flags`` are those of CimAddFsToMergedImage2; without any CimAddFsToMergedImage is called.
         """
         cdef cimfs_hresult code
+        cdef bytes text
+        cdef const cimfs_wchar *units
         cdef str path = os.fsdecode(image_path)
-        if flags:
+        self.enter()
+        try:
+            if not flags:
+                self.calls.require(self.api.add_to_merged_image != NULL, "CimAddFsToMergedImage", path)
+                self.change_path(self.api.add_to_merged_image, path, "add to merged image")
+                return
             self.calls.require(self.api.add_to_merged_image2 != NULL, "CimAddFsToMergedImage2", path)
-        else:
-            self.calls.require(self.api.add_to_merged_image != NULL, "CimAddFsToMergedImage", path)
-        self.close_stream()
-        cdef bytes text = wide(path)
-        cdef const cimfs_wchar *units = <const cimfs_wchar *><const char *>text
-        with nogil:
-            if flags:
+            self.end_stream()
+            text = wide(path)
+            units = <const cimfs_wchar *><const char *>text
+            with nogil:
                 code = self.api.add_to_merged_image2(self.image, units, flags)
-            else:
-                code = self.api.add_to_merged_image(self.image, units)
-        self.check(code, "add to merged image", path)
+            self.check(code, "add to merged image", path)
+        finally:
+            self.leave()
 
     def commit(self):
         """Make the image; only :meth:`close` is allowed afterwards."""
         cdef cimfs_hresult code
-        self.close_stream()
-        with nogil:
-            code = self.api.commit_image(self.image)
-        self.check(code, "commit", self.name)
-        self.committed = True
+        self.enter()
+        try:
+            self.end_stream()
+            with nogil:
+                code = self.api.commit_image(self.image)
+            self.check(code, "commit", self.name)
+            self.committed = True
+        finally:
+            self.leave()
 
     def close(self):
-        """Release the image; if it was not committed, it leaves nothing behind. Closing twice is fine."""
+        """Release the image; if it was not committed, it leaves nothing behind. Closing twice is fine.
+
+        RuntimeError while another call is under way: the image stays open.
+        """
         cdef cimfs_image image = self.image
         if self.is_closed():
             return
-        if self.busy:
-            raise RuntimeError("the image is busy: another call on it has not returned yet")
+        check_idle(self.busy, self.name, "image")
         self.image = NULL
         self.stream = NULL
         with nogil:
@@ -372,3 +386,6 @@ cdef class ImageWriter:
 
     def __exit__(self, *exc_info):
         self.close()
+
+
+show_as(ImageWriter, "cimlayer", "cimlayer.ImageWriter")

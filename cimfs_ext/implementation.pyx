@@ -7,8 +7,7 @@ import sys
 from cimfs_ext import errors
 
 from cimfs_ext.cimfs cimport CIMFS_E_NOTIMPL, cimfs_portable_api
-
-E_NOTIMPL = 0x80004001
+from cimfs_ext.public cimport show_as
 
 # A library stays loaded: images that are still open call into it.
 cdef dict LOADED = {}
@@ -26,9 +25,7 @@ cdef str build_needed(str name):
 
 
 cdef object unsupported(str reason, str path):
-    error = errors.UnsupportedCallError(errno.ENOSYS, f"{reason} (0x{E_NOTIMPL:08X})", path)
-    error.hresult = E_NOTIMPL
-    return error
+    return errors.UnsupportedCallError(errno.ENOSYS, reason, path)
 
 
 cdef class Implementation:
@@ -66,7 +63,7 @@ def load(str path=None):
     """The system's implementation, or with a path another library that exports the same functions.
 
     On Windows the library comes from the system directory only: a path is refused there. Raises
-    :class:`~cimfs_ext.errors.UnsupportedCallError` if there is no such library, or if it lacks a function that the
+    :class:`~cimlayer.UnsupportedCallError` if there is no such library, or if it lacks a function that the
     first release had.
     """
     cdef Implementation result
@@ -113,3 +110,6 @@ cpdef Implementation choose(implementation=None):
     if name != "system":
         raise ValueError(f"an implementation is 'portable' or 'system', not {name!r}")
     return load(None if sys.platform == "win32" else os.environ.get("CIMLAYER_CIMFS_LIBRARY"))
+
+
+show_as(Implementation, "cimlayer", "cimlayer.Implementation")

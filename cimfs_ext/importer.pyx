@@ -17,6 +17,7 @@ from cimfs_ext.builder cimport (
     path_of,
 )
 from cimfs_ext.cimfs cimport CIMFS_E_FAIL, cimfs_file_metadata
+from cimfs_ext.guard cimport check_idle
 
 
 cdef extern from "liblayer/importer.h" nogil:
@@ -157,8 +158,7 @@ cdef class LayerImporter:
             self.feeding = False
 
     cdef int enter(self) except -1:
-        if self.feeding:
-            raise RuntimeError("the importer is busy: another call on it has not returned yet")
+        check_idle(self.feeding, self.builder.image.name, "importer")
         self.feeding = True
         return 0
 
@@ -226,11 +226,9 @@ cdef class LayerImporter:
     cdef object error(self, layer_import_event event):
         cdef const layer_tar *tar = &self.importer.tar
         if event == LAYER_IMPORT_BAD_ARCHIVE:
-            if tar.reason == b"out of memory":
-                return MemoryError("tar")
             known = tar.entry_offset == tar.entry.offset and tar.entry.name.data != NULL
-            return errors.FormatError(tar.reason.decode(), self.entry_name() if known else "tar",
-                                      tar.offset if tar.entry_offset == <uint64_t>-1 else tar.entry_offset)
+            return errors.malformed(tar.reason.decode(), self.entry_name() if known else "tar",
+                                    tar.offset if tar.entry_offset == <uint64_t>-1 else tar.entry_offset)
         decision = (LAYER_REFUSED if event == LAYER_IMPORT_BAD_ENTRY else
                     LAYER_BEYOND if event == LAYER_IMPORT_LIMIT else LAYER_FAILED)
         return self.builder.error(decision, "import", path_of(&self.importer.path), self.entry_name(), tar.entry.offset)

@@ -1,4 +1,5 @@
-"""Names without regard to case, the way Windows compares them (cim-format.md, "Link table")."""
+# cython: freethreading_compatible=True
+"""Names without regard to case, the way Windows compares them (docs/format.md, "Link table")."""
 
 from libc.stdint cimport uint8_t, uint16_t
 

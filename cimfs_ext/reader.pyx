@@ -1,73 +1,52 @@
 """Committed images: look up, list, read, check. Any image that the format document describes, Windows' own too."""
 
 import errno
-import io
 import os
-from operator import itemgetter
 from uuid import UUID
 
 from cimfs_ext import entries, errors
+from cimfs_ext.streams import StreamReader
 
-from cpython.exc cimport PyErr_CheckSignals
-from cpython.unicode cimport PyUnicode_DecodeUTF16
+cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
+from cimfs_ext.guard cimport check_idle
 from cimfs_ext.image cimport error_for
-
-cdef uint64_t OFFSET_MASK = (<uint64_t>1 << 48) - 1
-cdef uint64_t NO_OFFSET = <uint64_t>-1
-cdef int MAX_PROBLEMS = 1000  # kept in a report; the rest are only counted
-
-
-cdef str decode(const uint16_t *units, uint32_t length):
-    cdef int order = -1
-    return PyUnicode_DecodeUTF16(<char *>units, length * 2, "surrogatepass", &order)
-
-
-cdef int compare_names(const uint16_t *upcase, const cimfs_link *left, const cimfs_link *right) noexcept:
-    """The order of two names; NULL stands behind all."""
-    cdef cimfs_name a, b
-    if left == NULL or right == NULL:
-        return 1 if left == NULL else -1
-    a.units, a.length = left.units, left.length
-    b.units, b.length = right.units, right.length
-    return cimfs_name_compare(upcase, a, b)
-
-
-cdef bint same_child(const _Children *left, const _Children *right) noexcept:
-    return (left.id == right.id and left.link.length == right.link.length
-            and memcmp(left.link.units, right.link.units, left.link.length * sizeof(uint16_t)) == 0
-            and memcmp(&left.record, &right.record, sizeof(cimfs_record)) == 0)
-
-
-cdef bytes upcased(str name, const uint16_t *upcase):
-    """In big-endian units: in the order of names."""
-    cdef const uint8_t[:] units = name.encode("utf-16-be", "surrogatepass")
-    cdef bytearray key = bytearray()
-    cdef Py_ssize_t i
-    cdef uint16_t unit
-    for i in range(0, units.shape[0], 2):
-        unit = upcase[units[i] << 8 | units[i + 1]]
-        key.append(unit >> 8)
-        key.append(unit & 0xFF)
-    return bytes(key)
-
-
-cdef list paired(list ours, list theirs, const uint16_t *upcase):
-    """Entries of the same name by this upcase table, in its order; ``theirs`` may stand in another one."""
-    older = {}
-    for entry in theirs:
-        older.setdefault(upcased(entry.name, upcase), []).append(entry)
-    rows = []
-    for entry in ours:
-        key = upcased(entry.name, upcase)
-        same = older.get(key)
-        rows.append((key, entry, same.pop(0) if same else None))
-    rows.extend([(key, None, entry) for key, rest in older.items() for entry in rest])
-    rows.sort(key=itemgetter(0))
-    return [row[1:] for row in rows]
+from cimfs_ext.libcimfs cimport (
+    CIMFS_EA_BUFFER,
+    CIMFS_FILES_PER_TABLE,
+    CIMFS_MAX_PATH,
+    CIMFS_REPARSE_DATA,
+    CIMFS_SECURITY_DESCRIPTOR,
+    cimfs_attachment,
+    cimfs_extent,
+    cimfs_extent_of,
+    cimfs_is_directory,
+    cimfs_name,
+    cimfs_reader,
+    cimfs_reader_attachment,
+    cimfs_reader_close,
+    cimfs_reader_lookup,
+    cimfs_reader_open,
+    cimfs_reader_open_list,
+    cimfs_reader_read,
+    cimfs_reader_record,
+    cimfs_reader_sets,
+    cimfs_reader_table,
+    cimfs_reader_table_count,
+    cimfs_reader_version,
+    cimfs_record,
+    cimfs_set,
+    cimfs_system_io,
+    cimfs_table_entry,
+    get16,
+)
+from cimfs_ext.listing cimport Children, compare_children, entry_of, open_children
+from cimfs_ext.public cimport show_as
+from cimfs_ext.streams cimport find_stream, list_streams, offsets_of
+from cimfs_ext.verify cimport verify_image
 
 
 cdef bytes path_units(str path):
@@ -117,26 +96,30 @@ cdef class ImageReader:
     """A committed image, opened by the path of its ``.cim`` file.
 
     Paths inside the image are relative, separated by backslashes or slashes, compared without regard to case; the
-    empty path is the root. Wherever a path is taken, an :class:`~cimfs_ext.entries.ImageEntry` serves as well.
+    empty path is the root. Wherever a path is taken, an :class:`~cimlayer.ImageEntry` serves as well.
 
-    Raises :class:`~cimfs_ext.errors.PathNotFoundError` for what is not there and
-    :class:`~cimfs_ext.errors.CorruptImageError` for a file that contradicts the format, with the file and the offset.
-    An open reader never changes: threads may share it. The files must not be shortened while it is open.
+    Raises :class:`~cimlayer.PathNotFoundError` for what is not there and
+    :class:`~cimlayer.CorruptImageError` for a file that contradicts the format, with the file and the offset.
+    The files must not be shortened while it is open.
+
+    An open reader never changes: threads may share it, with all that it has opened, and call everything together.
+    Only :meth:`close` must come alone: while another call is under way it raises RuntimeError.
     """
 
     def __cinit__(self, path):
         cdef cimfs_error error
         cdef cimfs_hresult code
-        self.reader = NULL
+        cdef cimfs_reader *reader = NULL
         self.directory, self.name = split(path)
         cdef bytes directory_bytes = os.fsencode(self.directory), name_bytes = os.fsencode(self.name)
         cdef const char *directory = directory_bytes
         cdef const char *name = name_bytes
         memset(&error, 0, sizeof(error))
         with nogil:
-            code = cimfs_reader_open(&cimfs_system_io, directory, name, &error, &self.reader)
+            code = cimfs_reader_open(&cimfs_system_io, directory, name, &error, &reader)
         if code < 0:
             raise error_for(code, &error, "open image", os.fsdecode(path))
+        self.reader = reader  # whoever finds the object before takes it for a closed one
 
     def __dealloc__(self):
         if self.reader != NULL:
@@ -150,16 +133,30 @@ cdef class ImageReader:
         self.close()
 
     def close(self):
-        """Release the files. Must not be called while another thread uses the reader.
+        """Release the files. Closing twice is fine.
 
-        RuntimeError if it reads or checks at the moment, as in what :meth:`verify` calls: it stays open.
+        RuntimeError while another call is under way, in a thread or around this one (as when :meth:`verify` calls
+        ``progress``): the reader stays open.
         """
         cdef cimfs_reader *reader = self.reader
-        if self.busy:
-            raise RuntimeError(f"{self.name}: the image is in use")
+        check_idle(self.busy, self.name, "image")
         self.reader = NULL
         if reader != NULL:
             cimfs_reader_close(reader)
+
+    cdef int check_open(self) except -1:
+        if self.reader == NULL:
+            raise ValueError("the image is closed")
+        return 0
+
+    cdef int enter(self) except -1:
+        """Begin a call. Python code may run at any time in it, if only because an object is made."""
+        self.check_open()
+        self.busy += 1
+        return 0
+
+    cdef void leave(self) noexcept:
+        self.busy -= 1
 
     @property
     def version(self):
@@ -170,8 +167,11 @@ cdef class ImageReader:
     @property
     def region_sets(self):
         """The image's region sets, parents first, its own last."""
-        self.check_open()
-        return sets_of(self.reader)
+        self.enter()
+        try:
+            return sets_of(self.reader)
+        finally:
+            self.leave()
 
     @property
     def last_file_id(self):
@@ -189,12 +189,7 @@ cdef class ImageReader:
             raise error_for(code, &error, "read image", self.name)
         return (count - 1) * CIMFS_FILES_PER_TABLE + get16(table.count)
 
-    cdef int check_open(self) except -1:
-        if self.reader == NULL:
-            raise ValueError("the image is closed")
-        return 0
-
-    cdef int open_file(self, uint32_t id, cimfs_record *record) except -1:
+    cdef int read_record(self, uint32_t id, cimfs_record *record) except -1:
         cdef cimfs_error error
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_record(self.reader, id, &error, record)
@@ -202,21 +197,12 @@ cdef class ImageReader:
             raise error_for(code, &error, "read image", self.name)
         return 0
 
-    cdef object entry(self, uint32_t id, str name, const cimfs_record *record):
-        cdef cimfs_extent data = cimfs_extent_of(record.data)
-        cdef bint directory = cimfs_is_directory(record)
-        return entries.ImageEntry(
-            name, id, cimfs_attributes_of(record), 0 if directory else data.length,
-            <int64_t>get64(record.creation_time), <int64_t>get64(record.last_write_time),
-            <int64_t>get64(record.change_time), <int64_t>get64(record.last_access_time),
-            get32(record.reparse_tag), get32(record.parent), bool(data.sparse))
-
     cdef uint32_t find(self, target) except? 0:
         """The file ID of a path or an entry."""
         cdef cimfs_error error
         cdef cimfs_name name
         cdef uint32_t id = 0
-        self.check_open()
+        cdef bytes units
         if isinstance(target, entries.ImageEntry):
             return target.file_id
         units = path_units(target)
@@ -225,88 +211,60 @@ cdef class ImageReader:
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_lookup(self.reader, name, &error, &id)
         if code == CIMFS_E_PATH_NOT_FOUND:
-            result = errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", target)
-            result.hresult = 0x80070003
-            raise result
+            raise self.not_found(target)
         if code < 0:
             raise error_for(code, &error, "look up", target)
         return id
 
+    cdef object not_found(self, str path):
+        return errors.PathNotFoundError(errno.ENOENT, f"not found in {self.name}", path)
+
+    cdef int find_record(self, target, cimfs_record *record) except -1:
+        return self.read_record(self.find(target), record)
+
+    cdef Children children(self, target):
+        cdef cimfs_record record
+        self.find_record(target, &record)
+        return open_children(self.reader, self.name, &record, _name_of(target))
+
     def stat(self, str path):
         """The entry at a path; its ``name`` is the path's last component as it was asked for."""
         cdef cimfs_record record
-        cdef uint32_t id = self.find(path)
-        self.open_file(id, &record)
-        return self.entry(id, path.replace("/", "\\").strip("\\").rpartition("\\")[2], &record)
+        cdef uint32_t id
+        self.enter()
+        try:
+            id = self.find(path)
+            self.read_record(id, &record)
+        finally:
+            self.leave()
+        return entry_of(id, path.replace("/", "\\").strip("\\").rpartition("\\")[2], &record)
 
     def exists(self, str path):
         """Whether a path is there."""
+        self.enter()
         try:
             self.find(path)
         except errors.PathNotFoundError:
             return False
+        finally:
+            self.leave()
         return True
-
-    cdef int open_children(self, target, _Children *children) except -1:
-        """Begin with the children of a directory; NotADirectoryError for a file."""
-        cdef cimfs_record record
-        cdef cimfs_error error
-        self.open_file(self.find(target), &record)
-        if not cimfs_is_directory(&record):
-            raise NotADirectoryError(errno.ENOTDIR, f"a file of {self.name}", _name_of(target))
-        memset(&error, 0, sizeof(error))
-        children.next = 0
-        cdef cimfs_hresult code = cimfs_reader_children(self.reader, &record, &error, &children.links)
-        if code < 0:
-            raise error_for(code, &error, "list directory", _name_of(target))
-        return 0
-
-    cdef bint next_child(self, _Children *children) except -1:
-        """Go on to the next child; False behind the last one."""
-        cdef uint32_t index = children.next
-        cdef cimfs_error error
-        cdef cimfs_hresult code
-        if index == children.links.count:
-            children.link = NULL
-            return False
-        memset(&error, 0, sizeof(error))
-        children.next += 1
-        children.link = &children.pair[index % 2]
-        code = cimfs_links_next(&children.links, index, &children.pair[(index + 1) % 2], &error, children.link)
-        if code >= 0:
-            code = cimfs_links_file_id(&children.links, children.link, &error, &children.id)
-        if code >= 0:
-            code = cimfs_reader_record(self.reader, children.id, &error, &children.record)
-        if code < 0:
-            raise error_for(code, &error, "list directory", self.name)
-        return True
-
-    cdef object child_entry(self, const _Children *child):
-        return self.entry(child.id, decode(child.link.units, child.link.length), &child.record)
 
     def listdir(self, directory=""):
         """The entries of a directory in the order of their names; NotADirectoryError for a file."""
-        cdef _Children children
-        self.open_children(directory, &children)
-        result = []
-        while self.next_child(&children):
-            result.append(self.child_entry(&children))
-        return result
+        self.enter()
+        try:
+            return self.children(directory).rest()
+        finally:
+            self.leave()
 
     def is_fork_of(self, ImageReader older not None):
         """Whether the other image is this one's parent, or its parent's, and so on.
 
-        Then file IDs and region offsets mean the same in both (cim-format.md, "Filesystem file").
+        Then file IDs and region offsets mean the same in both (docs/format.md, "Files").
         """
         sets = older.region_sets
         return len(sets) < len(self.region_sets) and self.region_sets[:len(sets)] == sets
-
-    cdef bint has_order_of(self, ImageReader older, bint related) noexcept:
-        """Whether names stand in one order in both images: that of their upcase tables, which a fork shares."""
-        if related and cimfs_reader_upcase_offset(self.reader) == cimfs_reader_upcase_offset(older.reader):
-            return True
-        return memcmp(cimfs_reader_upcase(self.reader), cimfs_reader_upcase(older.reader),
-                      CIMFS_UPCASE_UNITS * sizeof(uint16_t)) == 0
 
     def compare_directories(self, directory, ImageReader older not None, older_directory, *, bint related):
         """What a directory of this image and one of another have, as ``(entry, older_entry)`` in the order of names.
@@ -315,41 +273,31 @@ cdef class ImageReader:
         other, what is the same file with the same record under the same spelling is left out, unless it is a
         directory: that comes as one entry twice, since something below it may have changed.
         """
-        cdef _Children ours, theirs
-        cdef int order
-        self.open_children(directory, &ours)
-        older.open_children(older_directory, &theirs)
-        cdef const uint16_t *upcase = cimfs_reader_upcase(self.reader)
-        if not self.has_order_of(older, related):
-            return paired(self.listdir(directory), older.listdir(older_directory), upcase)
-        self.next_child(&ours)
-        older.next_child(&theirs)
-        result = []
-        while ours.link != NULL or theirs.link != NULL:
-            order = compare_names(upcase, ours.link, theirs.link)
-            if order == 0 and related and same_child(&ours, &theirs):
-                if cimfs_is_directory(&ours.record):
-                    entry = self.child_entry(&ours)
-                    result.append((entry, entry))
-            else:
-                result.append((self.child_entry(&ours) if order <= 0 else None,
-                               older.child_entry(&theirs) if order >= 0 else None))
-            if order <= 0:
-                self.next_child(&ours)
-            if order >= 0:
-                older.next_child(&theirs)
-        return result
+        self.enter()
+        try:
+            older.enter()
+            try:
+                return compare_children(self.children(directory), older.children(older_directory), related)
+            finally:
+                older.leave()
+        finally:
+            self.leave()
 
     def walk(self, top=""):
         """Yield ``(path, entry)`` for everything below a directory, each directory before what it holds.
 
-        A hostile image in which a directory lies in itself gives a CorruptImageError.
+        A hostile image in which a directory lies in itself gives a CorruptImageError. Between two entries the reader
+        may be closed: then the next directory is a ValueError.
         """
         path = "" if not isinstance(top, str) else top.replace("/", "\\").strip("\\")
         directory = top
         names = [path] if path else []  # whose join is the path of the directory: one path, however many are to come
         pending = []
-        seen = {self.find(top)}
+        self.enter()
+        try:
+            seen = {self.find(top)}
+        finally:
+            self.leave()
         while True:
             found = []
             for entry in self.listdir(directory):
@@ -372,40 +320,29 @@ cdef class ImageReader:
     def streams(self, target):
         """The alternate streams of a file or directory, in the order of their names."""
         cdef cimfs_record record
-        cdef cimfs_links links
-        cdef cimfs_link pair[2]
-        cdef cimfs_link *link
-        cdef cimfs_error error
-        cdef cimfs_raw_stream raw
-        cdef uint32_t i
-        self.open_file(self.find(target), &record)
-        if get64(record.streams) == 0:
-            return []
-        memset(&error, 0, sizeof(error))
-        cdef cimfs_hresult code = cimfs_reader_streams(self.reader, &record, &error, &links)
-        result = []
-        for i in range(links.count if code >= 0 else 0):
-            link = &pair[i % 2]
-            code = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &error, link)
-            if code < 0:
-                break
-            memcpy(&raw, link.value, sizeof(raw))
-            result.append(entries.StreamEntry(decode(link.units, link.length), cimfs_extent_of(raw).length))
-        if code < 0:
-            raise error_for(code, &error, "list streams", _name_of(target))
-        return result
+        self.enter()
+        try:
+            self.find_record(target, &record)
+            return list_streams(self.reader, &record, _name_of(target))
+        finally:
+            self.leave()
 
     cdef bytes attachment(self, target, cimfs_attachment which):
         cdef cimfs_record record
         cdef cimfs_error error
+        cdef cimfs_hresult code
         cdef const uint8_t *data
         cdef uint32_t size
-        self.open_file(self.find(target), &record)
-        memset(&error, 0, sizeof(error))
-        cdef cimfs_hresult code = cimfs_reader_attachment(self.reader, &record, which, &error, &data, &size)
-        if code < 0:
-            raise error_for(code, &error, "read metadata", _name_of(target))
-        return (<const char *>data)[:size] if size else b""
+        self.enter()
+        try:
+            self.find_record(target, &record)
+            memset(&error, 0, sizeof(error))
+            code = cimfs_reader_attachment(self.reader, &record, which, &error, &data, &size)
+            if code < 0:
+                raise error_for(code, &error, "read metadata", _name_of(target))
+            return (<const char *>data)[:size] if size else b""
+        finally:
+            self.leave()
 
     def security_descriptor(self, target):
         """The self-relative security descriptor."""
@@ -420,156 +357,76 @@ cdef class ImageReader:
         return self.attachment(target, CIMFS_REPARSE_DATA)
 
     def object_offsets(self, target):
-        """The region offsets of what a file or directory refers to: where a :class:`~cimfs_ext.entries.Problem` lies.
+        """The region offsets of what a file or directory refers to: where a :class:`~cimlayer.Problem` lies.
 
         Content or link table, descriptor, EAs, reparse data, the table of alternate streams and their contents. A
         stream table that cannot be read counts as itself alone.
         """
         cdef cimfs_record record
-        cdef cimfs_links links
-        cdef cimfs_link link
-        cdef cimfs_error error
-        cdef cimfs_raw_stream raw
-        cdef uint32_t i
-        self.open_file(self.find(target), &record)
-        offsets = {cimfs_extent_of(record.data).offset, get64(record.security_descriptor), get64(record.ea),
-                   get64(record.reparse), get64(record.streams)}
-        memset(&error, 0, sizeof(error))
-        if get64(record.streams) and cimfs_reader_streams(self.reader, &record, &error, &links) >= 0:
-            for i in range(links.count):
-                if cimfs_links_at(&links, i, &error, &link) < 0:
-                    break
-                memcpy(&raw, link.value, sizeof(raw))
-                offsets.add(cimfs_extent_of(raw).offset)
-        offsets.discard(0)
-        return offsets
+        self.enter()
+        try:
+            self.find_record(target, &record)
+            return offsets_of(self.reader, &record)
+        finally:
+            self.leave()
 
-    cdef int open_extent(self, target, stream, cimfs_extent *extent) except -1:
+    cdef int find_extent(self, target, str stream, cimfs_extent *extent) except -1:
         cdef cimfs_record record
-        cdef cimfs_links links
-        cdef cimfs_link link
-        cdef cimfs_error error
-        cdef cimfs_raw_stream raw
-        cdef cimfs_name name
-        cdef int found = 0
-        self.open_file(self.find(target), &record)
-        if stream is None:
-            if cimfs_is_directory(&record):
-                raise IsADirectoryError(errno.EISDIR, f"a directory of {self.name}", _name_of(target))
+        self.find_record(target, &record)
+        if stream is not None:
+            if not find_stream(self.reader, &record, stream, _name_of(target), extent):
+                raise self.not_found(f"{_name_of(target)}:{stream}")
+        elif cimfs_is_directory(&record):
+            raise IsADirectoryError(errno.EISDIR, "is a directory", _name_of(target))
+        else:
             extent[0] = cimfs_extent_of(record.data)
-            return 0
-        memset(&error, 0, sizeof(error))
-        cdef cimfs_hresult code = cimfs_reader_streams(self.reader, &record, &error, &links)
-        units = stream.encode("utf-16-le", "surrogatepass")
-        name.units = <const uint16_t *><const char *>units
-        name.length = <uint32_t>(len(units) // 2)
-        if code >= 0 and links.count:
-            code = cimfs_links_find(&links, name, &error, &link, &found)
-        if code < 0:
-            raise error_for(code, &error, "open stream", f"{_name_of(target)}:{stream}")
-        if not found:
-            result = errors.PathNotFoundError(errno.ENOENT, f"not in {self.name}", f"{_name_of(target)}:{stream}")
-            result.hresult = 0x80070003
-            raise result
-        memcpy(&raw, link.value, sizeof(raw))
-        extent[0] = cimfs_extent_of(raw)
         return 0
 
     def location(self, target, stream=None):
         """Where the content or an alternate stream is stored: its region offset (0: nowhere) and length in bytes."""
         cdef cimfs_extent extent
-        self.open_extent(target, stream, &extent)
+        self.enter()
+        try:
+            self.find_extent(target, stream, &extent)
+        finally:
+            self.leave()
         return extent.offset, extent.length
 
     def open(self, target, stream=None):
         """A raw binary file over the content, or over the alternate stream of that bare name.
 
-        The image must stay open for as long as the file is used.
+        The image must stay open for as long as the file is used: afterwards reading raises ValueError.
         """
-        return StreamReader(self, target, stream)
+        return StreamReader(_StreamCursor(self, target, stream))
 
     def read(self, target, stream=None):
         """All bytes of the content or of an alternate stream."""
-        with StreamReader(self, target, stream) as file:
+        with StreamReader(_StreamCursor(self, target, stream)) as file:
             return file.readall()
 
     def verify(self, progress=None):
         """Check every table and object of the image, and content against its object IDs.
 
-        ``progress`` is called with the number of bytes checked so far; raising in it stops the check. Returns a
-        :class:`~cimfs_ext.entries.VerifyReport`; a damaged image is a report with problems, not an exception.
+        ``progress`` is called with the number of bytes checked so far; raising in it stops the check. It may use the
+        reader, but not close it. Returns a :class:`~cimlayer.VerifyReport`; a damaged image is a report with
+        problems, not an exception.
         """
-        cdef cimfs_verify_counts counts
-        cdef cimfs_verify_events events
-        cdef cimfs_error error
-        cdef cimfs_hresult code
-        self.check_open()
-        check = _Check(progress, [])
-        events.context = <void *>check
-        events.problem = on_problem
-        events.progress = on_progress
-        memset(&error, 0, sizeof(error))
-        self.busy += 1
-        with nogil:
-            code = cimfs_verify(&cimfs_system_io, self.reader, &events, &counts, &error)
-        self.busy -= 1
-        if check.raised is not None:
-            raise check.raised
-        if code < 0:
-            raise error_for(code, &error, "verify", self.name)
-        return entries.VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
-                                    counts.unjudged, counts.problems, tuple(check.problems))
+        self.enter()
+        try:
+            return verify_image(self.reader, self.name, progress)
+        finally:
+            self.leave()
 
 
 def _corrupt(reason, path):
-    error = errors.CorruptImageError(errno.EBADMSG, f"{reason} (0x80070570)", path)
-    error.hresult = 0x80070570
-    return error
+    return errors.CorruptImageError(errno.EBADMSG, reason, path)
 
 
 def _name_of(target):
     return target if isinstance(target, str) else target.name
 
 
-cdef class _Check:
-    """What the callbacks of one check share."""
-
-    cdef object progress
-    cdef list problems
-    cdef object raised
-
-    def __init__(self, progress, problems):
-        self.progress = progress
-        self.problems = problems
-        self.raised = None
-
-
-cdef int on_problem(void *context, uint64_t offset, const cimfs_error *error) noexcept with gil:
-    check = <_Check>context
-    try:
-        if len(check.problems) < MAX_PROBLEMS:
-            reason = error.reason.decode() if error.reason != NULL else f"0x{<uint32_t>error.code:08X}"
-            check.problems.append(entries.Problem(
-                error.file.decode("utf-8", "surrogateescape"),
-                None if error.offset == NO_OFFSET else error.offset, reason, offset))
-    except BaseException as raised:
-        check.raised = raised
-        return 1
-    return 0
-
-
-cdef int on_progress(void *context, const cimfs_verify_counts *counts) noexcept with gil:
-    check = <_Check>context
-    try:
-        PyErr_CheckSignals()
-        if check.progress is not None:
-            check.progress(counts.bytes)
-    except BaseException as raised:
-        check.raised = raised
-        return 1
-    return 0
-
-
+@cython.no_gc_clear  # a cursor without its image is none
 cdef class _StreamCursor:
     """Reads of one stream, position by position, without the GIL."""
 
@@ -578,7 +435,11 @@ cdef class _StreamCursor:
 
     def __cinit__(self, ImageReader image not None, target, stream):
         self.image = image
-        image.open_extent(target, stream, &self.extent)
+        image.enter()
+        try:
+            image.find_extent(target, stream, &self.extent)
+        finally:
+            image.leave()
 
     @property
     def size(self):
@@ -596,47 +457,15 @@ cdef class _StreamCursor:
             return 0
         to = &view[0]
         memset(&error, 0, sizeof(error))
-        self.image.busy += 1
-        with nogil:
-            code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
-        self.image.busy -= 1
+        self.image.enter()
+        try:
+            with nogil:
+                code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
+        finally:
+            self.image.leave()
         if code < 0:
             raise error_for(code, &error, "read", self.image.name)
         return got
 
 
-class StreamReader(io.RawIOBase):
-    """A read-only, seekable binary file over one stream of an image."""
-
-    def __init__(self, image, target, stream=None):
-        super().__init__()
-        self._cursor = _StreamCursor(image, target, stream)
-        self._position = 0
-
-    @property
-    def size(self):
-        """The stream's length in bytes."""
-        return self._cursor.size
-
-    def readable(self):
-        return True
-
-    def seekable(self):
-        return True
-
-    def readinto(self, buffer):
-        if self.closed:
-            raise ValueError("the stream is closed")
-        got = self._cursor.read_at(self._position, memoryview(buffer).cast("B"))
-        self._position += got
-        return got
-
-    def seek(self, offset, whence=io.SEEK_SET):
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._cursor.size}[whence]
-        if base + offset < 0:
-            raise ValueError("negative seek position")
-        self._position = base + offset
-        return self._position
-
-    def tell(self):
-        return self._position
+show_as(ImageReader, "cimlayer", "cimlayer.ImageReader")

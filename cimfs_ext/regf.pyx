@@ -1,4 +1,4 @@
-"""Registry hives: read, edit, merge and write them (registry.md). The work is done in ``hive/``, without the GIL."""
+"""Registry hives: read, edit, merge and write them. The work is done in ``hive/``, without the GIL."""
 
 import errno
 import os
@@ -12,7 +12,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_XDECREF
 
-from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError
+from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError, KeyNotFoundError
+
+from cimfs_ext.public cimport show_as
 
 
 cdef extern from "Python.h":
@@ -85,7 +87,7 @@ cdef extern from "hive/hive.h" nogil:
     void hive_use_huge_pages(void *block, size_t size)
 
 
-Value = namedtuple("Value", "name type data tombstone")
+Value = namedtuple("HiveValue", "name type data tombstone", module="cimlayer")
 
 cdef object MADE_HERE = object()  # no caller has it: there are no hives without a tree
 cdef uint64_t MAX_FILE = 4096 + (1 << 31)  # base block and bins, where the top bit of an offset means volatile storage
@@ -204,7 +206,7 @@ cdef class Key:
 
     @property
     def layering(self) -> int:
-        """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (registry.md, File)."""
+        """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (docs/format.md, "Delta hives")."""
         return self.held().layering
 
     @property
@@ -226,11 +228,11 @@ cdef class Key:
         return [as_value(&key.values[i]) for i in range(key.value_count)]
 
     def value(self, str name not None) -> Value:
-        """The value of that name. KeyError: there is none."""
+        """The value of that name. KeyNotFoundError: there is none."""
         cdef bytes encoded = encode(name)
         cdef hive_value *found = hive_find_value(self.held(), as_name(encoded))
         if found == NULL:
-            raise KeyError(f"{self.hive.name}: {self.path}: no value {name!r}")
+            raise KeyNotFoundError(f"{self.path}: no value {name!r}", self.hive.name)
         return as_value(found)
 
     def __repr__(self) -> str:
@@ -344,7 +346,7 @@ cdef class Hive:
     cdef hive_key *get(self, path) except NULL:
         cdef hive_key *key = self.find(path)
         if key == NULL:
-            raise KeyError(f"{self.name}: no key {path!r}")
+            raise KeyNotFoundError(f"no key {path!r}", self.name)
         return key
 
     @property
@@ -381,7 +383,7 @@ cdef class Hive:
         return self.find(path) != NULL
 
     def key(self, str path not None) -> Key:
-        """The key at ``path``. KeyError: there is none."""
+        """The key at ``path``. KeyNotFoundError: there is none."""
         return self.wrap(self.get(path), None, "\\".join(split(path)))
 
     def walk(self, str path not None="") -> Iterator[Key]:
@@ -415,16 +417,16 @@ cdef class Hive:
         return self.wrap(key, None, "\\".join(parts))
 
     def delete_key(self, str path not None) -> None:
-        """Delete a key and all below it. KeyError: there is none. ValueError: it is the root."""
+        """Delete a key and all below it. KeyNotFoundError: there is none. ValueError: it is the root."""
         parent, _, name = path.strip("\\").rpartition("\\")
         cdef bytes encoded = encode(name)
         if not name:
             raise ValueError(f"{self.name}: the root key cannot be deleted")
         if not hive_remove_subkey(self.get(parent), as_name(encoded)):
-            raise KeyError(f"{self.name}: no key {path!r}")
+            raise KeyNotFoundError(f"no key {path!r}", self.name)
 
     def value(self, str path not None, str name not None) -> Value:
-        """The value ``name`` of the key at ``path``. KeyError: there is no such key or value."""
+        """The value ``name`` of the key at ``path``. KeyNotFoundError: there is no such key or value."""
         return self.key(path).value(name)
 
     def set_value(
@@ -445,13 +447,13 @@ cdef class Hive:
             key.key.last_written = timestamp
 
     def delete_value(self, str path not None, str name not None) -> None:
-        """Delete a value. KeyError: there is no such key or value."""
+        """Delete a value. KeyNotFoundError: there is no such key or value."""
         cdef bytes encoded = encode(name)
         if not hive_remove_value(self.get(path), as_name(encoded)):
-            raise KeyError(f"{self.name}: {path}: no value {name!r}")
+            raise KeyNotFoundError(f"{path}: no value {name!r}", self.name)
 
     def merge(self, Hive delta not None) -> None:
-        """Turn this hive into itself + ``delta`` (registry.md, Merge): a plain hive. The delta stays as it is.
+        """Turn this hive into itself + ``delta`` (docs/format.md, "Delta hives"): a plain hive. The delta stays as it is.
 
         Raises CorruptHiveError if the delta's root is a tombstone. After a MemoryError this hive is of no use.
         """
@@ -498,3 +500,7 @@ cdef class Hive:
         finally:
             self.busy = False
             Py_XDECREF(out)
+
+
+show_as(Hive, "cimlayer", "cimlayer.Hive")
+show_as(Key, "cimlayer", "cimlayer.HiveKey")

@@ -4,6 +4,8 @@ from cimfs_ext import errors
 
 from libc.stdint cimport uint8_t, uint64_t
 
+from cimfs_ext.guard cimport check_idle
+
 
 cdef extern from "liblayer/tar.h" nogil:
     struct layer_slice:
@@ -53,6 +55,8 @@ cdef class TarIndex:
 
     The file is read from its beginning; ``what`` names it in errors. ``offset`` is where the content lies in it, which
     may be beyond its end: the file may be cut. FormatError for what is no tar, and for names of more than 4,096 bytes.
+
+    One call at a time: while one is under way, in whatever thread, or calls the file, another raises RuntimeError.
     """
 
     cdef layer_tar tar
@@ -60,6 +64,7 @@ cdef class TarIndex:
     cdef str what
     cdef bytes piece
     cdef size_t at
+    cdef int busy  # whether a call is under way
 
     def __cinit__(self, file, str what not None):
         layer_tar_init(&self.tar)
@@ -74,6 +79,14 @@ cdef class TarIndex:
         return self
 
     def __next__(self):
+        check_idle(self.busy, self.what, "index")
+        self.busy += 1
+        try:
+            return self.next_member()
+        finally:
+            self.busy -= 1
+
+    cdef object next_member(self):
         while True:
             event = self.next_event()
             if event == LAYER_TAR_ENTRY:
@@ -121,4 +134,4 @@ cdef class TarIndex:
     cdef object error(self):
         cdef const layer_tar *tar = &self.tar
         cdef uint64_t offset = tar.offset if tar.entry_offset == <uint64_t>-1 else tar.entry_offset
-        return errors.FormatError(f"not a readable tar: {tar.reason.decode()}", self.what, offset)
+        return errors.malformed(f"not a readable tar: {tar.reason.decode()}", self.what, offset)

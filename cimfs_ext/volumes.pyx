@@ -21,6 +21,8 @@ cdef cimfs_volume_id volume_id(volume) except *:
     """A uuid.UUID as a GUID."""
     cdef cimfs_volume_id result
     cdef bytes fields = volume.bytes_le
+    if len(fields) != sizeof(result):
+        raise ValueError(f"not a volume ID: {volume!r}")
     memcpy(&result, <const char *>fields, sizeof(result))
     return result
 
@@ -71,6 +73,7 @@ def mount_merged(images, volume, *, uint32_t flags=0, bytes root_hash=None, impl
     """Mount images as one volume: (directory, name) of the merged image, then those that it merges, in their order."""
     cdef Implementation calls = choose(implementation)
     cdef cimfs_volume_id id = volume_id(volume)
+    images = list(images)
     cdef list texts = [(wide(directory), wide(name)) for directory, name in images]
     cdef uint32_t count = <uint32_t>len(texts)
     cdef uint32_t i

@@ -1,4 +1,4 @@
-"""Writes the tar of a Windows container layer, with Microsoft's records (backup-stream.md, Tar PAX records).
+"""Writes the tar of a Windows container layer, with Microsoft's records (go-winio, backuptar/tar.go).
 
 Every entry gets times of its own, counted on from a fixed day, so that the same calls give the same bytes.
 """

@@ -1,6 +1,6 @@
 """The smallest registry hive that readers accept: a root key, its descriptor, nothing else.
 
-Layers for host-process containers carry five such hives, and so do those made here (registry.md, File).
+Layers for host-process containers carry five such hives, and so do those made here (docs/format.md, "Hives").
 """
 
 import struct

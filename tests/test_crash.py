@@ -24,8 +24,8 @@ from cimfs_ext.regf import Hive
 from cimlayer import destroy_cim_layer, import_layer, is_cim_layer
 from cimlayer.errors import ImageExistsError
 from cimlayer.image.create import create_image
-from cimlayer.image.garbage import collect_garbage
 from cimlayer.layer.directory import LayerDirectory
+from cimlayer.layer.garbage import collect_garbage
 from cimlayer.oci.import_image import import_image
 from support import ROOT
 from support.containers import Store, base_tar, child_tar, plain

@@ -22,12 +22,12 @@ from cimfs_ext.backupstream import BackupStreamWriter
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from cimlayer import CimLayerWriter, FileBasicInfo
-from cimlayer.blobs.streams import PIECE
+from cimlayer.blobs.arrival import PIECE
 from cimlayer.errors import ImageFullError
 from cimlayer.image.create import create_image
 from cimlayer.image.extract import extract
-from cimlayer.image.garbage import collect_garbage
 from cimlayer.layer.directory import LayerDirectory
+from cimlayer.layer.garbage import collect_garbage
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.oci.export_layer import export_layer
 from cimlayer.oci.import_image import import_image

@@ -10,7 +10,6 @@ import pickle
 import re
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
@@ -25,11 +24,13 @@ from cimlayer import Limits
 from cimlayer.errors import FormatError, LimitError
 from cimlayer.events import CancellationToken
 from cimlayer.limits import UNJUDGED
-from cimlayer.oci.documents import MOST_IMAGES, ImageSource
-from cimlayer.oci.sources import TarArchive
+from cimlayer.oci.files import TarArchive
+from cimlayer.oci.locations import opened_source
+from cimlayer.oci.platforms import WINDOWS, Platform
+from cimlayer.oci.selection import MOST_IMAGES, select
 from support import tars
 from support.cimbytes import LINKS, Builder, link_table, stream
-from support.commands import call
+from support.commands import call, cpu_time_below
 from support.containers import OCI_LAYER, Layer, Store, base_tar, child_tar, gzipped, packed, plain
 from support.containers import tar_of as tar_of_files
 from support.image_layers import bare_layer
@@ -346,16 +347,13 @@ def test_every_hostile_shape_has_its_result(tmp_path: Path, shape: str) -> None:
 
 @pytest.mark.parametrize("depth", [1025, 16_000])
 def test_nesting_beyond_the_limit_is_refused_at_once(tmp_path: Path, depth: int) -> None:
-    start = time.monotonic()
-    with pytest.raises(LimitError, match="path_depth"):
+    with cpu_time_below(10), pytest.raises(LimitError, match="path_depth"):
         tree_of(tmp_path, tar_of(("file", "/".join("d" * depth))))
-    assert time.monotonic() - start < 2
 
 
 def test_nesting_up_to_the_limit_is_cheap(tmp_path: Path) -> None:
-    start = time.monotonic()
-    tree = tree_of(tmp_path, tar_of(("file", "/".join("d" * 1024)), ("file", "/".join("e" * 1024))))
-    assert time.monotonic() - start < 5
+    with cpu_time_below(20):
+        tree = tree_of(tmp_path, tar_of(("file", "/".join("d" * 1024)), ("file", "/".join("e" * 1024))))
     assert len(tree) == 2048
 
 
@@ -378,13 +376,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_a_million_empty_names_cost_little(tmp_path: Path, files: int, result: str) -> None:
     thousand = tars.header(b"", 0, tars.DIRECTORY) * 500 + tars.header(b"./", 0, tars.DIRECTORY) * 500
     blob = gzip.compress(thousand) * 1000 + gzip.compress(END)
-    start = time.monotonic()
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "a.cim"), str(files)]
-    answer = subprocess.run(command, input=blob, capture_output=True, check=True, timeout=60).stdout
+    answer = subprocess.run(command, input=blob, capture_output=True, check=True, timeout=600).stdout
     found, kilobytes = answer.decode().split()
     assert found == result
     assert int(kilobytes) < 32 << 10
-    assert time.monotonic() - start < 20
 
 
 # ---- images that are read ----
@@ -465,13 +461,12 @@ def test_directories_that_share_their_names_do_not_multiply_without_end(tmp_path
     directories = {f"d{n:03}": builder.add(shared, security=security) for n in range(1000)}
     (tmp_path / "cim-layers").mkdir()
     builder.save(tmp_path / "cim-layers" / "1.cim", builder.directory(directories, security=security))
-    start = time.monotonic()
-    with cimlayer.ImageReader(tmp_path / "cim-layers" / "1.cim") as image:
-        assert image.verify().files == 1
-    for read in (extract, export):
-        with pytest.raises(LimitError, match="files"):
-            read(tmp_path / "1", tmp_path / read.__name__, Limits(files=5000))
-    assert time.monotonic() - start < 10
+    with cpu_time_below(30):
+        with cimlayer.ImageReader(tmp_path / "cim-layers" / "1.cim") as image:
+            assert image.verify().files == 1
+        for read in (extract, export):
+            with pytest.raises(LimitError, match="files"):
+                read(tmp_path / "1", tmp_path / read.__name__, Limits(files=5000))
 
 
 def test_long_paths_count_as_more_than_one_entry(tmp_path: Path) -> None:
@@ -517,18 +512,23 @@ def test_archives_that_claim_much_are_refused(tmp_path: Path, case: str) -> None
 def test_records_for_all_members_do_not_make_members_dear(tmp_path: Path) -> None:
     records = tars.header(b"x", len(MANY_RECORDS), tars.PAX_GLOBAL) + tars.padded(MANY_RECORDS)
     (tmp_path / "a.tar").write_bytes(records + tars.header(b"a") * 5000 + END)
-    start = time.monotonic()
-    assert TarArchive(tmp_path / "a.tar", CancellationToken()).size("a") == 0
-    assert time.monotonic() - start < 5
+    with cpu_time_below(20):
+        assert TarArchive(tmp_path / "a.tar", CancellationToken()).size("a") == 0
+
+
+def select_from(source: Path, platform: Platform = WINDOWS) -> None:
+    with opened_source(source) as (images, _):
+        select(images, platform)
 
 
 @pytest.mark.parametrize("form", ["docker", "layout"])
 def test_documents_of_many_images_are_not_kept(tmp_path: Path, form: str) -> None:
     many, padding = 20, [{}] * 20_000
     if form == "docker":  # one configuration, under a name of its own for each image
-        config = json.dumps({"os": "linux", "x": padding}).encode()
+        rootfs = {"type": "layers", "diff_ids": [f"sha256:{'0' * 64}"]}
+        config = json.dumps({"os": "linux", "rootfs": rootfs, "x": padding}).encode()
         names = ["./" * number + "c" for number in range(many)]
-        manifest = [{"Config": name, "RepoTags": None, "Layers": []} for name in names]
+        manifest = [{"Config": name, "RepoTags": None, "Layers": ["c"]} for name in names]
         source = tar_of_files({"c": config, "manifest.json": json.dumps(manifest).encode()}, tmp_path / "a.tar")
     else:
         store = Store()
@@ -539,8 +539,8 @@ def test_documents_of_many_images_are_not_kept(tmp_path: Path, form: str) -> Non
         source = store.layout(tmp_path / "a", entries)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="no image for windows; there are: linux"):
-            ImageSource(source).select()
+        with pytest.raises(ValueError, match="no container image for windows; there are: linux"):
+            select_from(source)
         assert tracemalloc.get_traced_memory()[1] < 10 << 20  # one document takes 1.5 MB
     finally:
         tracemalloc.stop()
@@ -550,10 +550,10 @@ def test_an_index_of_too_many_images_is_refused(tmp_path: Path) -> None:
     entries = [Store().put(str(n).encode(), "application/vnd.oci.image.manifest.v1+json") for n in range(MOST_IMAGES)]
     source = Store().layout(tmp_path / "most", entries)
     with pytest.raises(FileNotFoundError):
-        ImageSource(source).select(cimlayer.oci.documents.Platform("unknown"))  # type: ignore[attr-defined]
+        select_from(source, Platform("unknown"))
     source = Store().layout(tmp_path / "more", [*entries, Store().put(b"", entries[0]["mediaType"])])
-    with pytest.raises(FormatError, match=f"more than {MOST_IMAGES} images"):
-        ImageSource(source).select()
+    with pytest.raises(FormatError, match=f"more than {MOST_IMAGES} container images"):
+        select_from(source)
 
 
 # ---- the command line ----

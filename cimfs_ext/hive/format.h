@@ -1,4 +1,4 @@
-/* The regf format (registry.md): positions, constants, and loads and stores. */
+/* The regf format ("Windows registry file format specification"): positions, constants, and loads and stores. */
 #ifndef HIVE_FORMAT_H
 #define HIVE_FORMAT_H
 

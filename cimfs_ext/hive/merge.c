@@ -1,4 +1,4 @@
-/* Base + delta, as registry.md, Merge, has it. Bases are large: their trees are changed in place. */
+/* Base + delta (docs/format.md, "Delta hives"). Bases are large: their trees are changed in place. */
 #include "internal.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
  * Content IDs: XXH3-128 (XXH128) with seed 0 and the default secret, of a whole buffer or of a stream.
  *
- * Source of the facts: "xxHash fast digest algorithm", sections on XXH3; cim-format.md, "Object ID file".
+ * Source of the facts: "xxHash fast digest algorithm", sections on XXH3; docs/format.md, "Choices".
  * The hash is no proof of equality: whoever finds two equal digests compares the bytes.
  */
 #ifndef CIMFS_CONTENTID_H

@@ -1,5 +1,5 @@
 /*
- * The on-disk structures of a CIM, version 2 (cim-format.md; docs/format.md).
+ * The on-disk structures of a CIM, version 2 (docs/format.md; hcsshim, pkg/cimfs/format/format.go).
  *
  * An image is a .cim file, which names region sets and the filesystem object, and the sets' region files.
  * Objects in a region are found by region offsets: the low 48 bits are a byte offset, the high 16 the index

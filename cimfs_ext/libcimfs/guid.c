@@ -1,6 +1,9 @@
 #include "guid.h"
 
 #include <stdio.h>
+#include <string.h>
+
+#include "contentid.h"
 
 void cimfs_guid_text(const struct cimfs_guid *guid, char text[CIMFS_GUID_TEXT])
 {
@@ -20,4 +23,15 @@ void cimfs_set_file_name(const char *kind, const struct cimfs_guid *set, uint32_
     char guid[CIMFS_GUID_TEXT];
     cimfs_guid_text(set, guid);
     snprintf(name, CIMFS_FILE_NAME, "%s_%s_%u", kind, guid, index);
+}
+
+void cimfs_draft_name(const char *image_name, char name[CIMFS_FILE_NAME])
+{
+    struct cimfs_hash hash;
+    struct cimfs_guid guid;
+    cimfs_hash_init(&hash);
+    cimfs_hash_update(&hash, image_name, strlen(image_name));
+    cimfs_hash_final(&hash, guid.b);
+    cimfs_guid_stamp(&guid);
+    cimfs_set_file_name("image", &guid, 0, name);
 }

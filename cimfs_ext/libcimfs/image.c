@@ -25,13 +25,15 @@ struct cimfs_image {
     enum state state;
     int no_sync;
     int64_t time;
+    cimfs_file existing; /* the .cim file that is forked or extended: held, so that it stays */
     struct cimfs_reader *base;
     struct cimfs_objects objects;
     struct cimfs_tree tree;
     int streaming;
-    struct cimfs_stream stream;      /* the one that may be open */
-    char name[256];                  /* of the .cim file */
-    char temporary[CIMFS_FILE_NAME]; /* of the .cim file until it is complete */
+    struct cimfs_stream stream;  /* the one that may be open */
+    char name[256];              /* of the .cim file */
+    char draft[CIMFS_FILE_NAME]; /* of the .cim file until it is complete */
+    cimfs_file draft_file;       /* held: whoever has it is the one writer of the image */
 };
 
 /* Say what failed, unless something below has said it more precisely in this call. */
@@ -127,6 +129,56 @@ static cimfs_hresult check_absent(struct cimfs_image *image)
     return fail(image, CIMFS_E_FILE_EXISTS, "an image of that name is there");
 }
 
+/* Open a file and hold it; what replaces it meanwhile is held instead. *file is CIMFS_NO_FILE if that fails. */
+static cimfs_hresult hold(struct cimfs_image *image, const char *name, enum cimfs_open_mode mode, enum cimfs_lock kind,
+                          cimfs_file *file)
+{
+    enum { TRIES = 100 }; /* each is lost to somebody who removes the file in between */
+    const struct cimfs_io *io = image->io;
+    for (int i = 0; i < TRIES; i++) {
+        cimfs_hresult result = io->open(image->directory, name, mode, file);
+        int made = mode == CIMFS_OPEN_CREATE && result == CIMFS_OK;
+        if (result == CIMFS_E_FILE_EXISTS)
+            result = io->open(image->directory, name, CIMFS_OPEN_WRITE, file);
+        if (result == CIMFS_E_FILE_NOT_FOUND && mode == CIMFS_OPEN_CREATE)
+            continue;
+        CIMFS_TRY(result);
+        result = io->lock(image->directory, name, *file, kind);
+        if (result == CIMFS_OK)
+            return result;
+        if (made && result != CIMFS_E_SHARING_VIOLATION && result != CIMFS_E_FILE_NOT_FOUND)
+            io->remove(image->directory, name); /* else it is another's by now */
+        io->close(*file);
+        *file = CIMFS_NO_FILE;
+        if (result != CIMFS_E_FILE_NOT_FOUND)
+            return result;
+    }
+    return CIMFS_E_SHARING_VIOLATION;
+}
+
+/* Become the one writer of the image: its draft has a name that follows from the image's, and is held. */
+static cimfs_hresult claim_name(struct cimfs_image *image)
+{
+    cimfs_draft_name(image->name, image->draft);
+    cimfs_hresult result = hold(image, image->draft, CIMFS_OPEN_CREATE, CIMFS_LOCK_ALONE, &image->draft_file);
+    if (result == CIMFS_E_SHARING_VIOLATION)
+        return cimfs_fail(image->error, result, image->draft, CIMFS_NO_OFFSET, "the image is being written");
+    return result < 0 ? fail(image, result, "the image's draft cannot be made") : result;
+}
+
+/* What is forked or extended stays as it is: nobody extends or destroys it meanwhile. */
+static cimfs_hresult open_existing(struct cimfs_image *image, const char *path, const char *existing, int extends)
+{
+    cimfs_hresult result = hold(image, existing, extends ? CIMFS_OPEN_WRITE : CIMFS_OPEN_READ,
+                                extends ? CIMFS_LOCK_ALONE : CIMFS_LOCK_SHARED, &image->existing);
+    if (result == CIMFS_E_SHARING_VIOLATION)
+        return cimfs_fail(image->error, result, existing, CIMFS_NO_OFFSET,
+                          extends ? "the image is being forked, extended or destroyed"
+                                  : "the image is being extended or destroyed");
+    CIMFS_TRY(cimfs_reader_open(image->io, path, existing, image->error, &image->base)); /* which says what is wrong */
+    return result < 0 ? fail(image, result, "the image cannot be held") : result;
+}
+
 static cimfs_hresult open_image(struct cimfs_image *image, const char *path, const cimfs_wchar *existing_name,
                                 const cimfs_wchar *new_name, const struct cimfs_options *options)
 {
@@ -137,26 +189,45 @@ static cimfs_hresult open_image(struct cimfs_image *image, const char *path, con
         CIMFS_TRY(image_name(image, existing_name, existing));
     CIMFS_TRY(image_name(image, new_name ? new_name : existing_name, image->name));
     int extends = existing_name && strcmp(existing, image->name) == 0;
-    cimfs_hresult result = image->io->open_directory(path, 1, &image->directory);
+    cimfs_hresult result = image->io->open_directory(path, &image->directory);
     if (result < 0)
-        return cimfs_fail(image->error, result, path, CIMFS_NO_OFFSET,
-                          result == CIMFS_E_SHARING_VIOLATION ? "another image is being written in this directory"
-                                                              : "the directory cannot be opened");
+        return cimfs_fail(image->error, result, path, CIMFS_NO_OFFSET, "the directory cannot be opened");
+    if (!extends)
+        CIMFS_TRY(check_absent(image)); /* without waiting for one that replaces it */
+    CIMFS_TRY(claim_name(image));
     if (!extends)
         CIMFS_TRY(check_absent(image));
     if (existing_name)
-        CIMFS_TRY(cimfs_reader_open(image->io, path, existing, image->error, &image->base));
+        CIMFS_TRY(open_existing(image, path, existing, extends));
     CIMFS_TRY(choose_set(image, options, extends, &set));
-    cimfs_set_file_name("image", &set, 0, image->temporary); /* never a name that somebody else has chosen */
     result = cimfs_objects_open(&image->objects, image->io, image->directory, &set, image->base, extends);
     if (result == CIMFS_E_FILE_EXISTS)
         return cimfs_fail(image->error, result, image->objects.regions[image->objects.created].name, CIMFS_NO_OFFSET,
                           "a region file of that set is there, without its image");
     if (result < 0)
-        return fail(image, result, "the region files cannot be opened");
+        return fail(image, result,
+                    result == CIMFS_E_SHARING_VIOLATION ? "its region files were taken for garbage"
+                                                        : "the region files cannot be opened");
     if (!image->base)
         CIMFS_TRY(root_record(image, &root));
     return cimfs_tree_open(&image->tree, image->io, &image->objects, image->base, &root, image->error);
+}
+
+static void close_draft(struct cimfs_image *image, int remove)
+{
+    if (image->draft_file == CIMFS_NO_FILE)
+        return;
+    if (remove)
+        image->io->remove(image->directory, image->draft); /* while it is held: afterwards it may be another's */
+    image->io->close(image->draft_file);
+    image->draft_file = CIMFS_NO_FILE;
+}
+
+static void close_existing(struct cimfs_image *image)
+{
+    if (image->existing != CIMFS_NO_FILE)
+        image->io->close(image->existing);
+    image->existing = CIMFS_NO_FILE;
 }
 
 static void CIMFS_CALL close_image(cimfs_image image)
@@ -165,12 +236,11 @@ static void CIMFS_CALL close_image(cimfs_image image)
         return;
     cimfs_tree_close(&image->tree);
     cimfs_reader_close(image->base); /* before anything is truncated: Windows cuts no file that is mapped */
-    if (image->state != COMMITTED && image->directory != CIMFS_NO_FILE) {
+    if (image->state != COMMITTED && image->directory != CIMFS_NO_FILE)
         cimfs_objects_abandon(&image->objects);
-        if (image->state == FAILED)
-            image->io->remove(image->directory, image->temporary);
-    }
     cimfs_objects_close(&image->objects);
+    close_draft(image, image->state != COMMITTED);
+    close_existing(image);
     if (image->directory != CIMFS_NO_FILE)
         image->io->close(image->directory);
     free(image);
@@ -190,7 +260,7 @@ static cimfs_hresult create_image_with(const cimfs_wchar *containing_path, const
     image->io = options->io ? options->io : &cimfs_system_io;
     image->error = options->error;
     forget_error(image);
-    image->directory = CIMFS_NO_FILE;
+    image->directory = image->existing = image->draft_file = CIMFS_NO_FILE;
     image->no_sync = options->no_sync;
     image->time = options->time ? options->time : image->io->now();
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
@@ -501,19 +571,18 @@ static cimfs_hresult commit(struct cimfs_image *image)
 {
     const struct cimfs_io *io = image->io;
     uint64_t filesystem;
-    cimfs_file file;
     CIMFS_TRY(cimfs_tree_commit(&image->tree, &filesystem));
     CIMFS_TRY(cimfs_objects_commit(&image->objects, !image->no_sync));
-    io->remove(image->directory, image->temporary); /* left by a crash */
-    CIMFS_TRY(io->open(image->directory, image->temporary, CIMFS_OPEN_CREATE, &file));
-    cimfs_hresult result = fill_cim_file(image, file, filesystem);
-    io->close(file);
-    CIMFS_TRY(result);
+    CIMFS_TRY(io->truncate(image->draft_file, 0)); /* it may be what a crash left */
+    CIMFS_TRY(fill_cim_file(image, image->draft_file, filesystem));
     if (!image->no_sync)
         CIMFS_TRY(io->sync_directory(image->directory)); /* the names of the region files, too */
-    CIMFS_TRY(io->rename(image->directory, image->temporary, image->name));
+    if (image->objects.extends)
+        close_existing(image); /* Windows replaces no file that is open; the draft keeps others from the image */
+    CIMFS_TRY(io->rename(image->directory, image->draft, image->name));
     image->state = COMMITTED; /* visible: from here on its files stay */
-    result = image->no_sync ? CIMFS_OK : io->sync_directory(image->directory);
+    close_draft(image, 0);    /* which is the .cim file now, to be forked */
+    cimfs_hresult result = image->no_sync ? CIMFS_OK : io->sync_directory(image->directory);
     if (result < 0 && !image->objects.extends && io->remove(image->directory, image->name) == CIMFS_OK)
         image->state = FAILED; /* taken back */
     return result;

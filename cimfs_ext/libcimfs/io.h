@@ -17,12 +17,22 @@ enum cimfs_open_mode {
     CIMFS_OPEN_CREATE /* a new file, to be read and written; FILE_EXISTS if it is there */
 };
 
+enum cimfs_lock {
+    CIMFS_LOCK_SHARED,
+    CIMFS_LOCK_ALONE,
+    CIMFS_LOCK_ALONE_WAITING /* for whoever holds it: only where that is for a moment */
+};
+
 struct cimfs_io {
-    /* lock: become the one writer of the directory until it is closed, or SHARING_VIOLATION. */
-    cimfs_hresult (*open_directory)(const char *path, int lock, cimfs_file *directory);
+    cimfs_hresult (*open_directory)(const char *path, cimfs_file *directory);
     /* A link is PATH_NOT_FOUND; a directory or a device FILE_CORRUPT. */
     cimfs_hresult (*open)(cimfs_file directory, const char *name, enum cimfs_open_mode mode, cimfs_file *file);
     void (*close)(cimfs_file file);
+    /*
+     * Hold an open file until it is closed: SHARING_VIOLATION while somebody else does, FILE_NOT_FOUND if the name is no
+     * longer this file's by the time it is held. A lock dies with its process.
+     */
+    cimfs_hresult (*lock)(cimfs_file directory, const char *name, cimfs_file file, enum cimfs_lock kind);
     cimfs_hresult (*size)(cimfs_file file, uint64_t *size);
     /* All of size bytes at offset, or HANDLE_EOF if the file ends before. */
     cimfs_hresult (*read)(cimfs_file file, void *data, size_t size, uint64_t offset);

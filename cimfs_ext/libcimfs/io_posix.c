@@ -48,21 +48,12 @@ static cimfs_hresult from_errno(int error)
     }
 }
 
-static cimfs_hresult posix_open_directory(const char *path, int lock, cimfs_file *directory)
+static cimfs_hresult posix_open_directory(const char *path, cimfs_file *directory)
 {
     *directory = CIMFS_NO_FILE;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? CIMFS_E_PATH_NOT_FOUND : from_errno(errno);
-    /*
-     * flock belongs to this open file: it dies with the process, unless that was forked, and excludes other images of
-     * this process too.
-     */
-    if (lock && flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        cimfs_hresult result = from_errno(errno);
-        close(fd);
-        return result;
-    }
     *directory = fd;
     return CIMFS_OK;
 }
@@ -82,6 +73,22 @@ static cimfs_hresult posix_open(cimfs_file directory, const char *name, enum cim
     }
     *file = fd;
     return CIMFS_OK;
+}
+
+/*
+ * flock belongs to this open file: it dies with the process, unless that was forked, and excludes other images of this
+ * process too.
+ */
+static cimfs_hresult posix_lock(cimfs_file directory, const char *name, cimfs_file file, enum cimfs_lock kind)
+{
+    int operation = (kind == CIMFS_LOCK_SHARED ? LOCK_SH : LOCK_EX) | (kind == CIMFS_LOCK_ALONE_WAITING ? 0 : LOCK_NB);
+    while (flock((int)file, operation) != 0)
+        if (errno != EINTR)
+            return from_errno(errno);
+    struct stat held, named;
+    if (fstat((int)file, &held) != 0 || fstatat((int)directory, name, &named, AT_SYMLINK_NOFOLLOW) != 0)
+        return from_errno(errno);
+    return held.st_dev == named.st_dev && held.st_ino == named.st_ino ? CIMFS_OK : CIMFS_E_FILE_NOT_FOUND;
 }
 
 static void posix_close(cimfs_file file)
@@ -223,6 +230,7 @@ const struct cimfs_io cimfs_system_io = {
     .open_directory = posix_open_directory,
     .open = posix_open,
     .close = posix_close,
+    .lock = posix_lock,
     .size = posix_size,
     .read = posix_read,
     .write = posix_write,

@@ -11,13 +11,10 @@
 #include <windows.h>
 #include <bcrypt.h>
 
-#define LOCK_NAME L"cimfs.lock"
-
 enum { PATH_UNITS = 32768 };
 
 /*
- * An open directory: the handle of the directory or, if it is locked, of the lock file in it, and its path. As a
- * cimfs_file it is marked by the lowest bit, which no handle has.
+ * An open directory: its handle and its path. As a cimfs_file it is marked by the lowest bit, which no handle has.
  */
 struct directory {
     HANDLE handle;
@@ -139,17 +136,7 @@ static cimfs_hresult path_in(cimfs_file file, const char *name, wchar_t **path)
 
 /* ---- directories and files ---- */
 
-/* Shared with nobody, and gone with its last handle, so the lock dies with the process. */
-static HANDLE open_lock(struct directory *directory)
-{
-    wcscpy(directory->path + directory->length, LOCK_NAME);
-    HANDLE handle = CreateFileW(directory->path, GENERIC_READ | GENERIC_WRITE | DELETE, 0, NULL, OPEN_ALWAYS,
-                                FILE_ATTRIBUTE_HIDDEN | FILE_FLAG_DELETE_ON_CLOSE, NULL);
-    directory->path[directory->length] = 0;
-    return handle;
-}
-
-static cimfs_hresult open_path(struct directory *directory, const char *path, int lock)
+static cimfs_hresult open_path(struct directory *directory, const char *path)
 {
     wchar_t *given = malloc(PATH_UNITS * sizeof *given);
     if (!given)
@@ -163,22 +150,21 @@ static cimfs_hresult open_path(struct directory *directory, const char *path, in
     if (directory->path[directory->length - 1] != '\\')
         wcscpy(directory->path + directory->length++, L"\\");
     directory->handle =
-        lock ? open_lock(directory)
-             : CreateFileW(directory->path, FILE_LIST_DIRECTORY, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
-                           NULL, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+        CreateFileW(directory->path, FILE_LIST_DIRECTORY, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL,
+                    OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
     if (directory->handle != INVALID_HANDLE_VALUE)
         return CIMFS_OK;
     result = last_error();
     return result == CIMFS_E_FILE_NOT_FOUND ? CIMFS_E_PATH_NOT_FOUND : result;
 }
 
-static cimfs_hresult win32_open_directory(const char *path, int lock, cimfs_file *file)
+static cimfs_hresult win32_open_directory(const char *path, cimfs_file *file)
 {
     *file = CIMFS_NO_FILE;
     struct directory *directory = malloc(sizeof *directory + (PATH_UNITS + NAME_UNITS) * sizeof *directory->path);
     if (!directory)
         return CIMFS_E_OUT_OF_MEMORY;
-    cimfs_hresult result = open_path(directory, path, lock);
+    cimfs_hresult result = open_path(directory, path);
     if (result < 0)
         free(directory);
     else
@@ -208,6 +194,35 @@ static cimfs_hresult win32_open(cimfs_file directory, const char *name, enum cim
     }
     *file = (cimfs_file)handle;
     return CIMFS_OK;
+}
+
+/* Is the name still that of the open file? */
+static cimfs_hresult check_name(cimfs_file directory, const char *name, cimfs_file file)
+{
+    BY_HANDLE_FILE_INFORMATION held, named;
+    cimfs_file other;
+    CIMFS_TRY(win32_open(directory, name, CIMFS_OPEN_READ, &other));
+    int known =
+        GetFileInformationByHandle(handle_of(file), &held) && GetFileInformationByHandle(handle_of(other), &named);
+    CloseHandle(handle_of(other));
+    if (!known)
+        return CIMFS_E_IO_DEVICE;
+    return held.dwVolumeSerialNumber == named.dwVolumeSerialNumber && held.nFileIndexHigh == named.nFileIndexHigh &&
+                   held.nFileIndexLow == named.nFileIndexLow
+               ? CIMFS_OK
+               : CIMFS_E_FILE_NOT_FOUND;
+}
+
+/* A byte beyond every file's end is locked: a lock keeps others from the bytes that it covers. */
+static cimfs_hresult win32_lock(cimfs_file directory, const char *name, cimfs_file file, enum cimfs_lock kind)
+{
+    OVERLAPPED where = {.OffsetHigh = 1u << 30};
+    DWORD flags = kind == CIMFS_LOCK_SHARED ? 0 : LOCKFILE_EXCLUSIVE_LOCK;
+    if (kind != CIMFS_LOCK_ALONE_WAITING)
+        flags |= LOCKFILE_FAIL_IMMEDIATELY;
+    if (!LockFileEx(handle_of(file), flags, 0, 1, 0, &where))
+        return last_error();
+    return check_name(directory, name, file);
 }
 
 static void win32_close(cimfs_file file)
@@ -350,6 +365,7 @@ const struct cimfs_io cimfs_system_io = {
     .open_directory = win32_open_directory,
     .open = win32_open,
     .close = win32_close,
+    .lock = win32_lock,
     .size = win32_size,
     .read = win32_read,
     .write = win32_write,

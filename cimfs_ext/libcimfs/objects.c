@@ -239,6 +239,17 @@ static cimfs_hresult pin_regions(struct cimfs_objects *objects)
     return CIMFS_OK;
 }
 
+/*
+ * While the first region file is held, the set is that of a running writer, and none of its files is left over. Whoever
+ * collects garbage holds it for a moment, to find that out; if that has removed it, the caller tries again.
+ */
+static cimfs_hresult hold_set(const struct cimfs_objects *objects)
+{
+    const struct cimfs_region *first = &objects->regions[0];
+    cimfs_hresult result = objects->io->lock(objects->directory, first->name, first->file, CIMFS_LOCK_ALONE_WAITING);
+    return result == CIMFS_E_FILE_NOT_FOUND ? CIMFS_E_SHARING_VIOLATION : result;
+}
+
 cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cimfs_io *io, cimfs_file directory,
                                  const struct cimfs_guid *set, const struct cimfs_reader *parent, int extends)
 {
@@ -261,6 +272,8 @@ cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cim
                                        : cimfs_region_create(&objects->regions[i], io, directory, set, i);
         objects->created += objects->regions[i].file != CIMFS_NO_FILE;
         CIMFS_TRY(result);
+        if (i == 0)
+            CIMFS_TRY(hold_set(objects));
     }
     return CIMFS_OK;
 }

@@ -346,7 +346,7 @@ cimfs_hresult cimfs_reader_open_list(const struct cimfs_io *io, const char *dire
         goto done;
     }
     memcpy(reader->name, file_name, length + 1);
-    result = io->open_directory(directory, 0, &reader->directory);
+    result = io->open_directory(directory, &reader->directory);
     if (result < 0) {
         cimfs_fail(error, result, directory, CIMFS_NO_OFFSET, "the directory cannot be opened");
         goto done;

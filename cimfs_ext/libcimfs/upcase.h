@@ -1,6 +1,6 @@
 /*
  * The upcase table of Windows: the upper-case form of each UTF-16 code unit, by which names are compared and
- * ordered (cim-format.md, "Filesystem object" and "Link table").
+ * ordered (docs/format.md, "Link table").
  *
  * It is the table that Windows 6.1 (Windows 7) writes to a volume's $UpCase, as the ntfs-3g tools reproduce
  * it. An image brings its own table, so a reader asks the image and not these functions. Not known from

@@ -1,5 +1,5 @@
 /*
- * Win32 backup streams, read as they come (backup-stream.md, "Win32 backup stream").
+ * Win32 backup streams, read as they come (Microsoft, "WIN32_STREAM_ID").
  *
  * A backup stream is a sequence of streams, each a header (WIN32_STREAM_ID, then perhaps a name in UTF-16)
  * and its data. What a stream holds is told by its ID: the content of the file, or of one of its alternate

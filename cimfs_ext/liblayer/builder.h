@@ -1,5 +1,5 @@
 /*
- * The rules of a layer, once for whoever brings its items (layer.md, "The writer"): each item is decided on, and what
+ * The rules of a layer, once for whoever brings its items (hcsshim, internal/wclayer/cim): each item is decided on, and what
  * belongs in the image is made there by calls on cimfs.h.
  *
  * The image knows nothing of the standard files, nor of links to them, before they are final: they stay pending

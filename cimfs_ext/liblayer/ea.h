@@ -1,4 +1,4 @@
-/* FILE_FULL_EA_INFORMATION lists from PAX records (backup-stream.md, "EA buffer"). */
+/* FILE_FULL_EA_INFORMATION lists from PAX records ([MS-FSCC] 2.4.16). */
 #ifndef LAYER_EA_H
 #define LAYER_EA_H
 

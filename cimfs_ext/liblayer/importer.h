@@ -1,6 +1,6 @@
 /*
  * A layer tar into a layer builder: each entry becomes an item, its bytes go from the input buffer to the image as
- * they lie (layer.md, "From an OCI layer tar").
+ * they lie (hcsshim, pkg/ociwclayer/cim/import.go).
  *
  * What needs policy comes back as an event: standard files and links to them, whiteouts, descriptors in text.
  */

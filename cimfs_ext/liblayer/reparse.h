@@ -1,4 +1,4 @@
-/* REPARSE_DATA_BUFFERs of symbolic links and mount points (backup-stream.md, "Reparse buffer"). */
+/* REPARSE_DATA_BUFFERs of symbolic links and mount points ([MS-FSCC] 2.1.2). */
 #ifndef LAYER_REPARSE_H
 #define LAYER_REPARSE_H
 

@@ -1,6 +1,6 @@
 /*
  * Tar archives as they come, in pieces of any size: headers of all dialects and PAX records become entries,
- * data is handed on where it lies (backup-stream.md, "Tar PAX records").
+ * data is handed on where it lies (go-winio, backuptar/tar.go; POSIX, "pax Interchange Format").
  *
  * Read: v7, ustar with prefix, GNU long names and links, base-256 numbers, PAX records per file and global.
  * Sparse dialects are refused. Two zero blocks end the archive, what follows is ignored.
@@ -14,7 +14,7 @@
 
 #define LAYER_TAR_BLOCK 512u
 #define LAYER_TAR_MAX_RECORDS (8u << 20) /* bytes of PAX records or of a GNU long name */
-/* Bytes of the records that hold for all entries to come: each entry costs as much. */
+/* Bytes of global PAX records: every entry that follows has to look through them. */
 #define LAYER_TAR_MAX_GLOBALS (1u << 13)
 
 struct layer_slice {

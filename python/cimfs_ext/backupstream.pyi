@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 _Event: TypeAlias = (
     tuple[Literal["attachment"], int, bytes]
@@ -11,7 +11,7 @@ _Event: TypeAlias = (
 )
 
 class BackupStreamParser:
-    def __init__(self, file_size: int, what: str) -> None: ...
+    def __new__(cls, file_size: int, what: str) -> Self: ...
     @property
     def offset(self) -> int: ...
     def feed(self, data: Buffer) -> list[_Event]: ...

@@ -1,7 +1,5 @@
 """What a reader says of the things in an image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,6 +15,8 @@ class ImageEntry:
     equal ``file_id`` are hard links of each other. ``attributes`` are the FILE_ATTRIBUTE bits that the format keeps
     (cim-format, "File record").
     """
+
+    __module__ = "cimlayer"
 
     name: str
     file_id: int
@@ -45,6 +45,8 @@ class ImageEntry:
 class StreamEntry:
     """An alternate stream: its bare name and its size in bytes."""
 
+    __module__ = "cimlayer"
+
     name: str
     size: int
 
@@ -52,6 +54,8 @@ class StreamEntry:
 @dataclass(slots=True, frozen=True)
 class RegionSet:
     """A set of region files, in the order of the image's region list; the image's own set stands last."""
+
+    __module__ = "cimlayer"
 
     set_id: UUID
     count: int
@@ -64,6 +68,8 @@ class RegionSet:
 @dataclass(slots=True, frozen=True)
 class Problem:
     """One thing that :meth:`ImageReader.verify` found wrong: where, and what."""
+
+    __module__ = "cimlayer"
 
     file: str
     offset: int | None
@@ -79,6 +85,8 @@ class Problem:
 @dataclass(slots=True, frozen=True)
 class VerifyReport:
     """What :meth:`ImageReader.verify` looked at. ``unjudged`` objects have no content ID of ours."""
+
+    __module__ = "cimlayer"
 
     files: int
     directories: int

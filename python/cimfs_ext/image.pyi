@@ -1,15 +1,15 @@
 from os import PathLike
 from types import TracebackType
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 from cimfs_ext.implementation import Implementation
 
 class ImageWriter:
     directory: str
     name: str
-    def __init__(
-        self,
+    def __new__(
+        cls,
         directory: str | PathLike[str],
         existing_name: str | None = None,
         new_name: str | None = None,
@@ -19,7 +19,7 @@ class ImageWriter:
         sync: bool = True,
         time: int = 0,
         seed: bytes | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def implementation(self) -> str: ...
     @property

@@ -1,12 +1,12 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 from cimfs_ext.builder import LayerBuilder
 from cimfs_ext.image import ImageWriter
 
-class Handler(Protocol):
+class _Handler(Protocol):
     def descriptor_from_sddl(self, text: str) -> bytes: ...
     def whiteout(self, path: str) -> None: ...
     def opaque_whiteout(self, directory: str) -> None: ...
@@ -24,10 +24,10 @@ class Handler(Protocol):
     def link_to_standard_file(self, path: str, target: str) -> None: ...
 
 class LayerImporter:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         target: ImageWriter | LayerBuilder,
-        handler: Handler,
+        handler: _Handler,
         standard_files: Iterable[str] = (),
         *,
         time: int = 0,
@@ -35,7 +35,7 @@ class LayerImporter:
         max_files: int = ...,
         max_bytes: int = ...,
         max_path_depth: int = ...,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def file_bytes(self) -> int: ...
     @property

@@ -1,16 +1,18 @@
-import io
 from collections.abc import Callable, Iterator
 from os import PathLike
 from types import TracebackType
 
+from typing_extensions import Buffer, Self
+
 from cimfs_ext.entries import ImageEntry, RegionSet, StreamEntry, VerifyReport
+from cimfs_ext.streams import StreamReader as StreamReader
 
 def read_region_sets(path: str | PathLike[str]) -> list[RegionSet]: ...
 
 class ImageReader:
     directory: str
     name: str
-    def __init__(self, path: str | PathLike[str]) -> None: ...
+    def __new__(cls, path: str | PathLike[str]) -> Self: ...
     @property
     def version(self) -> int: ...
     @property
@@ -44,8 +46,3 @@ class ImageReader:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-class StreamReader(io.RawIOBase):
-    def __init__(self, image: ImageReader, target: str | ImageEntry, stream: str | None = None) -> None: ...
-    @property
-    def size(self) -> int: ...

@@ -1,107 +1,153 @@
 """Windows container layers as CimFS images, on any platform."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from cimfs_ext.entries import ImageEntry, StreamEntry, VerifyReport
-    from cimfs_ext.image import ImageWriter
-    from cimfs_ext.reader import ImageReader
-    from cimlayer.events import CancellationToken
-    from cimlayer.formats.fileinfo import FileBasicInfo
-    from cimlayer.image.block import BlockImage
-    from cimlayer.image.compare import Change, diff_images
-    from cimlayer.image.create import create_image
-    from cimlayer.image.extract import Extraction, extract
-    from cimlayer.image.garbage import collect_garbage
-    from cimlayer.image.inspect import Inspection, image_chain, inspect_image
-    from cimlayer.image.mount import mount_image
-    from cimlayer.layer.blockwriter import BlockCimLayerWriter
-    from cimlayer.layer.destroy import destroy_cim_layer
-    from cimlayer.layer.paths import (
-        get_cim_dir_from_layer,
-        get_cim_name_from_layer,
-        get_cim_path_from_layer,
-        is_cim_layer,
-    )
-    from cimlayer.layer.writer import CimLayerWriter
-    from cimlayer.limits import Limits
-    from cimlayer.oci.export_layer import export_layer
-    from cimlayer.oci.import_image import ImportedImage, ImportedLayer, import_image
-    from cimlayer.oci.import_layer import import_layer
-
-__all__ = [
-    "BlockCimLayerWriter",
-    "BlockImage",
-    "CancellationToken",
-    "Change",
-    "CimLayerWriter",
-    "Extraction",
-    "FileBasicInfo",
-    "ImageEntry",
-    "ImageReader",
-    "ImageWriter",
-    "ImportedImage",
-    "ImportedLayer",
-    "Inspection",
-    "Limits",
-    "StreamEntry",
-    "VerifyReport",
-    "collect_garbage",
-    "create_image",
-    "destroy_cim_layer",
-    "diff_images",
-    "export_layer",
-    "extract",
-    "get_cim_dir_from_layer",
-    "get_cim_name_from_layer",
-    "get_cim_path_from_layer",
-    "image_chain",
-    "import_image",
-    "import_layer",
-    "inspect_image",
-    "is_cim_layer",
-    "mount_image",
-]
-
-# Each name is imported when it is first asked for: a program that lists an image loads no NTFS formatter.
-_HOMES = {
-    "BlockCimLayerWriter": "cimlayer.layer.blockwriter",
-    "BlockImage": "cimlayer.image.block",
-    "CancellationToken": "cimlayer.events",
-    "Change": "cimlayer.image.compare",
-    "CimLayerWriter": "cimlayer.layer.writer",
-    "Extraction": "cimlayer.image.extract",
-    "FileBasicInfo": "cimlayer.formats.fileinfo",
-    "ImageEntry": "cimfs_ext.entries",
-    "ImageReader": "cimfs_ext.reader",
-    "ImageWriter": "cimfs_ext.image",
-    "ImportedImage": "cimlayer.oci.import_image",
-    "ImportedLayer": "cimlayer.oci.import_image",
-    "Inspection": "cimlayer.image.inspect",
-    "Limits": "cimlayer.limits",
-    "StreamEntry": "cimfs_ext.entries",
-    "VerifyReport": "cimfs_ext.entries",
-    "collect_garbage": "cimlayer.image.garbage",
-    "create_image": "cimlayer.image.create",
-    "destroy_cim_layer": "cimlayer.layer.destroy",
-    "diff_images": "cimlayer.image.compare",
-    "export_layer": "cimlayer.oci.export_layer",
-    "extract": "cimlayer.image.extract",
-    "get_cim_dir_from_layer": "cimlayer.layer.paths",
-    "get_cim_name_from_layer": "cimlayer.layer.paths",
-    "get_cim_path_from_layer": "cimlayer.layer.paths",
-    "image_chain": "cimlayer.image.inspect",
-    "import_image": "cimlayer.oci.import_image",
-    "import_layer": "cimlayer.oci.import_layer",
-    "inspect_image": "cimlayer.image.inspect",
-    "is_cim_layer": "cimlayer.layer.paths",
-    "mount_image": "cimlayer.image.mount",
+# All public names, by the module that has them; "NAME as PUBLIC" where a module's own name is too short here. Each is
+# imported when it is first asked for: a program that lists an image loads no NTFS formatter. Type checkers read
+# __init__.pyi, which tests/support/rootstub.py makes of this table: they understand nothing but imports.
+_MODULES = {
+    "cimfs_ext.backupstream": ("BackupStreamParser", "BackupStreamWriter"),
+    "cimfs_ext.entries": ("ImageEntry", "Problem", "RegionSet", "StreamEntry", "VerifyReport"),
+    "cimfs_ext.errors": (
+        "CorruptHiveError",
+        "CorruptImageError",
+        "DigestMismatchError",
+        "DirtyHiveWarning",
+        "FormatError",
+        "ImageBusyError",
+        "ImageError",
+        "ImageExistsError",
+        "ImageFullError",
+        "ImageNotFoundError",
+        "ImagePermissionError",
+        "InvalidCallError",
+        "KeyNotFoundError",
+        "LimitError",
+        "OperationCancelledError",
+        "PathNotFoundError",
+        "StreamEndError",
+        "UnsupportedCallError",
+    ),
+    "cimfs_ext.image": ("ImageWriter",),
+    "cimfs_ext.implementation": ("Implementation",),
+    "cimfs_ext.reader": ("ImageReader", "StreamReader"),
+    "cimfs_ext.regf": ("Hive", "Key as HiveKey", "Value as HiveValue"),
+    "cimlayer.events": (
+        "CancellationToken",
+        "Event",
+        "LayerCommitting",
+        "LayerDone",
+        "LayerProgress",
+        "LayerReused",
+        "LayerStarted",
+        "ProgressCallback",
+        "event_record",
+    ),
+    "cimlayer.formats.bcd": (
+        "BOOT_VOLUME",
+        "BcdStore",
+        "BootDevice",
+        "CimfsDevice",
+        "CompositeDevice",
+        "Device as BcdDevice",
+        "Element as BcdElement",
+        "ElementValue as BcdValue",
+        "GptPartition",
+        "MbrPartition",
+        "OtherDevice",
+        "VmbusDevice",
+        "decode_device",
+        "describe as describe_bcd",
+        "encode_device",
+        "patch_for_cim",
+    ),
+    "cimlayer.formats.disks": (
+        "DiskIdentity",
+        "create_differencing_disk",
+        "create_formatted_disk",
+        "create_scratch_disk",
+    ),
+    "cimlayer.formats.extattributes": ("ExtendedAttribute", "parse_extended_attributes"),
+    "cimlayer.formats.fileinfo": ("FileBasicInfo",),
+    "cimlayer.formats.hivetext": (
+        "DeltaChange",
+        "KeyChange",
+        "ValueChange",
+        "diff as diff_hives",
+        "explain as explain_delta",
+        "interpret",
+        "reg_file",
+        "reg_text",
+        "type_name as value_type_name",
+        "value_to_json",
+    ),
+    "cimlayer.formats.reparse": ("ReparsePoint", "parse_reparse_data"),
+    "cimlayer.formats.sddl": ("descriptor_from_sddl", "sddl_from_descriptor"),
+    "cimlayer.image.block": (
+        "BlockImage",
+        "BlockKind",
+        "CreateFlags",
+        "MergeFlags",
+        "VerificationInformation",
+        "create_block_image",
+        "merge_block_images",
+        "seal_image",
+        "verification_information",
+    ),
+    "cimlayer.image.compare": ("Change", "diff_images"),
+    "cimlayer.image.create": ("Creation", "create_image"),
+    "cimlayer.image.extract": ("Extraction", "extract"),
+    "cimlayer.image.features": (
+        "WindowsSystem",
+        "is_block_cim_supported",
+        "is_cimfs_supported",
+        "is_merged_cim_supported",
+        "is_verified_cim_supported",
+    ),
+    "cimlayer.image.files": ("DiskFile",),
+    "cimlayer.image.fuse": ("mount_with_fuse",),
+    "cimlayer.image.inspect": ("ChainLink", "Contents", "Inspection", "SetUse", "image_chain", "inspect_image"),
+    "cimlayer.image.mount": ("MountFlags", "dismount_image", "mount_image", "mount_merged_image", "volume_path"),
+    "cimlayer.layer.blockwriter": ("BlockCimLayerWriter",),
+    "cimlayer.layer.destroy": ("destroy_cim_layer",),
+    "cimlayer.layer.garbage": ("broken_images", "collect_garbage"),
+    "cimlayer.layer.paths": (
+        "get_cim_dir_from_layer",
+        "get_cim_name_from_layer",
+        "get_cim_path_from_layer",
+        "is_cim_layer",
+    ),
+    "cimlayer.layer.writer": ("CimLayerWriter",),
+    "cimlayer.limits": ("Limits",),
+    "cimlayer.oci.export_layer": ("export_layer",),
+    "cimlayer.oci.import_image": ("ImportedImage", "ImportedLayer", "import_image"),
+    "cimlayer.oci.import_layer": ("import_layer",),
+    "cimlayer.oci.platforms": ("Platform",),
+    "cimlayer.oci.sources": ("BlobDescriptor", "ImageReference", "ImageSource"),
 }
 
+_HOMES = {
+    name.rpartition(" as ")[2]: (module, name.partition(" as ")[0])
+    for module, names in _MODULES.items()
+    for name in names
+}
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+__all__ = sorted(_HOMES)  # noqa: PLE0605  # which the stub has as a list
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415  # it stands in pyproject.toml alone
+
+        value: object = version("cimlayer")
+    elif name in _HOMES:
+        from importlib import import_module  # noqa: PLC0415
+
+        module, own_name = _HOMES[name]
+        value = getattr(import_module(module), own_name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -1,4 +1,4 @@
-"""What an import tells while it works, and how it is stopped."""
+"""What an import reports while it runs, and how it is cancelled."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cimlayer.errors import OperationCancelledError
 
 @dataclass(slots=True, frozen=True)
 class LayerStarted:
-    """A layer's import begins. ``size`` counts the bytes that will be read, compressed as they are; None: unknown.
+    """The import of a layer starts. ``size`` is the number of (compressed) bytes to read, None if unknown.
 
-    ``layer`` is the name of the layer directory, ``digest`` the blob's, as far as one was given; layer ``number`` of
-    ``count`` counts from 1.
+    ``layer`` is the name of the layer directory, ``digest`` that of the blob, if known; ``number`` of ``count`` counts
+    layers from 1.
     """
 
     layer: str
@@ -26,7 +26,7 @@ class LayerStarted:
 
 @dataclass(slots=True, frozen=True)
 class LayerProgress:
-    """So many bytes of the layer's source have become part of the image; at most one event for each 512 KiB of tar."""
+    """That many bytes of the source have been processed; at most one event per 512 KiB of tar."""
 
     layer: str
     bytes_read: int
@@ -34,7 +34,7 @@ class LayerProgress:
 
 @dataclass(slots=True, frozen=True)
 class LayerCommitting:
-    """The whole tar, of so many entries, was taken and verified; hives, disks and the image's tables are written."""
+    """The whole tar, with that many entries, was read and verified; hives, disks and tables are written."""
 
     layer: str
     entries: int
@@ -52,7 +52,7 @@ class LayerDone:
 
 @dataclass(slots=True, frozen=True)
 class LayerReused:
-    """The layer was there already."""
+    """The layer already existed."""
 
     layer: str
     digest: str | None
@@ -79,9 +79,9 @@ def event_record(event: Event) -> dict[str, Any]:
 
 
 class CancellationToken:
-    """Stops an operation from another thread or from a signal handler; once cancelled it stays so. Thread safe.
+    """Cancels an operation from another thread or from a signal handler. Thread safe; there is no way back.
 
-    A token with a ``parent`` is cancelled with it, and can be cancelled alone.
+    A token with a ``parent`` is cancelled together with it, or alone.
     """
 
     __slots__ = ("_cancelled", "_parent")
@@ -91,15 +91,15 @@ class CancellationToken:
         self._parent = parent
 
     def cancel(self) -> None:
-        """Ask the operation to stop: it raises OperationCancelledError soon, and leaves nothing half-made."""
+        """Ask the operation to stop: it soon raises OperationCancelledError, and leaves nothing half-made."""
         self._cancelled = True
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody has asked."""
+        """Whether it has been cancelled."""
         return self._cancelled or (self._parent is not None and self._parent.cancelled)
 
     def raise_if_cancelled(self) -> None:
-        """OperationCancelledError if somebody has asked."""
+        """Raise OperationCancelledError if it has been cancelled."""
         if self.cancelled:
             raise OperationCancelledError("cancelled")

@@ -1,4 +1,4 @@
-"""What a stranger's input may cost: :class:`Limits`, and the count of what was used of them."""
+"""What untrusted input may use: :class:`Limits`, and a count of what has been used."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from cimlayer.errors import LimitError
 UNJUDGED = 64 << 20  # bytes that any tar may have beside what the limits say, whatever it was compressed to
 
 _AROUND_ENTRY = 16 << 10  # bytes of headers, records and padding that an entry may bring, on the average
-_LARGEST = (1 << 63) - 1
+MOST_BYTES = _LARGEST = (1 << 63) - 1
 _CHARACTERS_OF_ENTRY = 256  # of a path
 
 
 @dataclass(slots=True, frozen=True)
 class Limits:
-    """How much one layer, or one image that is read, may cost; beyond is a :class:`~cimlayer.errors.LimitError`.
+    """How much one layer, or one image that is read, may use; beyond is a :class:`~cimlayer.errors.LimitError`.
 
-    What a header claims is compared before anything is read or written for it. The defaults refuse nothing that
-    Windows or a build made; a service that takes layers from strangers sets its own.
+    Sizes claimed in a header are checked before anything is read or written for it. The defaults accept everything that
+    Windows or a build produces; a service that takes untrusted layers should set its own.
 
-    - ``files``: entries: files, directories, links, streams and whiteouts, and directories that are made because
-      something lies below them. They take memory: 100 to 1,200 bytes each in an import, by the length of their names;
-      up to 2,500 where an image is read, so that there each 256 characters of a path count as one more.
-      An installed Windows has some hundred thousand files; the default is 4,194,304.
-    - ``bytes``: the content of all files and alternate streams together. Shared content and holes count in full,
-      since a reader would get so much. The default, 1 TiB, is fifty times the 20 GB that a Windows container can write
-      unless it is configured (Microsoft, "Container Storage Overview"). What else is in a tar, be it headers, records
-      or what stands behind its end, may be 16 KiB for each of ``files``, and 64 MiB.
-    - ``path_depth``: the components of a path, or of a hard link's target. The default, 1,024, is eight times what
-      fits a path of 260 units (MAX_PATH); the longest path, of 32,767 units, could have 16,384.
-    - ``ratio``: the bytes that a compressed tar gives for each byte of its own, looked at whenever it has given more
-      than 64 MiB. DEFLATE cannot give more than 1,032 (zlib, "Technical Details"): the default, 1,100, refuses no gzip,
-      but bombs in zstd, which may give 30,000. An image that is read has no ratio: it is not compressed, and sharing
-      content, at whatever ratio, is what it is for.
+    - ``files``: number of entries: files, directories, links, streams, whiteouts, and directories that are created
+      because something is below them. Each takes 100 to 1,200 bytes of memory in an import, depending on the length
+      of names, and up to 2,500 where an image is read; there, every 256 characters of a path count as another entry.
+      A Windows installation has some hundred thousand files; the default is 4,194,304.
+    - ``bytes``: content of all files and alternate streams. Shared content and holes count in full, since readers get
+      them in full. The default, 1 TiB, is fifty times the 20 GB that a Windows container can write by default
+      (Microsoft, "Container Storage Overview"). Everything else in a tar, such as headers, records and bytes after its
+      end, may take 16 KiB for each of ``files``, and 64 MiB.
+    - ``path_depth``: number of components in a path, or in the target of a hard link. The default, 1,024, is eight
+      times what fits in a path of 260 units (MAX_PATH); the longest path, of 32,767 units, could have 16,384.
+    - ``ratio``: decompressed size divided by compressed size of a tar, checked once more than 64 MiB have been
+      decompressed. DEFLATE cannot exceed 1,032 (zlib, "Technical Details"), so the default, 1,100, accepts every gzip,
+      but not zstd bombs, which can reach 30,000. It does not apply to images that are read: they are not compressed,
+      and may share content at any ratio.
 
-    Each layer of a container image has the limits for itself. ValueError for a limit that is not 1 to 2**63 - 1.
+    Each layer of a container image has these limits for itself. ValueError for a limit outside 1 to 2**63 - 1.
     """
 
     files: int = 1 << 22
@@ -46,14 +46,14 @@ class Limits:
     ratio: int = 1100
 
     def __post_init__(self) -> None:
-        """Refuse what is no limit."""
+        """Refuse invalid limits."""
         for each in fields(self):
             value = getattr(self, each.name)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
                 raise ValueError(f"the limit of {each.name} must be a whole number from 1 to 2**63 - 1, not {value!r}")
 
     def check_tar(self, size: int, compressed: int) -> None:
-        """Raise LimitError if so many bytes of a tar, from so many of its blob, are too many."""
+        """Raise LimitError if a tar of ``size`` bytes, from a blob of ``compressed`` bytes, is too large."""
         if size <= UNJUDGED:
             return
         if size > self.ratio * compressed:
@@ -66,7 +66,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class Usage:
-    """What an image that is read has used of its limits. ``name`` is the image's."""
+    """How much of its limits an image that is read has used. ``name`` is the name of the image."""
 
     def __init__(self, limits: Limits, name: str) -> None:
         self._limits = limits
@@ -75,9 +75,9 @@ class Usage:
         self._bytes = 0
 
     def add_entry(self, path: str) -> None:
-        """One more file, directory or link, with its path inside the image.
+        """Count a file, directory or link, with its path inside the image.
 
-        Paths are kept, and a small image can have millions of long ones: of directories that share one table.
+        Paths are kept, and a small image can have millions of long ones, in directories that share a table.
         """
         self._files += 1 + len(path) // _CHARACTERS_OF_ENTRY
         if self._files > self._limits.files:
@@ -86,13 +86,13 @@ class Usage:
             raise LimitError("path_depth", self._limits.path_depth, path, layer=self._name)
 
     def add_content(self, path: str, size: int) -> None:
-        """So many bytes more to be read."""
+        """Count that many bytes of content."""
         self._bytes += size
         if self._bytes > self._limits.bytes:
             raise LimitError("bytes", self._limits.bytes, path, layer=self._name)
 
     def add_streams(self, path: str, streams: Iterable[StreamEntry]) -> None:
-        """The alternate streams of an entry, each with its content."""
+        """Count the alternate streams of an entry, each with its content."""
         for stream in streams:
             name = f"{path}:{stream.name}"
             self.add_entry(name)

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans where its API is installed, nothing where it is not."""
+"""OpenTelemetry spans if its API is installed, otherwise nothing."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ static struct name names[MAX_FILES];
 static struct content spare[MAX_SPARE];
 static int spare_count;
 static struct content *open_files[MAX_OPEN];
-static int directories[MAX_DIRECTORIES]; /* 1: open, 2: with the lock */
+enum holding { NOT_HELD, HELD_SHARED, HELD_ALONE };
+static enum holding held[MAX_OPEN];
+static int directories[MAX_DIRECTORIES];
 static int maps;
 static uint64_t calls, fail_call, syncs;
 static cimfs_hresult fail_code;
@@ -184,19 +186,16 @@ static void unlink_name(struct name *name)
     name->content = NULL;
 }
 
-static cimfs_hresult open_directory(const char *path, int lock, cimfs_file *directory)
+static cimfs_hresult open_directory(const char *path, cimfs_file *directory)
 {
     *directory = CIMFS_NO_FILE;
     MAY_FAIL(0);
     if (strcmp(path, "/memory") != 0)
         return CIMFS_E_PATH_NOT_FOUND;
-    for (int i = 0; lock && i < MAX_DIRECTORIES; i++)
-        if (directories[i] == 2)
-            return CIMFS_E_SHARING_VIOLATION;
     for (int i = 0; i < MAX_DIRECTORIES; i++) {
         if (directories[i])
             continue;
-        directories[i] = lock ? 2 : 1;
+        directories[i] = 1;
         *directory = FIRST_DIRECTORY + i;
         return CIMFS_OK;
     }
@@ -242,6 +241,23 @@ static void close_file(cimfs_file file)
     }
     release(content_of(file));
     open_files[file] = NULL;
+    held[file] = NOT_HELD;
+}
+
+static cimfs_hresult lock_file(cimfs_file directory, const char *name, cimfs_file file, enum cimfs_lock kind)
+{
+    (void)directory;
+    MAY_FAIL(0);
+    enum holding wanted = kind == CIMFS_LOCK_SHARED ? HELD_SHARED : HELD_ALONE;
+    for (int i = 0; i < MAX_OPEN; i++)
+        if (i != file && open_files[i] == content_of(file) && held[i] != NOT_HELD &&
+            (wanted == HELD_ALONE || held[i] == HELD_ALONE))
+            return CIMFS_E_SHARING_VIOLATION;
+    const struct name *entry = find(name);
+    if (!entry || entry->content != content_of(file))
+        return CIMFS_E_FILE_NOT_FOUND;
+    held[file] = wanted;
+    return CIMFS_OK;
 }
 
 static cimfs_hresult size_of(cimfs_file file, uint64_t *size)
@@ -374,6 +390,7 @@ const struct cimfs_io memory_io = {
     .open_directory = open_directory,
     .open = open_file,
     .close = close_file,
+    .lock = lock_file,
     .size = size_of,
     .read = read_file,
     .write = write_file,

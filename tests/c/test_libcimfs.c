@@ -337,7 +337,7 @@ static void test_one_stream_at_a_time(void)
     struct cimfs_file_metadata metadata = {.file_size = 10};
     memory_clear();
     CHECK(open_image(NULL, W("a.cim"), &image) == CIMFS_OK);
-    CHECK(open_image(NULL, W("b.cim"), &second) == CIMFS_E_SHARING_VIOLATION && second == NULL);
+    CHECK(open_image(NULL, W("a.cim"), &second) == CIMFS_E_SHARING_VIOLATION && second == NULL);
     CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
     CHECK(api->create_file(image, W("y"), &metadata, &other) == CIMFS_E_SHARING_VIOLATION && other == NULL);
     CHECK(api->create_alternate_stream(image, W("x:s"), 1, &other) == CIMFS_E_SHARING_VIOLATION && other == NULL);

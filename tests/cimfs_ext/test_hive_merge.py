@@ -1,4 +1,4 @@
-"""base + delta: each row of registry.md, Merge, nested; the real delta; and a plain dictionary model."""
+"""base + delta: each rule for delta hives (docs/format.md), nested; the real delta; and a plain dictionary model."""
 
 from __future__ import annotations
 

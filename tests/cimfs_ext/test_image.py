@@ -1,5 +1,6 @@
-"""The calls of cimfs.h through ImageWriter: what each one does, refuses and leaves behind (cimfs-api.md)."""
+"""The calls of cimfs.h through ImageWriter: what each one does, refuses and leaves behind."""
 
+import contextlib
 import os
 import random
 import signal
@@ -945,18 +946,42 @@ def test_dropped_image_is_abandoned(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-def test_one_image_per_directory_at_a_time(tmp_path: Path) -> None:
+def test_an_image_has_one_writer(tmp_path: Path) -> None:
     with writer(tmp_path, None, "a.cim") as first:
         with pytest.raises(errors.ImageBusyError) as raised:
-            writer(tmp_path, None, "b.cim")
+            writer(tmp_path, None, "a.cim")
         assert raised.value.hresult == E_SHARING
+        with writer(tmp_path, None, "b.cim") as beside:
+            beside.commit()
         first.commit()
-        with pytest.raises(errors.ImageBusyError):
-            writer(tmp_path, "a.cim", "b.cim")
-    make_image(tmp_path, "b.cim", {})
+        with pytest.raises(errors.ImageExistsError):
+            writer(tmp_path, None, "a.cim")
+        with writer(tmp_path, "a.cim", "c.cim") as fork:
+            fork.commit()
+    for name in ("a.cim", "b.cim", "c.cim"):
+        assert_sound(tmp_path / name)
+    assert not list(tmp_path.glob("image_*"))
 
 
-def test_lock_dies_with_its_process(tmp_path: Path) -> None:
+def test_what_is_forked_is_not_extended_meanwhile_nor_the_other_way_round(tmp_path: Path) -> None:
+    make_image(tmp_path, "a.cim", {"x": b"1"})
+    forks = (writer(tmp_path, "a.cim", "b.cim"), writer(tmp_path, "a.cim", "c.cim"))
+    with forks[0], forks[1], pytest.raises(errors.ImageBusyError):
+        writer(tmp_path, "a.cim")
+    with writer(tmp_path, "a.cim"):
+        for arguments in (("a.cim", "b.cim"), ("a.cim",)):
+            with pytest.raises(errors.ImageBusyError):
+                writer(tmp_path, *arguments)
+
+
+def test_an_image_that_was_not_committed_leaves_no_draft(tmp_path: Path) -> None:
+    for arguments in ((None, "a.cim"), ("missing.cim", "a.cim")):
+        with contextlib.suppress(errors.PathNotFoundError), writer(tmp_path, *arguments):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_claim_dies_with_its_process(tmp_path: Path) -> None:
     code = """if True:
         import sys
         from cimfs_ext.image import ImageWriter
@@ -969,7 +994,7 @@ def test_lock_dies_with_its_process(tmp_path: Path) -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
         with pytest.raises(errors.ImageBusyError):
-            writer(tmp_path, None, "b.cim")
+            writer(tmp_path, None, "a.cim")
         child.send_signal(signal.SIGKILL)
     assert read_files(make_image(tmp_path, "a.cim", {"x": b"1"})) == {"x": b"1"}
 

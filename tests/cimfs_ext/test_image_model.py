@@ -40,7 +40,7 @@ class Refused(Exception):
 
 @dataclass
 class Model:
-    """The tree of an image, by the words of cimfs-api.md."""
+    """The tree of an image, by the rules of cimfs.h."""
 
     root: dict[str, tuple[str, Item]] = field(default_factory=dict)
 

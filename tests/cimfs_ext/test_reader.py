@@ -1,4 +1,4 @@
-"""ImageReader: good images, and what it says of bad ones (cim-format.md, "Reader's duties")."""
+"""ImageReader: good images, and what it says of bad ones (docs/format.md)."""
 
 import bisect
 import errno
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cimfs_ext import errors
+from cimfs_ext import errors, reader
 from cimfs_ext.entries import StreamEntry
 from cimfs_ext.image import ImageWriter
-from cimfs_ext.reader import ImageReader, StreamReader
+from cimfs_ext.reader import ImageReader
 from support import cimoracle
 from support.cimbytes import DATA, LINKS, PE_IMAGE, REGION_SET, Builder, link_table, patch, region_file, stream
 from support.images import DIRECTORY, NULL_DACL, TIME, add, make_image, read_files, writer
@@ -194,7 +194,7 @@ def test_reader_in_use_cannot_be_closed(tmp_path: Path) -> None:
 
 def test_stream_needs_an_image() -> None:
     with pytest.raises(TypeError):
-        StreamReader(None, "x")  # type: ignore[arg-type]
+        reader._StreamCursor(None, "x", None)  # type: ignore[attr-defined]
 
 
 def test_threads_may_share_a_reader(sample: Path) -> None:
@@ -429,7 +429,7 @@ MISSING_REGION = 3 << 48 | 4096
 BEYOND = 1 << 40
 RECORD_OF_FULL = 3 * 96
 
-# What is patched where, and the reason that is given. Offsets in records and tables as in cim-format.md.
+# What is patched where, and the reason that is given. Offsets in records and tables as in docs/format.md.
 DAMAGE: dict[str, tuple[str, int, bytes, str]] = {
     "filesystem: upcase table in a missing region": (
         "filesystem",

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError
+from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError, KeyNotFoundError
 from cimfs_ext.regf import Hive, Key
 from support import hives
 from support.hives import REG_BINARY, REG_DWORD, REG_SZ, Builder, Node, Val, build, corpus
@@ -569,12 +569,12 @@ class TestEdits:
         hive.delete_value("", "NAÏVE")
         assert "k1" not in hive
         assert key.name == "k1"
-        with pytest.raises(KeyError, match="no value 'naïve'"):
+        with pytest.raises(KeyNotFoundError, match="no value 'naïve'"):
             hive.value("", "naïve")
         for missing in ("k1", "k1\\x", "nowhere\\k2"):
-            with pytest.raises(KeyError, match="no key"):
+            with pytest.raises(KeyNotFoundError, match="no key"):
                 hive.delete_key(missing)
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyNotFoundError):
             hive.delete_value("", "naïve")
         with pytest.raises(ValueError, match="root"):
             hive.delete_key("\\")

@@ -288,7 +288,7 @@ def test_unknown_code_is_an_image_error_that_keeps_it(
     recording: Implementation, calls: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECORDING_CIMFS_FAIL", "CimMountImage=0xC0DE0001")
-    with pytest.raises(ImageError, match=r"mount: .*0xC0DE0001") as caught:
+    with pytest.raises(ImageError, match="mount: ") as caught:
         volumes.mount("/d", "a.cim", VOLUME, implementation=recording)
     assert caught.value.hresult == 0xC0DE0001
 
@@ -472,18 +472,23 @@ def test_newer_calls_of_the_shared_library_are_not_implemented(libcimfs: Path, t
 
 
 @pytest.mark.parametrize(
-    "modules", [("test_image.py", "test_image_model.py"), ("test_corpus.py", "test_layer.py"), ("test_import.py",)]
+    "modules",
+    [
+        ("cimfs_ext/test_image.py", "cimfs_ext/test_image_model.py"),
+        ("test_corpus.py", "layer/test_writer.py"),
+        ("oci/test_import_layer.py",),
+    ],
 )
 def test_suite_passes_with_the_loaded_library(libcimfs: Path, tmp_path: Path, modules: tuple[str, ...]) -> None:
     library = next((libcimfs / "lib").glob("libcimfs.*[!c]"))
-    files = [str(path) for pattern in modules for path in (ROOT / "tests").glob(pattern)]
+    files = [str(ROOT / "tests" / module) for module in modules]
     environment = {**os.environ, "CIMLAYER_IMPLEMENTATION": "system", "CIMLAYER_CIMFS_LIBRARY": str(library)}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         check=False,
         capture_output=True,
         text=True,
-        cwd=tmp_path,  # in the root a Python finds the cimfs_ext of the sources, which a wheel leaves uncompiled
+        cwd=tmp_path,
         env=environment,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

@@ -8,14 +8,14 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from cimfs_ext.image import ImageWriter
 from cimlayer.cli import _COMMANDS
-from cimlayer.cli.output import amount, escaped, iso_time
+from cimlayer.cli.output import amount, counted, escaped
+from cimlayer.formats.fileinfo import iso_time
 from cimlayer.formats.sddl import descriptor_from_sddl
 from support import ROOT
 from support.commands import call, program, run, succeed
@@ -109,7 +109,7 @@ def test_wrong_calls_exit_with_2_and_say_how_to_call(arguments: str) -> None:
         ["cat", "x", ""],
         ["export", "x", "-o", ""],
         ["export", "x", "--parent="],
-        ["registry", "show", ""],
+        ["hive", "show", ""],
     ],
 )
 def test_an_empty_argument_is_no_path_and_changes_nothing(
@@ -121,7 +121,7 @@ def test_an_empty_argument_is_no_path_and_changes_nothing(
     monkeypatch.chdir(tmp_path)
     result = call(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "Error: An argument is empty." in result.stderr
+    assert "Error: Arguments must not be empty." in result.stderr
     assert sorted(os.listdir(tmp_path)) == before
 
 
@@ -133,7 +133,7 @@ def test_words_are_completed_behind_an_empty_argument() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["ls", "import -", "import - x --parent", "export x -o", "extract x", "extract x y", "registry diff x", "bcd show"],
+    ["ls", "import -", "import - x --parent", "export x -o", "extract x", "extract x y", "hive diff x", "bcd show"],
 )
 def test_completion_of_a_path_is_left_to_the_shell(words: str) -> None:
     completing = {"COMP_WORDS": f"cimlayer {words} lay", "COMP_CWORD": str(len(words.split()) + 1)}
@@ -156,8 +156,20 @@ def test_missing_image_fails_in_one_line_that_names_it(name: str, tmp_path: Path
     result = call(name, missing)
     assert result.exit_code == 1
     assert result.stdout == ""
-    expected = f"cimlayer: {missing}: open image: No such file or directory (0x80070002)\n"
+    expected = f"cimlayer: {missing}: open image: No such file or directory\n"
     assert result.stderr == expected
+
+
+def test_an_error_with_json_is_an_object_that_has_the_code_of_windows(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.cim"
+    result = call("ls", missing, "--json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert json.loads(result.stderr) == {
+        "error": f"{missing}: open image: No such file or directory",
+        "operation": "open image",
+        "path": str(missing),
+        "hresult": "0x80070002",
+    }
 
 
 def test_file_that_is_no_image_fails_in_one_line(tmp_path: Path) -> None:
@@ -172,7 +184,7 @@ def test_file_that_is_no_image_fails_in_one_line(tmp_path: Path) -> None:
 def test_a_missing_path_that_would_act_on_a_terminal_is_escaped_in_the_message(image: Path) -> None:
     result = call("cat", image, "no\x1b[31msuch\nfile")
     assert result.exit_code == 1
-    assert result.stderr == "cimlayer: no\\x1b[31msuch\\nfile: not in sample.cim\n"
+    assert result.stderr == "cimlayer: no\\x1b[31msuch\\nfile: not found in sample.cim\n"
 
 
 # ---- ls ----
@@ -265,9 +277,9 @@ def test_cat_writes_an_alternate_stream(image: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["Files"], "Files: a directory of sample.cim"),
-        (["Files/nothing"], "Files/nothing: not in sample.cim"),
-        (["Files/hello.txt", "--stream", "x"], "Files/hello.txt:x: not in sample.cim"),
+        (["Files"], "Files: is a directory"),
+        (["Files/nothing"], "Files/nothing: not found in sample.cim"),
+        (["Files/hello.txt", "--stream", "x"], "Files/hello.txt:x: not found in sample.cim"),
     ],
 )
 def test_cat_of_what_has_no_content_fails(image: Path, arguments: list[str], message: str) -> None:
@@ -417,7 +429,7 @@ def test_verify_ends_although_directories_lie_in_each_other(damaged: Path) -> No
     assert b"lies in itself" in done.stdout
     done = run("stat", damaged, "Files/second.txt")
     assert done.returncode == 0
-    assert b"a directory of this image is damaged" in done.stdout
+    assert b"a directory in this CIM is damaged" in done.stdout
 
 
 # ---- exit codes and signals of the real program ----
@@ -480,7 +492,8 @@ def run_with_closed(streams: str, *arguments: str | Path) -> subprocess.Complete
 @pytest.mark.parametrize("words", ["--help", "ls IMAGE", "ls --json IMAGE", "cat IMAGE Files/again.txt"])
 def test_what_prints_to_a_closed_output_fails_in_one_line(image: Path, words: str) -> None:
     done = run_with_closed(">&-", *(image if word == "IMAGE" else word for word in words.split()))
-    assert (done.returncode, done.stderr) == (1, b"cimlayer: Bad file descriptor\n")
+    error = b'{"error": "Bad file descriptor"}\n' if "--json" in words else b"cimlayer: Bad file descriptor\n"
+    assert (done.returncode, done.stderr) == (1, error)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
@@ -498,7 +511,6 @@ def test_an_interrupt_exits_with_130_quietly(crowded: Path) -> None:
     with subprocess.Popen(program("cat", crowded, "zeros"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         assert process.stdout.read(10)
-        time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr.read() == b""
@@ -542,3 +554,10 @@ def test_escaped_text_is_printable(text: str, expected: str) -> None:
 )
 def test_amounts_for_people(size: int, expected: str) -> None:
     assert amount(size) == expected
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 entries"), (1, "1 entry"), (2, "2 entries")])
+def test_nouns_agree_with_their_numbers(number: int, text: str) -> None:
+    assert counted(number, "entry", "entries") == text
+    assert counted(number, "file") == text.replace("entry", "file").replace("entries", "files")
+    assert amount(1) == "1 byte"

@@ -1,4 +1,4 @@
-"""`cimlayer registry` and `cimlayer bcd`."""
+"""`cimlayer hive` and `cimlayer bcd`."""
 
 from __future__ import annotations
 
@@ -81,23 +81,23 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_show_lists_the_hives_of_a_layer(files: Path) -> None:
-    lines = succeed("registry", "show", files / "1").splitlines()
+    lines = succeed("hive", "show", files / "1").splitlines()
     assert [line.split()[0] for line in lines] == ["SYSTEM", "DEFAULT"]
     assert lines[1].endswith("  Hives/DEFAULTUSER_BASE")
     image = files / "cim-layers" / "1.cim"
-    records = [json.loads(line) for line in succeed("registry", "show", image, "--json").splitlines()]
+    records = [json.loads(line) for line in succeed("hive", "show", image, "--json").splitlines()]
     assert records[0] == {"hive": "SYSTEM", "path": "Hives/SYSTEM_BASE", "size": len(old_hive())}
 
 
 @pytest.mark.parametrize("hive", ["SYSTEM", "system", "SYSTEM_BASE", r"Hives\system_base", "/Hives/SYSTEM_BASE"])
 def test_show_takes_a_hive_by_name_and_by_path(files: Path, hive: str) -> None:
-    assert succeed("registry", "show", files / "1", hive, "select") == SELECT.replace("Select", "select")
+    assert succeed("hive", "show", files / "1", hive, "select") == SELECT.replace("Select", "select")
 
 
 def test_show_of_a_key_has_its_values_and_subkeys(files: Path) -> None:
-    assert succeed("registry", "show", files / "old", "Select") == SELECT
-    assert succeed("registry", "show", files / "old") == "\\\n\\Select\n\\Software\n"
-    shown = succeed("registry", "show", files / "old", "Software/Vendor").splitlines()
+    assert succeed("hive", "show", files / "old", "Select") == SELECT
+    assert succeed("hive", "show", files / "old") == "\\\n\\Select\n\\Software\n"
+    shown = succeed("hive", "show", files / "old", "Software/Vendor").splitlines()
     assert shown[0] == "\\Software\\Vendor"
     assert '    (default)  REG_SZ  "default"' in shown
     assert '    List  REG_MULTI_SZ  "one", "two"' in shown
@@ -105,7 +105,7 @@ def test_show_of_a_key_has_its_values_and_subkeys(files: Path) -> None:
 
 
 def test_show_recursive_has_all_keys_below(files: Path) -> None:
-    shown = succeed("registry", "show", "-R", files / "new", "Software")
+    shown = succeed("hive", "show", "-R", files / "new", "Software")
     assert [line for line in shown.splitlines() if line.startswith("\\")] == [
         "\\Software",
         "\\Software\\Vendor",
@@ -114,34 +114,39 @@ def test_show_recursive_has_all_keys_below(files: Path) -> None:
 
 
 def test_show_json_is_one_object_a_key(files: Path) -> None:
-    (line,) = succeed("registry", "show", files / "old", "Select", "--json").splitlines()
+    (line,) = succeed("hive", "show", files / "old", "Select", "--json").splitlines()
     key = json.loads(line)
     assert key["path"] == "Select"
     assert key["values"] == [{"name": "Current", "type": "REG_DWORD", "data": 1}]
     assert key["last_write_time"] == "1970-01-01T00:00:00.0000000Z"
     assert key["security"].startswith("O:")
-    root, select, *_ = succeed("registry", "show", "-R", files / "old", "--json").splitlines()
+    root, select, *_ = succeed("hive", "show", "-R", files / "old", "--json").splitlines()
     assert json.loads(root)["subkeys"] == ["Select", "Software"]
     assert json.loads(select) == key
 
 
 def test_show_says_what_a_deltas_keys_do(files: Path) -> None:
-    assert "\\Dropped  (deletes this key)\n" in succeed("registry", "show", files / "delta")
-    assert "    Unset  (deleted)\n" in succeed("registry", "show", files / "delta", "Changed")
+    assert "\\Dropped  (deletes this key)\n" in succeed("hive", "show", files / "delta")
+    assert "    Unset  (deleted)\n" in succeed("hive", "show", files / "delta", "Changed")
+
+
+def test_the_earlier_name_of_the_command_works_but_is_not_listed(files: Path) -> None:
+    assert succeed("registry", "show", files / "old", "Select") == SELECT
+    assert "registry  " not in succeed("--help")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["old", "Nothing/There"], "old: Nothing\\There: no such key"),
-        (["1", "SAM"], "SAM: no such hive in 1.cim, which has SYSTEM, DEFAULT"),
+        (["1", "SAM"], "SAM: no such hive in 1.cim (it has: SYSTEM, DEFAULT)"),
         (["missing"], "missing: No such file or directory"),
-        (["3"], "3: no CIM layer: "),
+        (["3"], "3: not a CIM layer: "),
     ],
 )
 def test_show_of_what_is_not_there_fails(files: Path, arguments: list[str], message: str) -> None:
     (files / "3").mkdir(exist_ok=True)
-    result = call("registry", "show", files / arguments[0], *arguments[1:])
+    result = call("hive", "show", files / arguments[0], *arguments[1:])
     assert result.exit_code == 1
     assert result.stderr.startswith("cimlayer: ")
     assert message in result.stderr
@@ -150,26 +155,26 @@ def test_show_of_what_is_not_there_fails(files: Path, arguments: list[str], mess
 
 @pytest.mark.parametrize("arguments", [["old", "SYSTEM", "Select"], ["1", "SYSTEM", "a", "b"]])
 def test_show_with_too_many_names_is_called_wrongly(files: Path, arguments: list[str]) -> None:
-    assert call("registry", "show", files / arguments[0], *arguments[1:]).exit_code == 2
+    assert call("hive", "show", files / arguments[0], *arguments[1:]).exit_code == 2
 
 
 def test_show_of_a_dirty_hive_uses_the_logs_beside_it(tmp_path: Path) -> None:
     hive = tmp_path / "hive"
     hive.write_bytes(corpus("NewDirtyHive1.hive"))
-    result = call("registry", "show", hive, "-R")
+    result = call("hive", "show", hive, "-R")
     assert result.stderr == f"cimlayer: warning: {hive}: a dirty hive is read as it is\n"
     for log in ("LOG1", "LOG2"):
         (tmp_path / f"hive.{log}").write_bytes(corpus(f"NewDirtyHive1.{log}"))
-    recovered = succeed("registry", "show", hive, "-R")
+    recovered = succeed("hive", "show", hive, "-R")
     assert recovered != result.stdout
     hive.write_bytes(corpus("NewDirtyHive1.RecoveredHive_Windows10"))
-    assert succeed("registry", "show", hive, "-R") == recovered
+    assert succeed("hive", "show", hive, "-R") == recovered
 
 
 def test_a_corrupt_hive_fails_with_its_name_and_the_offset(tmp_path: Path) -> None:
     hive = tmp_path / "hive"
     hive.write_bytes(old_hive()[:5000])
-    result = call("registry", "show", hive)
+    result = call("hive", "show", hive)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"cimlayer: {hive}: ")
     assert "(at offset " in result.stderr
@@ -189,9 +194,9 @@ DIFFERENCES = """\
 
 
 def test_diff_of_two_hives(files: Path) -> None:
-    assert succeed("registry", "diff", files / "old", files / "new") == DIFFERENCES
-    assert succeed("registry", "diff", files / "old", files / "old") == ""
-    records = succeed("registry", "diff", files / "old", files / "new", "--json").splitlines()
+    assert succeed("hive", "diff", files / "old", files / "new") == DIFFERENCES
+    assert succeed("hive", "diff", files / "old", files / "old") == ""
+    records = succeed("hive", "diff", files / "old", files / "new", "--json").splitlines()
     assert [json.loads(record)["kind"] for record in records] == ["changed", "changed", "added", "deleted"]
 
 
@@ -200,45 +205,45 @@ def test_diff_of_two_layers_names_the_hive(files: Path) -> None:
         line.replace("\\", "SYSTEM\\", 1) if line[0] in "~+-" else line
         for line in DIFFERENCES.splitlines(keepends=True)
     )
-    assert succeed("registry", "diff", files / "1", files / "2") == expected
-    assert succeed("registry", "diff", files / "1", files / "2", "--hive", "default") == ""
-    assert succeed("registry", "diff", files / "1", files / "2", "--hive", "system") == DIFFERENCES
-    first = succeed("registry", "diff", files / "1", files / "2", "--json").splitlines()[0]
+    assert succeed("hive", "diff", files / "1", files / "2") == expected
+    assert succeed("hive", "diff", files / "1", files / "2", "--hive", "default") == ""
+    assert succeed("hive", "diff", files / "1", files / "2", "--hive", "system") == DIFFERENCES
+    first = succeed("hive", "diff", files / "1", files / "2", "--json").splitlines()[0]
     assert json.loads(first)["hive"] == "SYSTEM"
 
 
 def test_diff_of_a_hive_with_that_of_a_layer(files: Path) -> None:
-    assert succeed("registry", "diff", files / "old", files / "2", "--hive", "SYSTEM") == DIFFERENCES
-    assert call("registry", "diff", files / "old", files / "2").exit_code == 2
+    assert succeed("hive", "diff", files / "old", files / "2", "--hive", "SYSTEM") == DIFFERENCES
+    assert call("hive", "diff", files / "old", files / "2").exit_code == 2
 
 
 def test_diff_of_a_delta_alone_shows_what_it_does(files: Path) -> None:
     expected = '~ \\Changed\n    ~ Set  REG_SZ  "now"\n    - Unset\n- \\Dropped\n'
-    assert succeed("registry", "diff", files / "delta") == expected
-    of_layer = succeed("registry", "diff", files / "2")
+    assert succeed("hive", "diff", files / "delta") == expected
+    of_layer = succeed("hive", "diff", files / "2")
     assert of_layer == expected.replace("~ \\", "~ SYSTEM\\").replace("- \\", "- SYSTEM\\")
-    assert succeed("registry", "diff", files / "1") == ""
-    assert call("registry", "diff", files / "cim-layers" / "2.cim").exit_code == 2
+    assert succeed("hive", "diff", files / "1") == ""
+    assert call("hive", "diff", files / "cim-layers" / "2.cim").exit_code == 2
 
 
 @pytest.mark.parametrize("layers", [["1"], ["2"], ["1", "2"]])
 def test_diff_of_a_hive_that_no_layer_has_fails(files: Path, layers: list[str]) -> None:
-    result = call("registry", "diff", *(files / layer for layer in layers), "--hive", "bogus")
+    result = call("hive", "diff", *(files / layer for layer in layers), "--hive", "bogus")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("cimlayer: bogus: no such hive")
     assert result.stderr.count("\n") == 1
 
 
 def test_diff_of_a_layer_shows_the_delta_of_one_hive(files: Path) -> None:
-    assert succeed("registry", "diff", files / "2", "--hive", "system") == succeed("registry", "diff", files / "2")
-    assert succeed("registry", "diff", files / "2", "--hive", "SAM") == ""
+    assert succeed("hive", "diff", files / "2", "--hive", "system") == succeed("hive", "diff", files / "2")
+    assert succeed("hive", "diff", files / "2", "--hive", "SAM") == ""
 
 
 # ---- export ----
 
 
 def test_export_is_what_regedit_takes(files: Path) -> None:
-    done = run("registry", "export", files / "1", "SYSTEM", "Select")
+    done = run("hive", "export", files / "1", "SYSTEM", "Select")
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"\xff\xfe")
     expected = [
@@ -252,12 +257,12 @@ def test_export_is_what_regedit_takes(files: Path) -> None:
 
 
 def test_export_under_another_root(files: Path) -> None:
-    done = run("registry", "export", files / "old", "Select", "--root", "HKEY_USERS\\X")
+    done = run("hive", "export", files / "old", "Select", "--root", "HKEY_USERS\\X")
     assert "[HKEY_USERS\\X\\Select]".encode("utf-16-le") in done.stdout
 
 
 def test_export_of_a_layer_needs_a_hive(files: Path) -> None:
-    assert call("registry", "export", files / "1").exit_code == 2
+    assert call("hive", "export", files / "1").exit_code == 2
 
 
 @pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no names of open files")
@@ -266,7 +271,7 @@ def test_a_pipe_is_no_source(words: tuple[str, ...]) -> None:
     read, write = os.pipe()
     os.write(write, old_hive())
     os.close(write)
-    result = call("registry", words[0], f"/dev/fd/{read}", *words[1:])
+    result = call("hive", words[0], f"/dev/fd/{read}", *words[1:])
     os.close(read)
     assert (result.exit_code, result.stderr) == (1, f"cimlayer: /dev/fd/{read}: not a regular file\n")
 

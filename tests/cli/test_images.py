@@ -49,7 +49,7 @@ def test_inspect_shows_a_directory(layers: Path) -> None:
     shown = succeed("inspect", cims)
     assert "child.cim, on base.cim\n    region_" in shown
     assert "broken.cim: cannot be read" in shown
-    assert shown.endswith("image_00000000-0000-0000-0000-000000000000_0  1 bytes\n")
+    assert shown.endswith("image_00000000-0000-0000-0000-000000000000_0  1 byte\n")
     facts = json.loads(succeed("inspect", cims, "--json"))
     assert [one["name"] for one in facts["images"]] == ["base.cim", "child.cim"]
     assert facts["unreadable"].keys() == {"broken.cim"}
@@ -73,7 +73,7 @@ def test_chain_lists_layers_down_to_the_base(layers: Path) -> None:
     assert succeed("chain", layers / "child").splitlines() == [str(layers / "child"), str(layers / "base")]
     (layers / "cim-layers/base.cim").unlink()
     lines = succeed("chain", layers / "child").splitlines()
-    assert lines[1].startswith("(not there: region set ")
+    assert lines[1].startswith("(missing: region set ")
     assert [json.loads(line)["image"] for line in succeed("chain", layers / "child", "--json").splitlines()] == [
         str(layers / "cim-layers/child.cim"), None
     ]  # fmt: skip
@@ -82,7 +82,7 @@ def test_chain_lists_layers_down_to_the_base(layers: Path) -> None:
 def test_extract_takes_an_optional_path(layers: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shown = succeed("extract", layers / "child", "Files", out, "--symlinks")
-    assert "1 symbolic links" in shown
+    assert "1 symbolic link" in shown
     assert (out / "link").read_bytes() == b"changed"
     facts = json.loads(succeed("extract", layers / "base", tmp_path / "all", "--json", "--metadata", "sidecar"))
     assert facts["symbolic_links"] == 0
@@ -93,7 +93,7 @@ def test_extract_takes_an_optional_path(layers: Path, tmp_path: Path) -> None:
 def test_extract_takes_no_two_paths(layers: Path, tmp_path: Path) -> None:
     result = call("extract", layers / "child", "a", "b", tmp_path / "out")
     assert result.exit_code == 2
-    assert "One PATH at most" in result.stderr
+    assert "Give at most one PATH" in result.stderr
 
 
 def test_extract_of_what_exists_names_the_path(layers: Path, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_export_to_a_full_disk_fails_in_one_line(layers: Path) -> None:
 
 def test_export_of_no_layer_says_so(tmp_path: Path) -> None:
     result = call("export", tmp_path / "none")
-    assert (result.exit_code, "no CIM layer" in result.stderr) == (1, True)
+    assert (result.exit_code, "not a CIM layer" in result.stderr) == (1, True)
 
 
 def test_export_without_its_parent_says_so(layers: Path) -> None:
@@ -142,7 +142,7 @@ def test_create_makes_an_image_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/file").write_bytes(b"content")
     image = tmp_path / "app.cim"
-    assert succeed("create", image, tmp_path / "folder", "--no-sync") == f"{image}: 1 entries, 7 bytes of files\n"
+    assert succeed("create", image, tmp_path / "folder", "--no-sync") == f"{image}: 1 entry, 7 bytes of files\n"
     assert succeed("cat", image, "file") == "content"
     facts = json.loads(succeed("create", tmp_path / "b.cim", tmp_path / "folder", "--json"))
     assert facts == {"image": str(tmp_path / "b.cim"), "entries": 1, "bytes": 7}
@@ -161,15 +161,15 @@ def test_destroy_keeps_what_others_need_unless_forced(layers: Path) -> None:
 def test_destroy_of_no_layer_fails_and_removes_nothing(layers: Path) -> None:
     result = call("destroy", layers / "cim-layers")
     assert result.exit_code == 1
-    assert "no CIM layer" in result.stderr
+    assert "not a CIM layer" in result.stderr
     assert (layers / "cim-layers/base.cim").exists()
 
 
 def test_gc_lists_first_and_removes_when_told(layers: Path) -> None:
-    assert succeed("gc", layers) == "nothing to remove\n"
+    assert succeed("gc", layers) == "nothing to delete\n"
     orphan = layers / "cim-layers/region_00000000-0000-0000-0000-000000000000_1"
     orphan.write_bytes(bytes(2048))
-    assert succeed("gc", layers) == (f"{orphan.name}  2.0 KiB\n1 files, 2.0 KiB, could be removed: --delete does it\n")
+    assert succeed("gc", layers) == (f"{orphan.name}  2.0 KiB\n1 file, 2.0 KiB, can be deleted with --delete\n")
     assert orphan.exists()
     facts = json.loads(succeed("gc", layers / "cim-layers", "--delete", "--json"))
     assert facts == {"deleted": True, "files": [{"name": orphan.name, "size": 2048}], "bytes": 2048}

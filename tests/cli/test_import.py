@@ -9,14 +9,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cimfs_ext.regf import Hive
-from support.commands import call, program, run, succeed
+from support.commands import call, is_drained, program, run, succeed, wait_until
 from support.tars import TarBuilder
 
 HIVES = ("SYSTEM", "SOFTWARE", "SAM", "SECURITY", "DEFAULT")
@@ -62,7 +61,7 @@ def test_import_prints_entries_bytes_and_time(tar: Path, tmp_path: Path) -> None
     assert succeed("ls", layer, "Files") == "file.txt\nWindows/\n"
     assert run("cat", layer, "Files/file.txt").stdout == CONTENT
     assert succeed("verify", layer).splitlines()[-1] == "no problems"
-    assert [line.split()[0] for line in succeed("registry", "show", layer).splitlines()] == list(HIVES)
+    assert [line.split()[0] for line in succeed("hive", "show", layer).splitlines()] == list(HIVES)
 
 
 def test_import_makes_the_directories_above_the_layer(tar: Path, tmp_path: Path) -> None:
@@ -177,11 +176,10 @@ def test_an_interrupt_ends_an_import_that_waits_for_input(tmp_path: Path, jobs: 
         process.stdin.write(base_tar().finish()[:-1024])
         process.stdin.flush()
         images = tmp_path / "cim-layers"
-        while process.poll() is None and not (images.is_dir() and os.listdir(images)):
-            time.sleep(0.01)
-        time.sleep(0.3)  # the reading thread waits for more now
+        stdin = process.stdin
+        wait_until(lambda: images.is_dir() and bool(os.listdir(images)) and is_drained(stdin), process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
+        assert process.wait(60) == 130
         assert process.stderr.read() == b""
     assert leftovers(tmp_path) == []
 
@@ -199,6 +197,6 @@ def test_a_failed_import_does_not_wait_for_the_rest_of_its_input(tmp_path: Path)
         with contextlib.suppress(BrokenPipeError):  # the program may end while it is fed
             while left:
                 left = left[process.stdin.write(left) :]
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
         assert process.stderr.read().startswith(b"cimlayer: ")
     assert leftovers(tmp_path) == []

@@ -33,7 +33,7 @@ def test_the_top_layer_is_printed_and_the_log_has_a_line_for_each(source: Path, 
     ]
     again = run("import-image", source, tmp_path / "l")
     assert again.stdout == done.stdout
-    assert [line.rpartition(": ")[2] for line in again.stderr.decode().splitlines()] == ["was there already"] * 2
+    assert [line.rpartition(": ")[2] for line in again.stderr.decode().splitlines()] == ["already exists"] * 2
 
 
 def test_quiet_prints_nothing_but_the_top_layer(source: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cimfs_ext.errors import FormatError
+from cimfs_ext.errors import FormatError, KeyNotFoundError
 from cimfs_ext.regf import Hive, Value
 from cimlayer.formats import hivetext as registry
 from cimlayer.formats.hivetext import DeltaChange, KeyChange, ValueChange
@@ -232,7 +232,7 @@ def test_reg_text_refuses_names_that_break_lines(broken: Node) -> None:
 
 
 def test_reg_text_of_a_missing_key() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyNotFoundError):
         registry.reg_text(hive(), "missing")
 
 

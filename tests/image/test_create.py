@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,48 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/link").symlink_to(tmp_path / "outside")
     create_image(tmp_path / "app.cim", tmp_path / "folder", sync=False)
-    assert read_files(tmp_path / "app.cim") == {"link": b""}
+    assert read_files(tmp_path / "app.cim") == {"link": None}
+
+
+def test_links_to_directories_are_directories_as_windows_needs_them(tmp_path: Path) -> None:
+    (tmp_path / "folder/dir").mkdir(parents=True)
+    (tmp_path / "folder/file").touch()
+    for name, target in (("to dir", "dir"), ("to file", "file"), ("dangling", "nothing"), ("to itself", "to itself")):
+        (tmp_path / "folder" / name).symlink_to(target)
+    create_image(tmp_path / "app.cim", tmp_path / "folder", sync=False)
+    with cimlayer.ImageReader(tmp_path / "app.cim") as image:
+        links = {entry.name: entry.is_directory for entry in image.listdir() if entry.is_reparse_point}
+    assert links == {"to dir": True, "to file": False, "dangling": False, "to itself": False}
+
+
+def test_folders_may_be_deeper_than_a_path_is_long(tmp_path: Path) -> None:
+    name, depth = "d" * 200, 100
+    (tmp_path / "folder").mkdir()
+    fds = [os.open(tmp_path / "folder", os.O_RDONLY)]
+    try:
+        for _ in range(depth):
+            os.mkdir(name, dir_fd=fds[-1])
+            fds.append(os.open(name, os.O_RDONLY, dir_fd=fds[-1]))
+        os.close(os.open("leaf", os.O_WRONLY | os.O_CREAT, dir_fd=fds[-1]))
+        os.symlink(f"../{name}", "link", dir_fd=fds[-1])
+        create_image(tmp_path / "app.cim", tmp_path / "folder", sync=False)
+    finally:
+        for fd in fds:
+            os.close(fd)
+        shutil.rmtree(tmp_path / "folder")
+    with cimlayer.ImageReader(tmp_path / "app.cim") as image:
+        path, _ = list(image.walk())[-1]
+        assert path == "\\".join([name] * depth + ["link"])
+        assert image.stat(path).is_directory  # where the link lies
+        assert image.read(path.replace("link", "leaf")) == b""
+
+
+def test_what_cannot_be_taken_is_named_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "folder/sub").mkdir(parents=True)
+    os.mkfifo(tmp_path / "folder/sub/pipe")
+    with pytest.raises(OSError, match="neither file") as caught:
+        create_image(tmp_path / "app.cim", tmp_path / "folder", sync=False)
+    assert caught.value.filename == str(tmp_path / "folder/sub/pipe")
 
 
 @pytest.mark.parametrize("place", ["folder/app.cim", "folder/sub/app.cim", "link/app.cim", "folder/new/app.cim"])

@@ -375,7 +375,7 @@ def test_directory_that_turns_into_a_link_meanwhile_is_not_followed(
             (tmp_path / "out/d").rename(tmp_path / "out/moved")
             (tmp_path / "out/d").symlink_to(outside)
 
-    monkeypatch.setattr("cimlayer.image.extract.FileExtractor", Swapping)
+    monkeypatch.setattr("cimlayer.image.writers.FileExtractor", Swapping)
     with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
         extracted(tmp_path / "image.cim", tmp_path / "out", jobs=1)
     assert (outside / "one").stat().st_nlink == 1
@@ -490,6 +490,57 @@ def test_unknown_kind_of_metadata_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sidecar, xattr, not 'bogus'"):
         extracted(image, tmp_path / "out", metadata="bogus")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES, errno.ENOSYS])
+@pytest.mark.parametrize("call", ["link", "symlink"])
+def test_a_host_without_links_gets_what_they_stand_for(
+    tmp_path: Path, call: str, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "d", attributes=DIRECTORY)
+        add(image, r"d\file", b"content", last_write_time=FILETIME_OF_1970)
+        image.create_hard_link("hard", r"d\file")
+        add(image, "to file", reparse_data=link_data("file"), last_write_time=FILETIME_OF_1970)
+        image.create_hard_link("to file too", "to file")
+        add(image, "to d", attributes=DIRECTORY, reparse_data=link_data("d"), last_write_time=FILETIME_OF_1970)
+        image.commit()
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, call, refuse)
+    done = extracted(tmp_path / "image.cim", tmp_path / "out", symlinks=True)
+    out = tmp_path / "out"
+    assert (out / "hard").read_bytes() == b"content"
+    assert (out / "hard").stat().st_mtime_ns == 0
+    if call == "link":
+        assert not (out / "hard").samefile(out / "d/file")
+        assert (done.symbolic_links, done.unresolved_links) == (3, [])
+        return
+    links = {"to d": None, "to file": b"", "to file too": b""}
+    assert sorted(done.unresolved_links) == [*links]
+    assert (done.files, done.directories, done.symbolic_links) == (3, 2, 0)
+    assert tree(out) == {"d": None, "d/file": b"content", "hard": b"content"} | dict.fromkeys(links, b"") | {
+        "to d": None
+    }
+    assert {(out / name).stat().st_mtime_ns for name in links} == {0}
+
+
+def test_a_link_that_cannot_be_made_for_another_reason_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        with_link(image)
+        image.commit()
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "symlink", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        extracted(tmp_path / "image.cim", tmp_path / "out", symlinks=True)
+    assert caught.value.filename == str(tmp_path / "out/link")
 
 
 @pytest.mark.parametrize("asked", ["symlinks", "hard links"])

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import time
 import tracemalloc
 import types
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ import cimlayer
 from cimlayer.errors import UnsupportedCallError
 from cimlayer.image.fuse import _operations, mount_with_fuse
 from cimlayer.layer.paths import get_cim_path_from_layer
-from support.commands import call, program
+from support.commands import call, program, wait_until
 from support.corpus import is_managed, manifest_of
 from support.image_layers import link_data
 from support.images import add, make_image, writer
@@ -41,13 +40,10 @@ def mounted(image: Path, directory: Path, printed: list[bytes] | None = None) ->
     directory.mkdir()
     with subprocess.Popen(program("mount", image, directory), stderr=subprocess.PIPE) as process:
         try:
-            deadline = time.monotonic() + 20
-            while not directory.is_mount():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    assert process.stderr is not None
-                    pytest.skip(f"FUSE does not mount here: {process.stderr.read().decode()}")
-                time.sleep(0.05)
+            wait_until(directory.is_mount, process)
+            if not directory.is_mount():
+                assert process.stderr is not None
+                pytest.skip(f"FUSE does not mount here: {process.stderr.read().decode()}")
             yield directory
         finally:
             subprocess.run(["fusermount", "-u", directory], check=False, capture_output=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cimlayer.errors import CorruptImageError, ImageBusyError
-from cimlayer.image.garbage import collect_garbage
+from cimlayer.errors import CorruptImageError
+from cimlayer.layer.garbage import broken_images, collect_garbage
 from support.images import assert_sound, make_image, snapshot, writer
 
 CRASH = """
@@ -110,16 +110,18 @@ def test_what_cannot_be_looked_at_may_be_an_image(images: Path, monkeypatch: pyt
     assert snapshot(images) == before
 
 
-def test_nothing_happens_while_an_image_is_written(images: Path) -> None:
-    with writer(images, None, "new.cim") as image:
-        image.create_file("file")
-        before = snapshot(images)
-        with pytest.raises(ImageBusyError):
-            collect_garbage(images, delete=True)
-        assert snapshot(images) == before
-        image.commit()
-    assert collect_garbage(images, delete=True) == []
-    assert_sound(images / "new.cim")
+def test_the_files_of_a_running_writer_are_no_garbage(images: Path) -> None:
+    crash(images)
+    for arguments in ((None, "new.cim"), ("base.cim", "fork.cim"), ("child.cim", None)):
+        with writer(images, *arguments) as image:
+            image.create_file("file")
+            before = snapshot(images)
+            left = {file.name for file in collect_garbage(images, delete=True)}
+            assert snapshot(images).keys() == before.keys() - left
+            image.commit()
+        assert collect_garbage(images, delete=True) == []
+    for name in ("new.cim", "fork.cim", "child.cim"):
+        assert_sound(images / name)
 
 
 @pytest.mark.parametrize("name", ["broken.cim", "BROKEN.CIM"])
@@ -133,11 +135,14 @@ def test_nothing_is_removed_beside_an_unreadable_image(images: Path, name: str) 
     assert snapshot(images) == before
 
 
-def test_image_whose_own_region_is_missing_counts_as_unreadable(images: Path) -> None:
-    for file in images.glob("region_*_0"):
-        file.unlink()
-    with pytest.raises(CorruptImageError):
-        collect_garbage(images, delete=True)
+def test_images_whose_regions_are_gone_are_reported_and_keep_the_rest(images: Path) -> None:
+    before = snapshot(images)
+    gone = sorted(file.name for file in images.glob("region_*_0"))
+    for name in gone:
+        (images / name).unlink()
+    assert collect_garbage(images, delete=True) == []
+    assert {file for missing in broken_images(images).values() for file in missing} == set(gone)
+    assert snapshot(images).keys() == before.keys() - set(gone)
 
 
 def test_missing_directory_is_named(tmp_path: Path) -> None:

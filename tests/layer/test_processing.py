@@ -231,7 +231,7 @@ def guids_on(disk: Path) -> tuple[UUID, UUID]:
 
 
 def check_processed(layer: Path, build: str) -> None:
-    """Everything that layer.md, "Utility VM", promises of a layer that boots from its image."""
+    """Everything that hcsshim's process.go does for a layer that boots from its image."""
     assert (layer / "uvmbuildversion").read_bytes() == build.encode()
     image = image_of(layer)
     outside = {path: (layer / path.replace("\\", "/")).read_bytes() for path in (UTILITY_VM_BCD, UTILITY_VM_SYSTEM)}

@@ -33,7 +33,7 @@ from cimlayer.errors import (
     ImagePermissionError,
     PathNotFoundError,
 )
-from cimlayer.image.garbage import collect_garbage
+from cimlayer.layer.garbage import broken_images, collect_garbage
 from cimlayer.layer.standard import HIVES, STANDARD_FILES
 from support import layers
 from support.layers import NULL_DACL, TIME, image_of, snapshot
@@ -635,7 +635,7 @@ def test_parents_are_not_waited_for_where_there_is_not_even_a_directory_of_image
     code = "import sys; from cimlayer import CimLayerWriter; CimLayerWriter(sys.argv[1], sys.argv[2:])"
     command = [sys.executable, "-c", code, tmp_path / "new", *(tmp_path / parent for parent in parents)]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-    assert "PathNotFoundError" in ended.stderr
+    assert "NotFoundError" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -875,19 +875,49 @@ def test_a_layer_that_lacks_a_region_file_is_destroyed_like_any_other_and_keeps_
     assert not set(files) & set(os.listdir(family / "cim-layers"))
 
 
-def test_a_damaged_child_is_lost_already_but_not_one_that_cannot_be_opened(
-    family: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("content", [b"", b"cimfile0", None])
+def test_a_layer_stays_while_an_image_cannot_be_read_that_may_be_its_child(
+    family: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     def refuse(path: Path) -> list[RegionSet]:
-        if path.name == "child.cim":
+        if path.name == "grandchild.cim":
             raise ImagePermissionError(errno.EACCES, "not for you", str(path))
         return read_region_sets(path)
 
-    (family / "cim-layers" / "grandchild.cim").write_bytes(b"")
-    with monkeypatch.context() as patch, pytest.raises(ImagePermissionError):
-        patch.setattr("cimlayer.image.files.read_region_sets", refuse)
-        destroy_cim_layer(family / "base")
-    assert is_cim_layer(family / "base")
-    destroy_cim_layer(family / "child")
-    destroy_cim_layer(family / "base")
-    assert not is_cim_layer(family / "base")
+    if content is None:
+        monkeypatch.setattr("cimlayer.image.files.read_region_sets", refuse)
+    else:
+        (family / "cim-layers" / "grandchild.cim").write_bytes(content)
+    before = snapshot(family)
+    with pytest.raises(OSError, match=r"grandchild\.cim, which cannot be read") as raised:
+        destroy_cim_layer(family / "child")
+    assert raised.value.errno == errno.ENOTEMPTY
+    assert snapshot(family) == before
+    destroy_cim_layer(family / "child", force=True)
+    assert not is_cim_layer(family / "child")
+
+
+def test_a_layer_stays_while_another_image_has_its_region_set(root: Path) -> None:
+    shutil.copy(root / "cim-layers" / "base.cim", root / "cim-layers" / "copy.cim")
+    with pytest.raises(OSError, match=r"the same region set: copy\.cim"):
+        destroy_cim_layer(root / "base")
+    assert is_cim_layer(root / "base")
+
+
+def test_a_linked_layer_directory_is_refused_before_anything_is_removed(root: Path) -> None:
+    (root / "base").rename(root / "elsewhere")
+    (root / "base").symlink_to("elsewhere")
+    before = snapshot(root / "cim-layers")
+    with pytest.raises(NotADirectoryError):
+        destroy_cim_layer(root / "base", force=True)
+    assert snapshot(root / "cim-layers") == before
+
+
+@pytest.mark.parametrize("order", [("child", "grandchild"), ("grandchild", "child")])
+def test_broken_children_are_reported_and_destroyed_in_any_order(family: Path, order: tuple[str, ...]) -> None:
+    destroy_cim_layer(family / "base", force=True)
+    assert broken_images(family / "cim-layers").keys() == {"child.cim", "grandchild.cim"}
+    for name in order:
+        destroy_cim_layer(family / name)
+    assert os.listdir(family) == ["cim-layers"]
+    assert os.listdir(family / "cim-layers") == []

@@ -98,9 +98,9 @@ EXPECTED = {"RuntimeError", "ValueError", "FormatError", "StreamEndError", "Imag
 
 
 def test_a_guard_lets_one_call_in_at_a_time() -> None:
-    guard = Guard("the thing")
+    guard = Guard("a", "thing")
     with guard:
-        with pytest.raises(RuntimeError, match="the thing is busy"), guard:
+        with pytest.raises(RuntimeError, match="a: the thing is in use"), guard:
             pytest.fail("a second call is in")
         with pytest.raises(RuntimeError), guard:
             pytest.fail("the second call has let go of the first one's guard")
@@ -146,7 +146,7 @@ def test_a_call_inside_another_one_is_refused_and_harms_nothing(
         writer.write(piece)
     writer.close()
     assert len(refused) == 2
-    assert all("layer writer is busy" in str(error) for error in refused)
+    assert all("layer writer is in use" in str(error) for error in refused)
 
 
 @pytest.mark.parametrize("name", ["add", "add_link", "remove", "write", "close", "abandon"])
@@ -225,7 +225,7 @@ def test_a_handler_that_calls_the_importer_is_refused(image: ImageWriter, call: 
     handler = Handler()
     importer = LayerImporter(image, handler, [])
     handler.action = {"feed": lambda: importer.feed(BIG_TAR), "finish": importer.finish}[call]
-    with pytest.raises(RuntimeError, match="importer is busy"):
+    with pytest.raises(RuntimeError, match="importer is in use"):
         importer.feed(BIG_TAR)
     with pytest.raises(ImageError):
         importer.feed(BIG_TAR)  # the rest of what was fed is lost

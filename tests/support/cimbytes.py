@@ -1,4 +1,4 @@
-"""Images built byte by byte from cim-format.md: those of other writers, and those of none."""
+"""Images built byte by byte (docs/format.md): those of other writers, and those of none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reader of CIM images for tests, written from cim-format.md alone.
+"""A CIM reader for tests, written from the description of the format alone.
 
 It shares no code with the package, takes nothing on trust and keeps whole files in memory: `ValueError` for
 whatever the format does not allow, a plain dictionary otherwise.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner, Result
 
@@ -34,3 +37,27 @@ def program(*arguments: str | Path) -> list[str]:
 def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """The program's end, exit code and output."""
     return subprocess.run(program(*arguments), capture_output=True, check=False, timeout=60, **options)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    """Look again and again until it holds, or the process has ended; a minute without either is a failure."""
+    deadline = time.monotonic() + 60
+    while not condition() and (process is None or process.poll() is None):
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.01)
+
+
+def is_drained(pipe: IO[bytes]) -> bool:
+    """Whether all that was written to a pipe has been read: its reader waits for more, or is about to."""
+    import fcntl
+    import termios
+
+    return fcntl.ioctl(pipe.fileno(), termios.FIONREAD, b"\0" * 4) == b"\0" * 4
+
+
+@contextmanager
+def cpu_time_below(seconds: float) -> Iterator[None]:
+    """Fail if more processor time was used: for what takes minutes if it is quadratic. The machine may be busy."""
+    begun = time.process_time()
+    yield
+    assert time.process_time() - begun < seconds

@@ -107,7 +107,7 @@ def reparse_of(target: str) -> bytes:
 
 
 class Model:
-    """Applies tars one after the other, as layer.md says, with Python's own reader of tars.
+    """Applies tars one after the other, as the OCI image-spec says, with Python's own reader of tars.
 
     Whiteouts first: they mean the layers below, wherever they stand.
     """
@@ -177,7 +177,7 @@ class Model:
 
 
 def node_of(member: tarfile.TarInfo, data: bytes) -> Node:
-    """What an entry says of its file (backup-stream.md, "Tar PAX records")."""
+    """What an entry says of its file (go-winio, backuptar/tar.go)."""
     records = {key: value for key, value in member.pax_headers.items() if value != ""}
     write = filetime(records["mtime"]) if "mtime" in records else filetime(str(int(member.mtime)))
 

@@ -120,7 +120,7 @@ def windows_pax(
     eas: Mapping[str, bytes] | None = None,
     mountpoint: bool = False,
 ) -> dict[str, str]:
-    """The records of Microsoft's exporter (backup-stream.md, "Tar PAX records"); times as FILETIMEs."""
+    """The records of Microsoft's exporter (go-winio, backuptar/tar.go); times as FILETIMEs."""
     records = {}
     if attributes is not None:
         records["MSWINDOWS.fileattr"] = str(attributes)

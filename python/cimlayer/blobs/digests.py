@@ -13,10 +13,10 @@ _SHOWN = 100
 
 
 class Hash(Protocol):
-    """A running hash of hashlib's."""
+    """A running hash, as in hashlib."""
 
     def update(self, data: bytes | memoryview, /) -> None:
-        """Take more bytes."""
+        """Add bytes."""
 
     def hexdigest(self) -> str:
         """The digest of all bytes so far."""
@@ -24,16 +24,16 @@ class Hash(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class Digest:
-    """The digest of a blob; as text it is what manifests have."""
+    """The digest of a blob; as text, it is in the form that manifests use."""
 
     algorithm: str
     hex: str
 
     @classmethod
     def parse(cls, text: object, what: str) -> Digest:
-        """From the text in a manifest, ``what`` names its place; FormatError for anything but SHA-256 and SHA-512.
+        """Parse the text in a manifest; ``what`` names its place. FormatError for anything but SHA-256 and SHA-512.
 
-        Only lower-case hex digits are digests, so the text is a safe file name too.
+        Only lower-case hex digits are accepted, so the text is a safe file name too.
         """
         if isinstance(text, str):
             algorithm, _, digits = text.partition(":")
@@ -43,13 +43,13 @@ class Digest:
 
     @classmethod
     def of(cls, algorithm: str, data: bytes) -> Digest:
-        """The digest of bytes at hand."""
+        """The digest of some bytes."""
         whole = _new_hash(algorithm)
         whole.update(data)
         return cls(algorithm, whole.hexdigest())
 
     def new_hash(self) -> Hash:
-        """A fresh hash of this digest's algorithm."""
+        """A new hash with this digest's algorithm."""
         return _new_hash(self.algorithm)
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ def _new_hash(algorithm: str) -> Hash:
 
 
 def chain_ids(diff_ids: list[Digest]) -> list[Digest]:
-    """What each layer is called together with all below it, base first (OCI image specification, "Layer ChainID")."""
+    """The chain ID of each layer, base first (OCI image specification, "Layer ChainID")."""
     chain: list[Digest] = []
     for diff_id in diff_ids:
         chain.append(Digest.of("sha256", f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)

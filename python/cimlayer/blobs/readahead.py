@@ -9,8 +9,9 @@ from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
 from typing import BinaryIO
 
+from cimlayer.blobs.arrival import LONGEST_WAIT, PIECE
 from cimlayer.blobs.digests import Digest
-from cimlayer.blobs.streams import LONGEST_WAIT, PIECE, LayerStream
+from cimlayer.blobs.streams import LayerStream
 from cimlayer.events import CancellationToken
 from cimlayer.host.cpus import available_cpus
 from cimlayer.limits import DEFAULT_LIMITS, Limits
@@ -121,9 +122,10 @@ def tar_pieces(
     diff_id: Digest | None = None,
     limits: Limits = DEFAULT_LIMITS,
     jobs: int | None = None,
+    name: str = "",
 ) -> Iterator[Iterator[Piece]]:
     """The pieces of one tar; the arguments are those of LayerStream and PieceReader."""
     reading = CancellationToken(cancel)
-    stream = LayerStream(blob, digest=digest, diff_id=diff_id, limits=limits, cancel=reading)
+    stream = LayerStream(blob, digest=digest, diff_id=diff_id, limits=limits, cancel=reading, name=name)
     with PieceReader([contextlib.nullcontext(stream)], reading, jobs) as reader:
         yield reader.pieces()

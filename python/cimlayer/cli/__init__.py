@@ -1,4 +1,4 @@
-"""The ``cimlayer`` command. Each command is a module of its own, imported when it is called."""
+"""The ``cimlayer`` command. Each subcommand is a module of its own, imported when it is run."""
 
 from __future__ import annotations
 
@@ -19,37 +19,40 @@ FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 
+_JSON = "cimlayer.json"  # in the context: whether the call has --json
 _EMPTY = re.compile("(--[a-z-]+=)?")  # an argument, or an option's value
 
-# Name -> what it does. The modules are named like their commands, with underscores; a keyword gets one more.
+# Name -> summary. Each module is named after its command, with underscores; a keyword gets one more.
 _COMMANDS = {
-    "import": "Make a CIM layer from an OCI layer tar.",
-    "import-image": "Make CIM layers from all layers of a container image.",
-    "ls": "List what an image holds.",
-    "cat": "Write the content of a file to standard output.",
-    "stat": "Show everything an image says of a file.",
-    "verify": "Check everything an image holds.",
-    "inspect": "Show what an image consists of and shares.",
-    "diff": "Show what distinguishes two images.",
+    "import": "Import an OCI layer tar as a CIM layer.",
+    "import-image": "Import all layers of a container image.",
+    "ls": "List the contents of a CIM.",
+    "cat": "Write a file's content to standard output.",
+    "stat": "Show all metadata of a file.",
+    "verify": "Verify the integrity of a CIM.",
+    "inspect": "Show the region files, sizes and sharing of a CIM.",
+    "diff": "Compare two CIMs.",
     "chain": "List a layer and its parents.",
-    "extract": "Write files of an image to a directory.",
-    "mount": "Show an image as a read-only file system.",
-    "export": "Make an OCI layer tar from a CIM layer.",
-    "create": "Make an image from a folder or a plain tar.",
-    "destroy": "Remove a layer with its image.",
-    "gc": "Find and remove files that no image refers to.",
-    "registry": "Look into registry hives.",
-    "bcd": "Look into boot configuration stores.",
+    "extract": "Extract files from a CIM.",
+    "mount": "Mount a CIM as a read-only file system.",
+    "export": "Export a CIM layer as an OCI layer tar.",
+    "create": "Create a CIM from a folder or a plain tar.",
+    "destroy": "Delete a layer and its CIM.",
+    "gc": "Find and delete files that no CIM refers to.",
+    "hive": "Show, compare and export registry hives.",
+    "bcd": "Show boot configuration data (BCD) stores.",
 }
+_ALIASES = {"registry": "hive"}  # earlier names: they work, but are not listed
 
 
 class _Commands(click.Group):
-    """Commands by name; what goes wrong in one becomes one line and an exit code."""
+    """Commands by name; a failure becomes one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = _ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS:
             return None
         module = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
@@ -62,12 +65,13 @@ class _Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if any(map(_EMPTY.fullmatch, args)) and not ctx.resilient_parsing:  # to pathlib, the current directory
-            raise click.UsageError("An argument is empty.", ctx)
-        with _failures_told(ctx):  # --help and --version print
+            raise click.UsageError("Arguments must not be empty.", ctx)
+        ctx.meta[_JSON] = "--json" in args
+        with _failures_reported(ctx):  # --help and --version print
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _failures_told(ctx):
+        with _failures_reported(ctx):
             super().invoke(ctx)
             sys.stdout.flush()
 
@@ -77,14 +81,14 @@ class _Commands(click.Group):
 def commands() -> None:
     """Make, read and check Windows container layers on any platform.
 
-    An IMAGE is the .cim file of an image, or a layer directory whose image lies beside it. Paths inside an
-    image may have slashes or backslashes and are compared without regard to case. Exit codes: 0 done,
-    1 failed or found damaged, 2 called wrongly.
+    CIM is a .cim file, or a layer directory whose CIM is in the cim-layers directory beside it. Paths inside a CIM
+    may use slashes or backslashes and are case-insensitive. Exit codes: 0 success, 1 failure or damage found,
+    2 usage error.
     """
 
 
 def main() -> None:
-    """Run the command that the program's arguments name, and end the process."""
+    """Run the command named by the program's arguments, then end the process."""
     _open_closed_streams()
     try:
         commands(prog_name="cimlayer")
@@ -95,10 +99,10 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Give standard streams that were closed a file on which their use fails, and standard error one that is silent.
+    """Replace closed standard streams: using input or output fails, writing to standard error does nothing.
 
-    Left closed, they are None to Python, and their descriptors go to the next files that are opened, such as those of
-    an image.
+    Python sets closed streams to None, and the next files to be opened, such as those of a CIM, would get their
+    descriptors.
     """
     if sys.stdin is None:
         sys.stdin = os.fdopen(os.open(os.devnull, os.O_WRONLY), "r")
@@ -109,16 +113,16 @@ def _open_closed_streams() -> None:
 
 
 def _end_process(code: int) -> None:
-    """Without freeing every object one by one, which takes longer than many a command."""
-    with suppress(OSError):  # else the interpreter says in its own way that the output was lost
+    """Exit without freeing every object, which takes longer than many commands."""
+    with suppress(OSError):  # otherwise the interpreter reports the lost output itself
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
 @contextmanager
-def _failures_told(ctx: click.Context) -> Iterator[None]:
-    """What goes wrong becomes one line at most, and an exit code."""
+def _failures_reported(ctx: click.Context) -> Iterator[None]:
+    """Turn a failure into at most one line and an exit code."""
     try:
         yield
     except BrokenPipeError:
@@ -128,18 +132,28 @@ def _failures_told(ctx: click.Context) -> Iterator[None]:
         _discard_output()
         ctx.exit(INTERRUPTED)
     except (OSError, ValueError, MemoryError) as error:
-        _report(error)
+        _report(error, as_json=ctx.meta[_JSON])
         ctx.exit(FAILED)
 
 
-def _report(error: OSError | ValueError | MemoryError) -> None:
+def _report(error: OSError | ValueError | MemoryError, *, as_json: bool) -> None:
     from cimlayer.cli.output import escaped  # noqa: PLC0415
 
     try:
         sys.stdout.flush()
     except OSError:
         _discard_output()
-    click.echo(f"cimlayer: {escaped(_explain(error))}", err=True)
+    click.echo(_record(error) if as_json else f"cimlayer: {escaped(_explain(error))}", err=True)
+
+
+def _record(error: OSError | ValueError | MemoryError) -> str:
+    """An error as a JSON object, with those of its facts that it has."""
+    import json  # noqa: PLC0415
+
+    facts = {name: getattr(error, name, None) for name in ("operation", "path", "layer", "offset", "limit")}
+    hresult = getattr(error, "hresult", None)
+    facts["hresult"] = None if hresult is None else f"0x{hresult:08X}"
+    return json.dumps({"error": _explain(error)} | {name: fact for name, fact in facts.items() if fact is not None})
 
 
 def _explain(error: OSError | ValueError | MemoryError) -> str:
@@ -153,7 +167,7 @@ def _explain(error: OSError | ValueError | MemoryError) -> str:
 
 
 def _discard_output() -> None:
-    """Let nothing of what is still buffered fail again when the interpreter ends."""
+    """Keep buffered output from failing once more when the interpreter exits."""
     with suppress(OSError):  # standard output may be no file at all
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

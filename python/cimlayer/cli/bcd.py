@@ -11,11 +11,11 @@ from cimlayer.formats.bcd import BcdStore, describe
 
 @click.group("bcd")
 def command() -> None:
-    """Look into boot configuration stores."""
+    """Show boot configuration data (BCD) stores."""
 
 
 @command.command()
 @click.argument("file", metavar="FILE", type=HOST_PATH)
 def show(file: str) -> None:
-    """Print a store as bcdedit does, devices decoded."""
+    """Print a store as bcdedit does, with device elements decoded."""
     Output().text(describe(BcdStore.open(file)).rstrip("\n"))

@@ -13,13 +13,13 @@ _PIECE = 1 << 20
 
 
 @click.command("cat")
-@click.argument("image", metavar="IMAGE", type=HOST_PATH)
+@click.argument("image", metavar="CIM", type=HOST_PATH)
 @click.argument("path", metavar="PATH")
-@click.option("--stream", metavar="NAME", help="An alternate stream, such as Zone.Identifier.")
+@click.option("--stream", metavar="NAME", help="Read an alternate data stream, such as Zone.Identifier.")
 def command(image: str, path: str, stream: str | None) -> None:
-    """Write the content of a file to standard output.
+    """Write a file's content to standard output.
 
-    The bytes are those of the file, unchanged. Links are not followed: their content is empty.
+    The bytes are written unchanged. Links are not followed; their content is empty.
     """
     output = sys.stdout.buffer
     piece = memoryview(bytearray(_PIECE))

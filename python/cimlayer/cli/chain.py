@@ -11,13 +11,13 @@ from cimlayer.image.inspect import image_chain
 
 
 @click.command("chain")
-@click.argument("image", metavar="IMAGE", type=HOST_PATH)
-@click.option("as_json", "--json", is_flag=True, help="One JSON object for each layer, each in a line.")
+@click.argument("image", metavar="CIM", type=HOST_PATH)
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object per layer, one per line.")
 def command(image: str, as_json: bool) -> None:
     """List a layer and its parents.
 
-    From the layer itself down to the base, one in a line: the layer directory where there is one, else the image.
-    Parents are found by their region sets, so it does not matter whether they were renamed.
+    One per line, from the layer itself down to the base: the layer directory if it exists, otherwise the CIM.
+    Parents are found by their region sets, even if they were renamed.
     """
     output = Output()
     for link in image_chain(image_path(image)):
@@ -30,4 +30,4 @@ def command(image: str, as_json: bool) -> None:
                 }
             )
         else:
-            output.line(str(link.layer or link.image or f"(not there: region set {link.set_id})"))
+            output.line(str(link.layer or link.image or f"(missing: region set {link.set_id})"))

@@ -8,24 +8,24 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.output import Output, amount
-from cimlayer.cli.working import stoppable
+from cimlayer.cli.output import Output, amount, counted
+from cimlayer.cli.stopping import stoppable
 from cimlayer.image.create import create_image
 from cimlayer.limits import Limits
 
 
 @click.command("create")
-@click.argument("image", metavar="IMAGE", type=HOST_PATH)
+@click.argument("image", metavar="CIM", type=HOST_PATH)
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
-@click.option("--no-sync", is_flag=True, help="Do not wait until the image is on the disk.")
-@click.option("--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH.")
+@click.option("--no-sync", is_flag=True, help="Do not wait for the data to reach the disk.")
+@click.option("--reproducible", is_flag=True, help="Same input, same bytes; missing times are SOURCE_DATE_EPOCH.")
 @limit_option
-@click.option("as_json", "--json", is_flag=True, help="The summary as one JSON object.")
+@click.option("as_json", "--json", is_flag=True, help="Print the summary as one JSON object.")
 def command(image: str, source: str, no_sync: bool, reproducible: bool, limits: Limits, as_json: bool) -> None:
-    """Make an image from a folder or a plain tar.
+    """Create a CIM from a folder or a plain tar.
 
-    IMAGE is the .cim file to make; its region files go beside it. SOURCE is a folder, or a tar that may be
-    compressed with gzip or zstd. There is no layer around the image: no hives, no disks.
+    CIM is the .cim file to create; its region files go beside it. SOURCE is a folder, or a tar, plain or compressed
+    with gzip or zstd. Only the CIM is created, not a layer: no hives and no disks are processed.
     """
     output = Output()
     with stoppable() as cancel:
@@ -33,4 +33,4 @@ def command(image: str, source: str, no_sync: bool, reproducible: bool, limits: 
     if as_json:
         output.json({"image": image} | asdict(done))
     else:
-        output.line(f"{image}: {done.entries} entries, {amount(done.bytes)} of files")
+        output.line(f"{image}: {counted(done.entries, 'entry', 'entries')}, {amount(done.bytes)} of files")

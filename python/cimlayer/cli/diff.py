@@ -6,8 +6,9 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, shown
+from cimlayer.cli.output import Output
 from cimlayer.image.compare import diff_images
+from cimlayer.image.entrynames import shown
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "M"}
 
@@ -15,12 +16,12 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "M"}
 @click.command("diff")
 @click.argument("older", metavar="OLD", type=HOST_PATH)
 @click.argument("newer", metavar="NEW", type=HOST_PATH)
-@click.option("as_json", "--json", is_flag=True, help="One JSON object for each path, each in a line.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object per path, one per line.")
 def command(older: str, newer: str, as_json: bool) -> None:
-    """Show what distinguishes two images.
+    """Compare two CIMs.
 
-    + is in NEW alone, - in OLD alone, M is in both and differs, in brackets in what. Directories end in a slash.
-    Between a layer and its parents this is quick: only what was written anew is looked at.
+    + marks paths only in NEW, - only in OLD, M those in both that differ, followed by what differs. Directories end
+    with a slash. Comparing a layer with one of its parents is fast: only rewritten records are read.
     """
     output = Output()
     with open_image(older) as old, open_image(newer) as new:

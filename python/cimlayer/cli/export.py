@@ -12,7 +12,7 @@ import click
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.working import stoppable
+from cimlayer.cli.stopping import stoppable
 from cimlayer.image.inspect import image_chain
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.limits import Limits
@@ -27,7 +27,7 @@ from cimlayer.oci.export_layer import export_layer
     metavar="DIR",
     multiple=True,
     type=HOST_PATH,
-    help="The parent layer, if it cannot be found.",
+    help="The immediate parent layer, if it cannot be found by itself.",
 )
 @click.option(
     "-o",
@@ -35,21 +35,21 @@ from cimlayer.oci.export_layer import export_layer
     metavar="FILE",
     default="-",
     type=HOST_PATH,
-    help="The tar to make; - is standard output, the default.",
+    help="The tar to create (default: -, standard output).",
 )
 @limit_option
 def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -> None:
-    """Make an OCI layer tar from a CIM layer.
+    """Export a CIM layer as an OCI layer tar.
 
-    The tar has what the layer changes in its parent, removed files as whiteouts, and everything about a file in
-    PAX records as Microsoft's tools write them. Importing it onto the same parents gives the same tree. It is not
-    compressed, so its SHA-256 is the diff ID of the layer.
+    The tar contains what the layer changes relative to its parent: removed files as whiteouts, metadata in PAX
+    records as Microsoft's tools write them. Importing it on the same parents gives the same tree. It is not
+    compressed, so its SHA-256 is the layer's diff ID.
     """
     require_layer(layer)
     above = list(parents) or _parents_of(layer)
     stream = sys.stdout.buffer
     if output == "-" and stream.isatty():
-        raise click.UsageError("A tar is nothing for a terminal: use -o FILE, or redirect the output.")
+        raise click.UsageError("Refusing to write a tar to a terminal: use -o FILE or redirect the output.")
     with stoppable() as cancel:
         export_layer(layer, above, stream if output == "-" else output, limits=limits, cancel=cancel)
     stream.flush()
@@ -59,6 +59,6 @@ def _parents_of(layer: str) -> list[str | os.PathLike[str]]:
     found: list[str | os.PathLike[str]] = []
     for link in image_chain(get_cim_path_from_layer(layer))[1:]:
         if link.image is None:
-            raise FileNotFoundError(errno.ENOENT, f"the parent with region set {link.set_id} is not there", layer)
+            raise FileNotFoundError(errno.ENOENT, f"the parent with region set {link.set_id} was not found", layer)
         found.append(Path(link.image.parent.parent, link.image.stem))
     return found

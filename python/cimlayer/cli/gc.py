@@ -8,30 +8,36 @@ from pathlib import Path
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.output import Output, amount
+from cimlayer.cli.output import Output, amount, counted
 from cimlayer.image.files import CIM_DIRECTORY
-from cimlayer.image.garbage import collect_garbage
+from cimlayer.layer.garbage import broken_images, collect_garbage
 
 
 @click.command("gc")
 @click.argument("directory", metavar="DIR", type=HOST_PATH)
-@click.option("--delete", is_flag=True, help="Remove the files; without it they are only listed.")
-@click.option("as_json", "--json", is_flag=True, help="One JSON object.")
+@click.option("--delete", is_flag=True, help="Delete the files; without this option they are only listed.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
 def command(directory: str, delete: bool, as_json: bool) -> None:
-    """Find and remove files that no image refers to.
+    """Find and delete what killed processes left behind.
 
-    DIR holds images, or layers whose images lie in cim-layers below it. Region and object ID files that a crash
-    left, and temporary files, are listed and with --delete removed. While an image is being written there, or if an
-    image cannot be read, nothing is done.
+    DIR contains CIMs, or layers with a cim-layers directory beside them. Lists, or with --delete deletes, region and
+    object ID files and drafts that belong to no CIM, and the directories of layers that were half written or half
+    destroyed. The files of running imports are left alone. CIMs that cannot be read because files of their parents
+    are missing are reported. Refuses to run if a CIM itself cannot be read.
     """
     below = Path(directory, CIM_DIRECTORY)
-    found = collect_garbage(below if below.is_dir() else directory, delete=delete)
+    images = below if below.is_dir() else Path(directory)
+    found = collect_garbage(images, delete=delete)
+    broken = broken_images(images)
     output = Output()
     size = sum(file.size or 0 for file in found)
     if as_json:
-        output.json({"deleted": delete, "files": [asdict(file) for file in found], "bytes": size})
+        files = [asdict(file) for file in found]
+        output.json({"deleted": delete, "files": files, "bytes": size, "broken": broken})
         return
     for file in found:
-        output.line(f"{file.name}  {amount(file.size or 0)}")
-    verdict = "removed" if delete else "could be removed: --delete does it"
-    output.line(f"{len(found)} files, {amount(size)}, {verdict}" if found else "nothing to remove")
+        output.line(f"{file.name}  {'layer directory' if file.size is None else amount(file.size)}")
+    for name, missing in broken.items():
+        output.line(f"{name}  broken: {missing[0]} is missing; delete the layer with cimlayer destroy")
+    verdict = "deleted" if delete else "can be deleted with --delete"
+    output.line(f"{counted(len(found), 'file')}, {amount(size)}, {verdict}" if found else "nothing to delete")

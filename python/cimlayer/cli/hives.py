@@ -1,4 +1,4 @@
-"""The hives that the registry commands are given: files of their own, or those of a layer."""
+"""The hives that the ``hive`` commands are given: hive files, or those of a layer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOGS = (".LOG", ".LOG1", ".LOG2")
 
 
 def is_hive(path: str) -> bool:
-    """Whether a path is a hive file rather than an image or a layer; OSError for what can be read only once."""
+    """Whether a path is a hive file rather than a CIM or a layer; OSError for anything but a file or a directory."""
     source = Path(path)
     if source.is_dir():
         return False
@@ -37,18 +37,18 @@ def is_hive(path: str) -> bool:
 
 
 def open_file(path: str) -> Hive:
-    """A hive file; a dirty one with the transaction logs that lie beside it."""
+    """Open a hive file; the transaction logs beside it are applied if it is dirty."""
     logs = [path + suffix for suffix in _LOGS if Path(path + suffix).is_file()]
     return _open(path, logs, path)
 
 
 def hives_of(image: ImageReader) -> dict[str, str]:
-    """Name -> path in the image of the layer hives that are there."""
+    """Name -> path in the CIM of the layer hives that exist."""
     return {names.name: names.base_path for names in HIVES if image.exists(names.base_path)}
 
 
 def open_in(image: ImageReader, name: str) -> Hive:
-    """A hive by the name of one of the five, by its name in ``Hives``, or by its path in the image."""
+    """Open a hive by the name of one of the five, by its name in ``Hives``, or by its path in the CIM."""
     places = [names.base_path for names in HIVES if upcase_key(names.name) == upcase_key(name)]
     places += [f"Hives\\{name}", name]
     for place in places:
@@ -56,31 +56,31 @@ def open_in(image: ImageReader, name: str) -> Hive:
             return _open(read_hive_of(image, place), [], f"{image.name}:{place}")
         except (PathNotFoundError, IsADirectoryError):
             continue
-    known = ", ".join(hives_of(image)) or "none of its own"
-    raise FileNotFoundError(errno.ENOENT, f"no such hive in {image.name}, which has {known}", name)
+    known = ", ".join(hives_of(image)) or "none"
+    raise FileNotFoundError(errno.ENOENT, f"no such hive in {image.name} (it has: {known})", name)
 
 
 def open_hive(source: str, name: str | None) -> Hive:
-    """A hive file, or with a name one of an image's or a layer's hives."""
+    """Open a hive file or, with a name, a hive of a CIM or a layer."""
     if is_hive(source):
         if name is not None:
-            raise click.UsageError(f"{escaped(source)} is a hive itself: it has no hive {escaped(name)!r}")
+            raise click.UsageError(f"{escaped(source)} is a hive file: do not name a hive ({escaped(name)!r}).")
         return open_file(source)
     if name is None:
-        raise click.UsageError(f"which hive of {escaped(source)}?")
+        raise click.UsageError(f"Name a hive of {escaped(source)}.")
     with open_image(source) as image:
         return open_in(image, name)
 
 
 def known_name(name: str) -> str:
-    """The name of one of the five hives, in whatever case it was given."""
+    """The name of one of the five hives, given in any case."""
     if name.upper() not in NAMES:
-        raise FileNotFoundError(errno.ENOENT, f"no such hive; deltas are for {', '.join(NAMES)}", name)
+        raise FileNotFoundError(errno.ENOENT, f"no such hive (deltas exist for: {', '.join(NAMES)})", name)
     return name.upper()
 
 
 def deltas_of(layer: str) -> dict[str, Hive]:
-    """Name -> what a layer's tar brought to change that hive; a child's image has its parents' deltas as well."""
+    """Name -> the delta hive in a layer's directory. (A child's CIM holds its parents' deltas too.)"""
     directory = LayerDirectory(Path(layer))
     found = {}
     for names in HIVES:
@@ -92,7 +92,7 @@ def deltas_of(layer: str) -> dict[str, Hive]:
 
 
 def key_at(hive: Hive, path: str) -> Key:
-    """The key of a path with slashes or backslashes."""
+    """The key at a path with slashes or backslashes."""
     inner = path.replace("/", "\\").strip("\\")
     if inner not in hive:
         raise FileNotFoundError(errno.ENOENT, "no such key", f"{hive.name}: {inner}")

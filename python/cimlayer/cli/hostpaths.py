@@ -1,8 +1,8 @@
-"""Arguments that are paths of the host."""
+"""Arguments that are paths on the host."""
 
 from __future__ import annotations
 
 import click
 
-# Whoever opens one finds out whether it is there; the type is for the shell, which completes names of files.
+# Opening the path finds out whether it exists; the type is for shell completion of file names.
 HOST_PATH = click.Path(readable=False)

@@ -1,4 +1,4 @@
-"""The images that the commands are given."""
+"""The CIMs that commands are given."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
 
 
 def image_path(path: str) -> Path:
-    """The ``.cim`` file that is meant: it itself, or that of a layer directory."""
+    """The ``.cim`` file for a command's argument: the path itself, or that of a layer directory."""
     if not Path(path).is_dir():
         return Path(path)
     cim = get_cim_path_from_layer(path)
     if not cim.exists():
-        raise FileNotFoundError(errno.ENOENT, f"no CIM layer: {cim} is not there", path)
+        raise FileNotFoundError(errno.ENOENT, f"not a CIM layer: {cim} does not exist", path)
     return cim
 
 
 def open_image(path: str) -> ImageReader:
-    """The image of a ``.cim`` file or of a layer directory."""
+    """Open a ``.cim`` file, or the CIM of a layer directory."""
     return ImageReader(image_path(path))
 
 
 def require_layer(path: str) -> None:
-    """FileNotFoundError unless this is a layer directory with an image; what is left of one will do."""
+    """Raise FileNotFoundError unless this is a layer with a CIM, complete or not."""
     if not is_cim_layer(path):
-        raise FileNotFoundError(errno.ENOENT, f"no CIM layer: {get_cim_path_from_layer(path)} is not there", path)
+        raise FileNotFoundError(errno.ENOENT, f"not a CIM layer: {get_cim_path_from_layer(path)} does not exist", path)

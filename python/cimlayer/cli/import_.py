@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
+from cimlayer.cli.importing import import_options
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.output import Output, amount
-from cimlayer.cli.working import import_options, progress_shown, stoppable
+from cimlayer.cli.output import Output, amount, counted
+from cimlayer.cli.progress import progress_shown
+from cimlayer.cli.stopping import stoppable
 from cimlayer.events import Event, LayerDone
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.limits import Limits
@@ -23,7 +25,7 @@ from cimlayer.oci.import_layer import import_layer
     metavar="DIR",
     multiple=True,
     type=HOST_PATH,
-    help="A parent layer; the immediate one first.",
+    help="A parent layer, the immediate parent first. Repeatable.",
 )
 @import_options
 @limit_option
@@ -38,11 +40,11 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Make a CIM layer from an OCI layer tar.
+    """Import an OCI layer tar as a CIM layer.
 
-    TAR is plain or compressed with gzip or zstd; - reads standard input. LAYER is the directory to make: the image
-    goes beside it, into cim-layers. Missing directories above it are made. A layer with parents needs --parent for
-    each, from the immediate parent to the base. If anything fails, nothing of the layer is left.
+    TAR may be plain or compressed with gzip or zstd; - reads standard input. LAYER is the directory to create; the
+    CIM goes into the cim-layers directory beside it. Missing parent directories are created. Give --parent once for
+    each layer below, from the immediate parent to the base. If the import fails, nothing of the layer remains.
     """
     output = Output()
     done: list[LayerDone] = []
@@ -78,4 +80,5 @@ def command(
             }
         )
     else:
-        output.line(f"{layer}: {result.entries} entries, {amount(result.bytes)} of files, {result.seconds:.2f} s")
+        entries = counted(result.entries, "entry", "entries")
+        output.line(f"{layer}: {entries}, {amount(result.bytes)} of files, {result.seconds:.2f} s")

@@ -7,9 +7,11 @@ from dataclasses import asdict
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
+from cimlayer.cli.importing import import_options
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
-from cimlayer.cli.working import import_options, progress_shown, stoppable
+from cimlayer.cli.progress import progress_shown
+from cimlayer.cli.stopping import stoppable
 from cimlayer.limits import Limits
 from cimlayer.oci.import_image import ImportedImage, import_image
 
@@ -17,7 +19,7 @@ from cimlayer.oci.import_image import ImportedImage, import_image
 @click.command("import-image")
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.argument("directory", metavar="DIR", type=HOST_PATH)
-@click.option("--platform", metavar="OS/ARCH/VERSION", help="Which image, such as windows/amd64/10.0.20348.")
+@click.option("--platform", metavar="OS/ARCH/VERSION", help="Platform to import, such as windows/amd64/10.0.20348.")
 @import_options
 @limit_option
 def command(
@@ -31,13 +33,13 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Make CIM layers from all layers of a container image.
+    """Import all layers of a container image.
 
-    SOURCE is an OCI image layout, a docker-save archive or a folder of skopeo copy: a folder, or a tar that is not
-    compressed. DIR gets a layer directory for each layer, named by its chain ID; layers that are there already are
-    used again. Every digest is verified. The directory of the top layer is printed.
+    SOURCE is an OCI image layout, a docker save archive or a skopeo dir: folder, each as a folder or an uncompressed
+    tar. In DIR, each layer becomes a layer directory named by its chain ID; existing layers are reused. All digests
+    are verified. Prints the directory of the top layer.
 
-    If anything fails, the layers below stay, nothing of the layer that failed is left, and calling it again goes on
+    If a layer fails, nothing of it remains; the layers below it are kept, and running the command again continues
     from there.
     """
     output = Output()

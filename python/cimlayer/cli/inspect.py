@@ -9,20 +9,20 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import image_path
-from cimlayer.cli.output import Output, amount
+from cimlayer.cli.output import Output, amount, counted
 from cimlayer.image.files import DiskFile, ImageDirectory
 from cimlayer.image.inspect import Contents, Inspection, SetUse, inspect_image
 
 
 @click.command("inspect")
-@click.argument("image", metavar="IMAGE|DIR", type=HOST_PATH)
-@click.option("as_json", "--json", is_flag=True, help="One JSON object, with the size of every file.")
+@click.argument("image", metavar="CIM|DIR", type=HOST_PATH)
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object, with the size of every file.")
 def command(image: str, as_json: bool) -> None:
-    """Show what an image consists of and shares.
+    """Show the region files, sizes and sharing of a CIM.
 
-    Of an image: its region sets with their files, the images that use them too, how much it holds, what it adds to
-    its parent and what storing equal content once saved. Of a directory with images: which files belong to which
-    image, and which to none.
+    For a CIM: its region sets and their files, which other CIMs use them, how much it contains, what it adds to its
+    parent, and how much de-duplication saved. For a directory of CIMs: which files belong to which CIM, and which to
+    none.
     """
     output = Output()
     if Path(image).is_dir() and any(Path(image).glob("*.cim")):
@@ -39,19 +39,19 @@ def command(image: str, as_json: bool) -> None:
         _print(output, found)
 
 
-# ---- an image ----
+# ---- a CIM ----
 
 
 def _print(output: Output, found: Inspection) -> None:
     contents = found.contents
     output.fields(
         {
-            "image": str(found.path),
+            "CIM": str(found.path),
             "format": f"version {found.version}",
-            "holds": _counts(contents),
+            "contents": _counts(contents),
             "size": amount(contents.bytes),
-            "stored": f"{amount(contents.stored_bytes)}, {amount(contents.saved_bytes)} saved as equal content",
-            "adds": f"{contents.own_files} files with {amount(contents.own_stored_bytes)} of content of its own",
+            "stored": f"{amount(contents.stored_bytes)}, {amount(contents.saved_bytes)} saved by de-duplication",
+            "adds": f"{counted(contents.own_files, 'file')}, {amount(contents.own_stored_bytes)} of content",
         }
     )
     for number, one in enumerate(found.sets):
@@ -62,7 +62,7 @@ def _print(output: Output, found: Inspection) -> None:
 
 
 def _print_set(output: Output, one: SetUse) -> None:
-    output.line(f"    written by {one.owner or 'an image that is not there'}, used by {', '.join(one.users)}")
+    output.line(f"    written by {one.owner or 'a CIM that no longer exists'}, used by {', '.join(one.users)}")
     for file in one.files:
         output.line(f"    {_file(file)}")
 
@@ -73,8 +73,9 @@ def _file(file: DiskFile) -> str:
 
 def _counts(contents: Contents) -> str:
     return (
-        f"{contents.files} files, {contents.directories} directories, {contents.hard_links} hard links, "
-        f"{contents.reparse_points} reparse points, {contents.streams} alternate streams"
+        f"{counted(contents.files, 'file')}, {counted(contents.directories, 'directory', 'directories')}, "
+        f"{counted(contents.hard_links, 'hard link')}, {counted(contents.reparse_points, 'reparse point')}, "
+        f"{counted(contents.streams, 'alternate stream')}"
     )
 
 
@@ -96,7 +97,7 @@ def _facts(found: Inspection) -> dict[str, object]:
     }
 
 
-# ---- a directory of images ----
+# ---- a directory of CIMs ----
 
 
 def _print_directory(output: Output, directory: ImageDirectory) -> None:
@@ -108,7 +109,7 @@ def _print_directory(output: Output, directory: ImageDirectory) -> None:
     for name, error in directory.unreadable.items():
         output.line(f"{name}: cannot be read: {error.strerror}")
     if orphans := directory.orphans():
-        output.line("of no image" + (" that can be read" if directory.unreadable else ""))
+        output.line("not referenced by any" + (" readable CIM" if directory.unreadable else " CIM"))
         for file in orphans:
             output.line(f"    {_file(file)}")
 

@@ -1,4 +1,4 @@
-"""``--limit``, which the commands have that take what comes from strangers."""
+"""``--limit``, for the commands that take untrusted input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def limit_option(command: _Command) -> _Command:
         metavar="NAME=VALUE",
         multiple=True,
         callback=_limits,
-        help=f"What the input may cost at most: {', '.join(_NAMES)} (bytes with K, M, G or T). Repeatable.",
+        help=f"Limit what the input may use: {', '.join(_NAMES)} (bytes: K, M, G or T suffix). Repeatable.",
     )
     return option(command)
 
@@ -36,9 +36,9 @@ def _limits(_context: click.Context, _parameter: click.Parameter, texts: tuple[s
         name, _, value = text.partition("=")
         number = re.fullmatch(r"([0-9]{1,19})([KMGT]?)", value)
         if name not in _NAMES:
-            raise click.BadParameter(f"{name!r} is no limit; there are: {', '.join(_NAMES)}.")
+            raise click.BadParameter(f"Unknown limit {name!r}; expected one of: {', '.join(_NAMES)}.")
         if number is None or (number[2] and name != "bytes"):
-            raise click.BadParameter(f"{value!r} is no value for {name}.")
+            raise click.BadParameter(f"Invalid value {value!r} for {name}.")
         values[name] = int(number[1]) * _UNITS[number[2]]
     try:
         return Limits(**values)

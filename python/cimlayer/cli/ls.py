@@ -10,21 +10,23 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, attribute_names, iso_time, kind, mode, shown
+from cimlayer.cli.output import Output, mode, type_of
 from cimlayer.errors import FormatError
+from cimlayer.formats.fileinfo import attribute_names, iso_time
 from cimlayer.formats.reparse import parse_reparse_data
+from cimlayer.image.entrynames import shown
 
 
 @click.command("ls")
-@click.argument("image", metavar="IMAGE", type=HOST_PATH)
+@click.argument("image", metavar="CIM", type=HOST_PATH)
 @click.argument("path", default="", metavar="[PATH]")
-@click.option("long", "-l", is_flag=True, help="Attributes, size, last write (UTC), where links lead.")
-@click.option("-R", "--recursive", is_flag=True, help="Everything below, as paths from the root.")
-@click.option("as_json", "--json", is_flag=True, help="One JSON object for each entry, each in a line.")
+@click.option("long", "-l", is_flag=True, help="Show attributes, size, last write time (UTC) and link targets.")
+@click.option("-R", "--recursive", is_flag=True, help="List everything below, with paths from the root.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object per entry, one per line.")
 def command(image: str, path: str, long: bool, recursive: bool, as_json: bool) -> None:
-    r"""List what an image holds.
+    r"""List the contents of a CIM.
 
-    Directories end in a slash. The letters of -l: d directory, a archive, r read-only, h hidden, s system,
+    Directories end with a slash. Attribute letters of -l: d directory, a archive, r read-only, h hidden, s system,
     l reparse point, p sparse.
     """
     output = Output()
@@ -63,7 +65,7 @@ def _long_line(reader: ImageReader, name: str, entry: ImageEntry) -> str:
 def _record(reader: ImageReader, path: str, entry: ImageEntry) -> dict[str, object]:
     record: dict[str, object] = {
         "path": shown(path),
-        "type": kind(entry),
+        "type": type_of(entry),
         "size": entry.size,
         "attributes": attribute_names(entry.attributes),
         "last_write_time": iso_time(entry.last_write_time),
@@ -81,4 +83,4 @@ def _target(reader: ImageReader, entry: ImageEntry) -> str | None:
     try:
         return parse_reparse_data(reader.reparse_data(entry)).target
     except FormatError:
-        return None  # a listing goes on; stat says what is wrong
+        return None  # the listing continues; stat shows the error

@@ -10,12 +10,12 @@ from cimlayer.image.fuse import mount_with_fuse
 
 
 @click.command("mount")
-@click.argument("image", metavar="IMAGE", type=HOST_PATH)
+@click.argument("image", metavar="CIM", type=HOST_PATH)
 @click.argument("directory", metavar="DIR", type=HOST_PATH)
 def command(image: str, directory: str) -> None:
-    """Show an image as a read-only file system.
+    """Mount a CIM as a read-only file system.
 
-    The image appears on the empty directory DIR until Ctrl-C, or `fusermount -u DIR` elsewhere. This needs FUSE, and
-    its binding mfusepy, which the extra "fuse" brings: pip install '.[fuse]' in a clone.
+    The CIM is mounted on the empty directory DIR until Ctrl-C or `fusermount -u DIR`. Requires FUSE and the Python
+    package mfusepy (extra "fuse": pip install '.[fuse]' in a clone).
     """
     mount_with_fuse(image_path(image), directory)

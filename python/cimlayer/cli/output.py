@@ -1,4 +1,4 @@
-"""What the commands have in common when they print."""
+"""Output that the commands share."""
 
 from __future__ import annotations
 
@@ -6,37 +6,26 @@ import io
 import json
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 
 from cimfs_ext.entries import ImageEntry
-
-# The letters are those of PowerShell's Mode column, and P for sparse as attrib has it.
-ATTRIBUTES = (
-    (0x10, "d", "directory"),
-    (0x20, "a", "archive"),
-    (0x01, "r", "read-only"),
-    (0x02, "h", "hidden"),
-    (0x04, "s", "system"),
-    (0x400, "l", "reparse-point"),
-    (0x200, "p", "sparse"),
-)
+from cimlayer.formats.fileinfo import ATTRIBUTES
 
 _SHOWN_BYTES = 32
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def escaped(text: str) -> str:
-    """The text with everything that a terminal would act on, or cannot show, as a backslash escape."""
+    """The text with all unprintable characters, which a terminal may act on, as backslash escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Output:
-    """Standard output, by lines.
+    """Standard output, line by line.
 
-    Names come from strangers: on a terminal they are shown escaped, and what the encoding lacks, such as a
-    lone surrogate, is escaped everywhere. Otherwise a pipe gets names as they are.
+    Names are untrusted: a terminal gets them escaped. A pipe gets them unchanged, except for characters that the
+    encoding lacks, such as lone surrogates, which are always escaped.
     """
 
     def __init__(self) -> None:
@@ -46,7 +35,7 @@ class Output:
             self._stream.reconfigure(errors="backslashreplace")
 
     def line(self, text: str = "") -> None:
-        """One line; a line end inside it is a character like any other."""
+        """One line; a line break inside it is not treated specially."""
         self._stream.write((escaped(text) if self._terminal else text) + "\n")
 
     def text(self, text: str) -> None:
@@ -65,51 +54,34 @@ class Output:
         self._stream.write(json.dumps(value) + "\n")
 
 
-def shown(path: str) -> str:
-    """A path of an image as a layer tar has it: with slashes, from the root on; ``/`` for the root itself."""
-    return path.replace("\\", "/").strip("/") or "/"
-
-
 def mode(attributes: int) -> str:
     """Attributes as a column of letters."""
     return "".join(letter if attributes & bit else "-" for bit, letter, _ in ATTRIBUTES)
 
 
-def attribute_names(attributes: int) -> list[str]:
-    """Attributes in words."""
-    return [name for bit, _, name in ATTRIBUTES if attributes & bit]
-
-
-def kind(entry: ImageEntry) -> str:
+def type_of(entry: ImageEntry) -> str:
     """``directory`` or ``file``."""
     return "directory" if entry.is_directory else "file"
 
 
 def amount(size: float) -> str:
-    """A number of bytes for people."""
+    """A number of bytes, for people."""
     for unit in _UNITS:
         if size < 1024 or unit == _UNITS[-1]:
             break
         size /= 1024
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+    return counted(int(size), "byte") if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun, such as ``1 file`` and ``2 files``; ``plural`` is for nouns that take more than an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def bytes_text(data: bytes) -> str:
-    """The beginning of a buffer: in quotes if it is text, else in hexadecimal."""
+    """The beginning of a buffer: quoted if it is text, otherwise in hexadecimal."""
     more = f" ... ({len(data)} bytes)" if len(data) > _SHOWN_BYTES else ""
     piece = data[:_SHOWN_BYTES]
     if piece and piece.isascii() and piece.decode().isprintable():
         return f'"{piece.decode()}"{more}'
     return piece.hex(" ") + more
-
-
-def iso_time(filetime: int) -> str | None:
-    """A FILETIME as ISO 8601 in UTC with all its seven decimals; None beyond the year 9999 or before 1601."""
-    seconds, ticks = divmod(filetime, 10_000_000)
-    if seconds < 0:
-        return None
-    try:
-        whole = datetime(1601, 1, 1) + timedelta(seconds=seconds)
-    except OverflowError:
-        return None
-    return f"{whole.isoformat()}.{ticks:07}Z"

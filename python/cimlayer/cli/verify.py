@@ -10,22 +10,23 @@ from cimfs_ext.entries import ImageEntry, VerifyReport
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, amount, shown
+from cimlayer.cli.output import Output, amount, counted
 from cimlayer.errors import CorruptImageError
+from cimlayer.image.entrynames import shown
 
 _SHOWN_PATHS = 10
 
 
 @click.command("verify")
-@click.argument("image", metavar="IMAGE", type=HOST_PATH)
-@click.option("as_json", "--json", is_flag=True, help="One JSON object with all problems and all paths.")
+@click.argument("image", metavar="CIM", type=HOST_PATH)
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object with all problems and paths.")
 @click.pass_context
 def command(ctx: click.Context, image: str, as_json: bool) -> None:
-    """Check everything an image holds.
+    """Verify the integrity of a CIM.
 
-    Every table and every object is read, and content is compared with its content ID. Objects that Windows
-    stored have IDs that only Windows can compute: they are counted as not compared. Each problem is shown
-    with the files that it affects; the exit code is 1 then.
+    Reads every table and object and compares content with its content ID. Objects written by Windows have IDs that
+    only Windows can compute; they are counted as not compared. Problems are listed with the files that they affect,
+    and the exit code is 1.
     """
     output = Output()
     with open_image(image) as reader:
@@ -40,7 +41,7 @@ def command(ctx: click.Context, image: str, as_json: bool) -> None:
 
 
 def _affected_paths(reader: ImageReader, report: VerifyReport) -> dict[int, list[str]]:
-    """For each region offset at fault the paths that refer to it; an undamaged image is not walked."""
+    """The paths that refer to each damaged region offset; a CIM without damage is not walked."""
     offsets_at_fault = {problem.region_offset for problem in report.problems} - {0}
     paths: dict[int, list[str]] = {offset: [] for offset in offsets_at_fault}
     if paths:
@@ -51,7 +52,7 @@ def _affected_paths(reader: ImageReader, report: VerifyReport) -> dict[int, list
 
 
 def _references(reader: ImageReader) -> Iterator[tuple[str, set[int]]]:
-    """The region offsets that each path refers to, as far as a damaged image can be read."""
+    """The region offsets that each path refers to, as far as the damaged CIM can be read."""
     pending: list[tuple[str, str | ImageEntry]] = [("", "")]
     seen: set[int] = set()
     while pending:
@@ -99,14 +100,13 @@ def _print(output: Output, report: VerifyReport, paths: dict[int, list[str]]) ->
             output.line(f"    affects {path}")
         if len(affected) > _SHOWN_PATHS:
             output.line(f"    and {len(affected) - _SHOWN_PATHS} more")
-    untold = report.problem_count - len(report.problems)
-    if untold:
-        output.line(f"and {untold} more problems")
+    unlisted = report.problem_count - len(report.problems)
+    if unlisted:
+        output.line(f"and {counted(unlisted, 'more problem')}")
     output.line(
         f"files: {report.files}, directories: {report.directories}, alternate streams: {report.streams}, "
         f"objects: {report.objects} ({amount(report.bytes)})"
     )
     if report.unjudged:
-        output.line(f"not compared, for they have no content ID of ours: {report.unjudged}")
-    count = report.problem_count
-    output.line({0: "no problems", 1: "1 problem"}.get(count, f"{count} problems"))
+        output.line(f"not compared (no content ID written by cimlayer): {report.unjudged}")
+    output.line(counted(report.problem_count, "problem") if report.problem_count else "no problems")

@@ -1,6 +1,6 @@
-"""Extended attributes: a FILE_FULL_EA_INFORMATION list, taken apart.
+"""Extended attributes: parsing a FILE_FULL_EA_INFORMATION list.
 
-Source: [MS-FSCC] 2.4.16; backup-stream.md, "EA buffer".
+Sources: [MS-FSCC] 2.4.16; go-winio, ea.go.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HEADER = struct.Struct("<IBBH")
 
 @dataclass(slots=True, frozen=True)
 class ExtendedAttribute:
-    """One attribute. ``flags`` is 0, or ``NEED_EA``: who does not know the attribute cannot use the file."""
+    """One attribute. ``flags`` is 0 or ``NEED_EA``: the file cannot be used without understanding the attribute."""
 
     name: str
     flags: int
@@ -25,7 +25,7 @@ class ExtendedAttribute:
 
 
 def parse_extended_attributes(buffer: bytes) -> list[ExtendedAttribute]:
-    """The attributes in their order; FormatError with the byte offset for a list that contradicts itself."""
+    """The attributes in order; FormatError with the byte offset for an inconsistent list."""
     result: list[ExtendedAttribute] = []
     at = 0
     while buffer:

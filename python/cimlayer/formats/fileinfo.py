@@ -6,12 +6,24 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_ARCHIVE = 0x20
 FILE_ATTRIBUTE_NORMAL = 0x80
 FILE_ATTRIBUTE_REPARSE_POINT = 0x400
+
+# The letters are those of PowerShell's Mode column, and P for sparse as attrib has it.
+ATTRIBUTES = (
+    (0x10, "d", "directory"),
+    (0x20, "a", "archive"),
+    (0x01, "r", "read-only"),
+    (0x02, "h", "hidden"),
+    (0x04, "s", "system"),
+    (0x400, "l", "reparse-point"),
+    (0x200, "p", "sparse"),
+)
 
 _UNIX_EPOCH = 116_444_736_000_000_000
 _TICKS = 10_000_000
@@ -71,6 +83,23 @@ def pax_seconds(filetime: int) -> str:
     seconds, fraction = divmod(abs(ticks), _TICKS)
     text = f"{seconds}.{fraction:07}".rstrip("0") if fraction else str(seconds)
     return f"-{text}" if ticks < 0 else text
+
+
+def attribute_names(attributes: int) -> list[str]:
+    """Attributes in words."""
+    return [name for bit, _, name in ATTRIBUTES if attributes & bit]
+
+
+def iso_time(filetime: int) -> str | None:
+    """A FILETIME as ISO 8601 in UTC with all its seven decimals; None beyond the year 9999 or before 1601."""
+    seconds, ticks = divmod(filetime, 10_000_000)
+    if seconds < 0:
+        return None
+    try:
+        whole = datetime(1601, 1, 1) + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
+    return f"{whole.isoformat()}.{ticks:07}Z"
 
 
 def creation_time(reproducible: bool) -> int:

@@ -128,7 +128,7 @@ class KeyChange:
 
 @dataclass(frozen=True, slots=True)
 class DeltaChange:
-    """What a key of a delta does to the hive that it is merged onto (registry.md, Merge).
+    """What a key of a delta does to the hive that it is merged onto (docs/format.md, "Delta hives").
 
     ``kind``: ``merge`` sets and deletes values of the key, which is made when missing; ``delete`` drops
     the key with all below it; ``replace values`` leaves the key no other values; ``replace tree``
@@ -222,7 +222,7 @@ def reg_text(hive: Hive, path: str = "", *, root: str = "HKEY_LOCAL_MACHINE\\HIV
     deletions of that format, and a replaced tree a deletion followed by the new tree; replaced values
     have no counterpart, so values that the delta does not name would stay. Security descriptors and class
     names have none either.
-    KeyError: there is no such key. FormatError: a name has a line break or a NUL, which has no place there.
+    KeyNotFoundError: there is no such key. FormatError: a name has a line break or a NUL, which has no place there.
     """
     lines = [_REG_HEADER, ""]
     lines += _reg_lines(hive.key(path), root, hive.name)

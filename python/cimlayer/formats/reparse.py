@@ -1,10 +1,11 @@
 """Reparse points, decoded for people and for copies outside an image.
 
-Source: [MS-FSCC] 2.1.2 (buffers and tags); backup-stream.md, "Reparse buffer".
+Source: [MS-FSCC] 2.1.2 (buffers and tags); go-winio, reparse.go.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ _NAMES = struct.Struct("<4H")
 _MICROSOFT = 0x80000000
 _GUID_SIZE = 16
 _RELATIVE = 1
+_DRIVE = re.compile("[A-Za-z]:")
 
 
 @dataclass(slots=True, frozen=True)
@@ -97,3 +99,33 @@ def _link(tag: int, data: bytes) -> ReparsePoint:
         print_name=name(print_at, print_size, 4),
         relative=bool(flags & _RELATIVE),
     )
+
+
+def tar_target(point: ReparsePoint) -> str | None:
+    """The target, with slashes, of which an import makes this link or mount point; None if of none.
+
+    It is the name that the link shows, unless that is not where it leads.
+    """
+    leads = (point.substitute_name or "").replace("/", "\\")
+    for target in ((point.print_name or "").replace("/", "\\"), _from_native(leads)):
+        if _native(target) == leads and (point.tag == MOUNT_POINT or point.relative == (target == leads)):
+            return target.replace("\\", "/")
+    return None
+
+
+def _native(target: str) -> str:
+    r"""The substitute name that an import makes of a target (backup-stream.md, "Reparse buffer")."""
+    if target.startswith("\\\\?\\"):
+        return "\\??\\" + target[4:]
+    if target.startswith("\\\\"):
+        return "\\??\\UNC\\" + target[2:]
+    return "\\??\\" + target if _DRIVE.match(target) else target
+
+
+def _from_native(name: str) -> str:
+    r"""A name of the object manager's ``\??\`` directory as programs write it."""
+    if name.startswith("\\??\\UNC\\"):
+        return "\\\\" + name[8:]
+    if not name.startswith("\\??\\"):
+        return name
+    return name[4:] if _DRIVE.match(name, 4) else "\\\\?\\" + name[4:]

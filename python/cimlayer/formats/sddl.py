@@ -1,7 +1,7 @@
-"""Security descriptors: SDDL text to self-relative bytes, and back to show them to people.
+"""Security descriptors: SDDL text to self-relative bytes, and back.
 
 Sources: [MS-DTYP] 2.4 (structures) and 2.5.1 (SDDL); Microsoft's pages "Security Descriptor String Format",
-"ACE Strings" and "SID Strings"; backup-stream.md, "Tar PAX records".
+"ACE Strings" and "SID Strings"; go-winio, backuptar/tar.go.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ ACE_NAME_TEXT = re.compile(r"[A-Z]{1,2}")
 
 
 def descriptor_from_sddl(text: str) -> bytes:
-    """The self-relative security descriptor that SDDL ``text`` describes.
+    """The self-relative security descriptor described by SDDL ``text``.
 
-    Parts may come in any order, each once at most. Raises FormatError, with the character's position as the
-    offset, for text that is not SDDL, for conditional and resource attribute aces, and for aliases that need
-    a domain. A descriptor may come out larger than the 65,535 bytes that an image can hold.
+    Parts may come in any order, each at most once. Raises FormatError, with the character's position as the offset,
+    for text that is not SDDL, for conditional and resource attribute ACEs, and for aliases that need a domain. The
+    result may exceed the 65,535 bytes that an image can hold.
     """
     reader = _TextReader(text)
     parts: dict[str, bytes] = {}
@@ -269,11 +269,11 @@ def _pack_sid(text: str) -> bytes:
 
 
 def sddl_from_descriptor(data: bytes) -> str:
-    """SDDL text of a self-relative security descriptor.
+    """The SDDL text of a self-relative security descriptor.
 
-    SDDL has no words for defaulted parts, the resource manager's control byte, flags of a list that is not
-    there, and unused room. Raises FormatError with the byte offset for a descriptor that contradicts itself
-    or has aces that descriptor_from_sddl refuses.
+    SDDL cannot express defaulted parts, the resource manager's control byte, flags of a missing list, and unused space.
+    Raises FormatError with the byte offset for an inconsistent descriptor, or one with ACEs that descriptor_from_sddl
+    refuses.
     """
     reader = _BytesReader(data)
     revision, control, owner, group, sacl, dacl = reader.unpack("<BxH4I", 0, len(data))

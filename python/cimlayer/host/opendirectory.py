@@ -1,7 +1,7 @@
-"""A directory held open: what is done through it happens in it, wherever its path leads by then.
+"""An open directory: operations take place in it, wherever its path leads by then.
 
-Source of the calls: openat(2) and its kind. Where they are missing (Windows) paths are used, and a link that is planted
-between a look and a use is followed; making one takes a privilege there.
+They use openat(2) and related calls. Where these are missing (Windows), paths are used, and a link planted between a
+check and a use is followed; creating one takes a privilege there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OpenDirectory:
     __slots__ = ("_fd", "path")
 
     def __init__(self, path: Path, parent: OpenDirectory | None = None) -> None:
-        """Open a directory by its path, or as an entry of ``parent``, where a link is refused."""
+        """Open a directory by its path, or as an entry of ``parent``, where links are refused."""
         self.path = path
         self._fd: int | None = None
         if _HAS_DIR_FD:
@@ -51,7 +51,7 @@ class OpenDirectory:
         return os.listdir(self.path if self._fd is None else self._fd)
 
     def spelling(self, name: str) -> str | None:
-        """How an entry is spelled that has this name in whatever case; None if there is none. A link is refused."""
+        """The spelling of the entry with this name in any case; None if there is none. Links are refused."""
         found = name
         status = self._status(name)
         if status is None:
@@ -73,17 +73,17 @@ class OpenDirectory:
             return None
 
     def is_directory(self, name: str) -> bool:
-        """Whether the entry is there and a directory, not a link to one."""
+        """Whether the entry exists and is a directory, not a link to one."""
         status = self._status(name)
         return status is not None and stat.S_ISDIR(status.st_mode)
 
     def make_directory(self, name: str) -> None:
-        """Make a directory."""
+        """Create a directory."""
         with _naming(self.path / name):
             os.mkdir(self._at(name), dir_fd=self._fd)
 
     def create(self, name: str) -> io.FileIO:
-        """A file that was not there, opened for writing, without a buffer."""
+        """A new file, opened for writing, unbuffered."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
         with _naming(self.path / name):
             file = cast("io.FileIO", _file(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb", 0))
@@ -91,7 +91,7 @@ class OpenDirectory:
         return file
 
     def open(self, name: str) -> BinaryIO:
-        """A regular file, opened for reading; a pipe in its place is not waited for."""
+        """A regular file, opened for reading; never waits for a pipe in its place."""
         with _naming(self.path / name):
             descriptor = os.open(self._at(name), os.O_RDONLY | _NO_LINK | _NO_WAIT, dir_fd=self._fd)
         try:
@@ -103,23 +103,23 @@ class OpenDirectory:
         return cast("BinaryIO", _file(descriptor, "rb"))
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a directory that is empty."""
+        """Remove a file or an empty directory."""
         remove = os.rmdir if self.is_directory(name) else os.unlink
         with _naming(self.path / name):
             remove(self._at(name), dir_fd=self._fd)
 
     def move(self, name: str, to: OpenDirectory, new_name: str) -> None:
-        """Give a file a new place; what has that name there is replaced."""
+        """Move a file; an existing file of that name is replaced."""
         with _naming(self.path / name, to.path / new_name):
             os.replace(self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd)
 
     def link(self, name: str, to: OpenDirectory, new_name: str) -> None:
-        """One more name for a file; links are not followed."""
+        """Create a hard link to a file; links are not followed."""
         with _naming(self.path / name, to.path / new_name):
             os.link(self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd, follow_symlinks=False)
 
     def sync(self, name: str = "") -> None:
-        """Wait until a file's content, or the directory's own names, are on the disk."""
+        """Wait until a file's content, or the directory's names, are on disk."""
         with _naming(self.path / name):
             if name:
                 with self.open(name) as file:
@@ -132,7 +132,7 @@ class OpenDirectory:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
+    """Wait until the names in a directory are on disk."""
     with OpenDirectory(path) as directory:
         directory.sync()
 

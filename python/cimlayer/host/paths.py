@@ -1,4 +1,4 @@
-"""Paths as the system's calls take them."""
+"""Paths in the form that system calls take."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ _LONGEST_PLAIN_PATH = 200  # of MAX_PATH's 260 characters: what lies below still
 
 
 def native_path(path: str | os.PathLike[str], *, windows: bool = os.name == "nt") -> str:
-    r"""The absolute path as the system's calls take it.
+    r"""The absolute path in the form that system calls take.
 
-    On Windows slashes of both kinds become backslashes, and a path that is too long for the old limit gets the prefix
-    ``\\?\``, or ``\\?\UNC\`` for a share (Microsoft's "Maximum Path Length Limitation"). One that has such a prefix
-    stays as it is.
+    On Windows, slashes become backslashes, and a path that is too long for the old limit gets the prefix ``\\?\``, or
+    ``\\?\UNC\`` for a share (Microsoft, "Maximum Path Length Limitation"). A path with such a prefix is not changed.
     """
     text = os.fspath(path)
     if not windows:

@@ -1,6 +1,6 @@
-"""Block images: all of an image in one file or on one block device, merged with others when they are mounted.
+"""Block images: whole images in one file or on one block device, merged with others when mounted.
 
-The formats are not public, so only the system's library of newer Windows writes them
+The format is not public, so only the system's library of newer Windows versions can write them
 (:func:`cimlayer.image.features.is_block_cim_supported`). The rules are those of hcsshim's pkg/cimfs.
 """
 
@@ -20,7 +20,7 @@ ROOT_HASH_SIZE = 32
 
 
 class CreateFlags(IntFlag):
-    """Flags of CimCreateImage2 (cimfs-api, "Errors", last paragraph)."""
+    """Flags of CimCreateImage2 (hcsshim, pkg/cimfs/cim_writer_windows.go)."""
 
     NO_PE_EXPANSION = 0x1
     FIXED_SIZE_CHUNKS = 0x2
@@ -39,7 +39,7 @@ class MergeFlags(IntFlag):
 
 
 class BlockKind(Enum):
-    """What holds the image."""
+    """What contains the image."""
 
     SINGLE_FILE = "file"
     DEVICE = "device"
@@ -51,7 +51,7 @@ _MERGE = {BlockKind.SINGLE_FILE: MergeFlags.SINGLE_FILE, BlockKind.DEVICE: Merge
 
 @dataclass(slots=True, frozen=True)
 class BlockImage:
-    """One image inside the file or block device at ``path``, which may hold several."""
+    """One image inside the file or block device at ``path``, which may contain several."""
 
     path: str | os.PathLike[str]
     name: str
@@ -59,13 +59,13 @@ class BlockImage:
 
     @property
     def native_path(self) -> str:
-        """The path as the system's library takes it: without a backslash at its end."""
+        """The path in the form that the system's library takes, without a trailing backslash."""
         return native_path(self.path).rstrip("\\")
 
 
 @dataclass(slots=True, frozen=True)
 class VerificationInformation:
-    """What a block image says of itself; sizes in bytes, ``root_hash`` empty unless it is sealed."""
+    """What a block image records about itself; sizes in bytes, ``root_hash`` empty unless it is sealed."""
 
     sealed: bool
     root_hash: bytes
@@ -76,7 +76,7 @@ class VerificationInformation:
 def create_block_image(
     image: BlockImage, *, verified: bool = False, implementation: str | Implementation | None = None
 ) -> ImageWriter:
-    """Start a block image; the same input gives the same image. A verified one is to be sealed after its commit."""
+    """Start a block image; the same input gives the same image. Seal a verified one after its commit."""
     flags = CreateFlags.CONSISTENT | _CREATE[image.kind]
     if verified:
         flags |= CreateFlags.VERIFIED
@@ -90,9 +90,9 @@ def merge_block_images(
     verified: bool = False,
     implementation: str | Implementation | None = None,
 ) -> None:
-    """Make ``merged`` from at least two images of its kind: the topmost first, the base last.
+    """Make ``merged`` from at least two images of its kind, the topmost first, the base last.
 
-    It names them and holds no data of theirs; they are mounted together, in the same order
+    It refers to them and contains none of their data; they are mounted together, in the same order
     (:func:`cimlayer.image.mount.mount_merged_image`). A verified one is sealed.
     """
     check_sources(merged, sources)
@@ -108,7 +108,7 @@ def merge_block_images(
 
 
 def seal_image(path: str | os.PathLike[str], *, implementation: str | Implementation | None = None) -> bytes:
-    """Seal what a file or device holds, for good, and return the root hash (32 bytes)."""
+    """Seal the contents of a file or device permanently, and return the root hash (32 bytes)."""
     return volumes.seal(native_path(path).rstrip("\\"), implementation=implementation)
 
 

@@ -1,4 +1,4 @@
-"""What distinguishes two images. A fork and its parent are told apart by their records alone, without their content."""
+"""Comparing images. A fork and its parent are compared by their records, without reading their content."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError
+from cimlayer.image.kinds import ATTRIBUTES, STREAMS, value_kinds
 
 Kind = Literal["added", "removed", "changed"]
 Pair = tuple[str, ImageEntry | None, ImageEntry | None]
@@ -17,15 +18,14 @@ Pair = tuple[str, ImageEntry | None, ImageEntry | None]
 _PIECE = 1 << 20
 _LONGEST_PATH = 32_767
 _REGION_SHIFT = 48
-_TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
 
 
 @dataclass(slots=True, frozen=True)
 class Change:
     """One path at which two images differ.
 
-    ``aspects`` says in what a changed path does: ``name`` (its case), ``type``, ``content``, ``attributes``,
-    ``times``, ``security_descriptor``, ``extended_attributes``, ``reparse_data``, ``streams``.
+    ``aspects`` says in what a changed path does: ``name`` (its case), ``type``, ``content``, and kinds of metadata:
+    ``attributes``, ``times``, ``security_descriptor``, ``extended_attributes``, ``reparse_data``, ``streams``.
     """
 
     kind: Kind
@@ -36,10 +36,10 @@ class Change:
 
 
 def diff_images(older: ImageReader, newer: ImageReader) -> Iterator[Change]:
-    """Yield what ``newer`` adds to ``older``, removes from it and changes in it, in the order of the tree.
+    """Yield what ``newer`` adds, removes and changes relative to ``older``, in the order of the tree.
 
-    Everything below an added or removed directory is listed. Which names are hard links of each other is not compared.
-    Between a fork and its parent the content of files is read only where it was written anew.
+    Everything below an added or removed directory is listed. Whether names are hard links to one file is not compared.
+    Between a fork and its parent, content is read only where it was rewritten.
     """
     aspects = _Aspects(older, newer)
     root, older_root = newer.stat(""), older.stat("")
@@ -76,7 +76,7 @@ def _change_of(kind: str, path: str, entry: ImageEntry) -> Change:
 
 
 def are_related(newer: ImageReader, older: ImageReader) -> bool:
-    """Whether one of the images is forked from the other, so that equal file IDs are the same file."""
+    """Whether one image is forked from the other, so that equal file IDs mean the same file."""
     return newer.is_fork_of(older) or older.is_fork_of(newer)
 
 
@@ -127,6 +127,7 @@ class _Aspects:
     def __init__(self, older: ImageReader, newer: ImageReader) -> None:
         self._older = older
         self._newer = newer
+        self._kinds = value_kinds()
         self._common_regions = 0
         for ours, theirs in zip(newer.region_sets, older.region_sets, strict=False):
             if ours != theirs:
@@ -136,18 +137,21 @@ class _Aspects:
     def between(self, entry: ImageEntry, older: ImageEntry) -> tuple[str, ...]:
         """The aspects in which two entries differ."""
         same_type = entry.is_directory == older.is_directory
-        different = {
-            "name": entry.name != older.name,
-            "type": not same_type,
-            "content": same_type and not entry.is_directory and not self._same_content(entry, older, None),
-            "attributes": entry.attributes != older.attributes and same_type,
-            "times": any(getattr(entry, name) != getattr(older, name) for name in _TIMES),
-            "security_descriptor": self._newer.security_descriptor(entry) != self._older.security_descriptor(older),
-            "extended_attributes": self._newer.extended_attributes(entry) != self._older.extended_attributes(older),
-            "reparse_data": self._newer.reparse_data(entry) != self._older.reparse_data(older),
-            "streams": not self._same_streams(entry, older),
-        }
-        return tuple(aspect for aspect, differs in different.items() if differs)
+        found = []
+        if entry.name != older.name:
+            found.append("name")
+        if not same_type:
+            found.append("type")
+        elif not entry.is_directory and not self._same_content(entry, older, None):
+            found.append("content")
+        for kind in self._kinds:
+            if kind.value(self._newer, entry) != kind.value(self._older, older):
+                found.append(kind.name)
+        if not same_type:
+            found.remove(ATTRIBUTES.name)  # which have the type in them
+        if not self._same_streams(entry, older):
+            found.append(STREAMS.name)
+        return tuple(found)
 
     def _same_streams(self, entry: ImageEntry, older: ImageEntry) -> bool:
         streams, older_streams = self._newer.streams(entry), self._older.streams(older)

@@ -1,16 +1,22 @@
-"""Names that stand in an image although no file of Windows can have them: somebody forged it.
+"""Names of an image outside it: as parts of a path, on the host or in a tar, and as targets of links.
 
-As a part of a path, on the host or in a tar, they would mean something else. Names with a separator or NUL in them are
-refused by the reader itself.
+A forged image may have names that no file of Windows can have, and that would mean something else in a path. Names with
+a separator or NUL in them are refused by the reader itself.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
+from pathlib import Path
 
 from cimfs_ext.entries import ImageEntry, StreamEntry
 from cimfs_ext.reader import ImageReader
-from cimlayer.errors import CorruptImageError
+from cimlayer.errors import CorruptImageError, FormatError
+from cimlayer.formats.reparse import parse_reparse_data
+
+_MAX_NAME = 255  # bytes: NAME_MAX of the usual file systems
+_MAX_TARGET = 1023  # bytes: of the usual file systems, XFS takes the least
 
 
 def check_name(name: str, path: str) -> None:
@@ -27,3 +33,46 @@ def checked_streams(image: ImageReader, path: str, entry: ImageEntry) -> list[St
             message = "a name that no stream of Windows can have"
             raise CorruptImageError(errno.EBADMSG, message, f"{path}:{stream.name}")
     return streams
+
+
+def shown(path: str) -> str:
+    """A path of an image as a layer tar has it: with slashes, from the root on; ``/`` for the root itself."""
+    return path.replace("\\", "/").strip("/") or "/"
+
+
+def host_name(name: str) -> bytes:
+    """A name as the host has it: one that is too long is its beginning, a hash of the whole, and its extension."""
+    whole = name.encode("utf-8", "surrogatepass")
+    if len(whole) <= _MAX_NAME:
+        return whole
+    extension = Path(name).suffix.encode("utf-8", "surrogatepass")
+    if len(extension) > _MAX_NAME // 4:
+        extension = b""
+    mark = b"~" + hashlib.sha256(whole).hexdigest()[:12].encode()
+    room = _MAX_NAME - len(mark) - len(extension)
+    start = whole[:room]
+    while whole[len(start)] & 0xC0 == 0x80:  # not inside a character
+        start = start[:-1]
+    return start + mark + extension
+
+
+def target_inside(reparse_data: bytes, depth: int) -> str | None:
+    """Where a relative link leads, with slashes; None if it is not relative, might lead out, or no link can lead there.
+
+    That is its substitute name: the print name is for people, and may say anything.
+    The directory of a link is no link, so each ``..`` that stands first leads one level up; behind a name it could
+    lead up from wherever another link leads.
+    """
+    try:
+        point = parse_reparse_data(reparse_data)
+    except FormatError:
+        return None
+    target = point.substitute_name
+    if not point.relative or not target or "\0" in target:
+        return None
+    parts = [part for part in target.replace("\\", "/").split("/") if part != "."]
+    ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
+    rooted = parts[:1] == [""] or ":" in target
+    found = "/".join(parts) or "."
+    too_long = len(found.encode("utf-8", "surrogatepass")) > _MAX_TARGET
+    return None if rooted or too_long or ups > depth or ".." in parts[ups:] else found

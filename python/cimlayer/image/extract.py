@@ -7,44 +7,38 @@ followed below the destination, so that neither a link of the image nor one that
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import stat
 import sys
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, get_args
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
-from cimlayer.errors import CorruptImageError, FormatError, ImageError
+from cimlayer.errors import CorruptImageError, ImageError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import unix_nanoseconds
-from cimlayer.formats.reparse import SYMBOLIC_LINK, parse_reparse_data
-from cimlayer.host.cpus import available_cpus
-from cimlayer.image.entrynames import check_name, checked_streams
+from cimlayer.formats.reparse import SYMBOLIC_LINK
+from cimlayer.image.directories import Directories, Location
+from cimlayer.image.entrynames import check_name, checked_streams, host_name, target_inside
 from cimlayer.image.metadata import Sidecar, write_extended_attributes
+from cimlayer.image.writers import Place, Writers
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
-
-if sys.platform != "win32":
-    from cimfs_ext.extractor import FileExtractor
 
 Metadata = Literal["none", "sidecar", "xattr"]
 
 _BATCH = 256  # files handed to a thread at a time
-_BATCHES_AHEAD = 32  # each holds a directory open
-_LEVELS_OPEN = 64  # of a tree, above the directory that is being filled
-_MAX_NAME = 255  # bytes: NAME_MAX of the usual file systems
-_MAX_TARGET = 1023  # bytes: of the usual file systems, XFS takes the least
-_MAX_THREADS = 4
-_LONGEST_WAIT = 0.1  # seconds until a cancelled extraction is noticed
-
-_Location = tuple[bytes, ...]  # a directory below the destination, as the host names it
+_NO_LINKS = {  # how file systems say that they have none, or none here
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EINVAL,
+    errno.EMLINK,
+    errno.EXDEV,
+}
 
 
 @dataclass(slots=True)
@@ -53,6 +47,7 @@ class Extraction:
 
     ``renamed`` says under which path, relative to the destination, an entry lies whose name is too long for the host;
     ``unresolved_links`` are the symbolic links that, though links were asked for, became an empty file or directory.
+    ``hard_links`` are the names beyond the first one of a file, copies where the host has no hard links.
     """
 
     files: int = 0
@@ -102,8 +97,8 @@ def extract(
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         sidecar = stack.enter_context(Sidecar(root, cancel)) if metadata == "sidecar" else None
-        directories = stack.enter_context(_Directories(root, os.fsencode(Path(destination))))
-        writers = stack.enter_context(_Writers(image, jobs, cancel))
+        directories = stack.enter_context(Directories(root, os.fsencode(Path(destination))))
+        writers = stack.enter_context(Writers(image, jobs, cancel))
         usage = Usage(limits, image.name)
         run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr", usage, cancel)
         run.write_tree(path, top)
@@ -116,7 +111,7 @@ class _Item:
 
     path: str
     entry: ImageEntry
-    directory: _Location
+    directory: Location
     name: bytes
 
 
@@ -126,8 +121,8 @@ class _Run:
     def __init__(
         self,
         image: ImageReader,
-        directories: _Directories,
-        writers: _Writers,
+        directories: Directories,
+        writers: Writers,
         sidecar: Sidecar | None,
         symlinks: bool,
         xattrs: bool,
@@ -158,7 +153,7 @@ class _Run:
         self._writers.finish()
         self._finish()
 
-    def _write_directory(self, path: str, directory: ImageEntry, location: _Location) -> None:
+    def _write_directory(self, path: str, directory: ImageEntry, location: Location) -> None:
         pending = [(path, directory, location)]
         seen = {directory.file_id}
         while pending:
@@ -170,7 +165,7 @@ class _Run:
                 seen.add(item.entry.file_id)
                 pending.append((item.path, item.entry, (*item.directory, item.name)))
 
-    def _write_entries(self, path: str, entries: list[ImageEntry], location: _Location) -> list[_Item]:
+    def _write_entries(self, path: str, entries: list[ImageEntry], location: Location) -> list[_Item]:
         """Make the entries of one directory; returns those that are directories themselves."""
         below = []
         batch: list[tuple[int, bytes]] = []
@@ -198,21 +193,19 @@ class _Run:
         fd = self._directories.enter(location)
         for item in below:
             self._directories.make(item.name)
-        where = _Place(path, self._directories.path(location))
+        where = Place(path, self._directories.path(location))
         for start in range(0, len(batch), _BATCH):
             self._writers.submit(fd, batch[start : start + _BATCH], where)
         self.result.directories += len(below)
         self._made += below
         return below
 
-    def _host_name(self, path: str, name: str, location: _Location) -> bytes:
+    def _host_name(self, path: str, name: str, location: Location) -> bytes:
         check_name(name, path)
-        host_name = name.encode("utf-8", "surrogatepass")
-        if len(host_name) <= _MAX_NAME:
-            return host_name
-        host_name = _shortened(name, host_name)
-        self.result.renamed[path] = os.fsdecode(b"/".join((*location, host_name)))
-        return host_name
+        outside = host_name(name)
+        if outside != name.encode("utf-8", "surrogatepass"):
+            self.result.renamed[path] = os.fsdecode(b"/".join((*location, outside)))
+        return outside
 
     def _is_first_name(self, item: _Item) -> bool:
         first = self._first_names.setdefault(item.entry.file_id, item)
@@ -241,10 +234,7 @@ class _Run:
             self._link(item, self._first_names[item.entry.file_id])
             self.result.hard_links += 1
         for item, target in self._links:
-            with self._entered(item) as fd:
-                os.symlink(target.encode("utf-8", "surrogatepass"), item.name, dir_fd=fd)
-                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
-            self.result.symbolic_links += 1
+            self._symlink(item, target)
         for item in self._with_attributes:
             with self._entered(item) as fd:
                 self._write_attributes(item, fd)
@@ -253,6 +243,29 @@ class _Run:
                 if self._xattrs:
                     self._write_attributes(item, fd)
                 os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
+
+    def _symlink(self, item: _Item, target: str) -> None:
+        """The link, or what carries it where the host has no symbolic links."""
+        with self._entered(item) as fd:
+            try:
+                os.symlink(target.encode("utf-8", "surrogatepass"), item.name, dir_fd=fd)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+            else:
+                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
+                self.result.symbolic_links += 1
+                return
+            if item.entry.is_directory:
+                self._directories.make(item.name)
+        self.result.unresolved_links.append(item.path)
+        if item.entry.is_directory:
+            self._made.append(item)
+            self.result.directories += 1
+        else:
+            self._write_file(item)
+            self.result.files += 1
+            self.result.bytes += item.entry.size
 
     @contextmanager
     def _entered(self, item: _Item) -> Iterator[int]:
@@ -273,16 +286,20 @@ class _Run:
             with self._entered(item) as fd:
                 os.link(first.name, item.name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+            if error.errno not in _NO_LINKS:
                 raise
-            self._usage.add_content(item.path, item.entry.size)
-            where = _Place(item.path.rpartition("\\")[0], self._directories.path(item.directory))
-            self._writers.submit(self._directories.enter(item.directory), [(item.entry.file_id, item.name)], where)
-            self._writers.finish()
-            if self._xattrs:
-                self._with_attributes.append(item)
+            self._write_file(item)
         finally:
             os.close(source)
+
+    def _write_file(self, item: _Item) -> None:
+        """A copy, where there can be no link."""
+        self._usage.add_content(item.path, item.entry.size)
+        where = Place(item.path.rpartition("\\")[0], self._directories.path(item.directory))
+        self._writers.submit(self._directories.enter(item.directory), [(item.entry.file_id, item.name)], where)
+        self._writers.finish()
+        if self._xattrs:
+            self._with_attributes.append(item)
 
     def _write_attributes(self, item: _Item, directory: int) -> None:
         fd = os.open(item.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
@@ -292,169 +309,5 @@ class _Run:
             os.close(fd)
 
 
-class _Directories:
-    """Directories below the destination, each opened from the one above it.
-
-    A tree is walked, so those above the one that was asked for last stay open, but no more of them than a process may
-    well have open. One that was closed is found again from the destination on.
-    """
-
-    def __init__(self, root: Path, name: bytes) -> None:
-        """``name`` is what errors call the destination."""
-        self._name = name
-        self._top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        self._open: deque[int] = deque()  # the last ones of the way to the location
-        self._location: _Location = ()
-
-    def __enter__(self) -> _Directories:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for fd in (self._top, *self._open):
-            os.close(fd)
-        self._open.clear()
-
-    def path(self, location: _Location, *name: bytes) -> str:
-        """How errors call a directory, or an entry of it."""
-        return os.fsdecode(b"/".join((self._name, *location, *name)))
-
-    def enter(self, location: _Location) -> int:
-        """The open directory; it stays open until another one is asked for."""
-        common = 0
-        for ours, wanted in zip(self._location, location, strict=False):
-            if ours != wanted:
-                break
-            common += 1
-        for _ in range(min(len(self._location) - common, len(self._open))):
-            os.close(self._open.pop())
-        self._location = location[:common] if self._open else ()
-        for name in location[len(self._location) :]:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-            try:
-                self._open.append(os.open(name, flags, dir_fd=self._current))
-            except OSError as error:
-                error.filename = self.path(self._location, name)
-                raise
-            self._location = (*self._location, name)
-            if len(self._open) > _LEVELS_OPEN:
-                os.close(self._open.popleft())
-        return self._current
-
-    @property
-    def _current(self) -> int:
-        return self._open[-1] if self._open else self._top
-
-    def make(self, name: bytes) -> None:
-        """Make a directory in the one that was entered last; one that is there is kept."""
-        try:
-            os.mkdir(name, dir_fd=self._current)
-        except FileExistsError:
-            mode = os.stat(name, dir_fd=self._current, follow_symlinks=False).st_mode
-            if not stat.S_ISDIR(mode):
-                path = self.path(self._location, name)
-                raise FileExistsError(errno.EEXIST, "not a directory", path) from None
-        except OSError as error:
-            error.filename = self.path(self._location, name)
-            raise
-
-
-@dataclass(slots=True)
-class _Place:
-    """A directory, as the image calls it and as the host does."""
-
-    inside: str
-    outside: str
-
-
-class _Writers:
-    """The threads that write files. Their errors are raised by whatever is called next."""
-
-    def __init__(self, image: ImageReader, jobs: int | None, cancel: CancellationToken) -> None:
-        self._cancel = cancel
-        self._extractor = FileExtractor(image)
-        threads = jobs if jobs is not None else min(available_cpus(), _MAX_THREADS)
-        self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="cimlayer-extract")
-        self._pending: deque[tuple[Future[None], int]] = deque()
-
-    def __enter__(self) -> _Writers:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._extractor.stop()
-        for future, fd in self._pending:
-            if future.cancel():
-                os.close(fd)
-        self._pool.shutdown()
-
-    def submit(self, directory: int, files: list[tuple[int, bytes]], place: _Place) -> None:
-        """Write files into an open directory; returns before they are there."""
-        self._cancel.raise_if_cancelled()
-        if len(self._pending) >= _BATCHES_AHEAD:
-            self._wait()
-        fd = os.dup(directory)
-        self._pending.append((self._pool.submit(self._write, fd, files, place), fd))
-
-    def finish(self) -> None:
-        """Wait for all that was submitted."""
-        while self._pending:
-            self._wait()
-
-    def _wait(self) -> None:
-        while not self._pending[0][0].done():
-            self._cancel.raise_if_cancelled()
-            wait([self._pending[0][0]], _LONGEST_WAIT)
-        self._pending.popleft()[0].result()
-
-    def _write(self, fd: int, files: list[tuple[int, bytes]], place: _Place) -> None:
-        try:
-            self._extractor.write(fd, files)
-        except ImageError as error:
-            error.filename = f"{place.inside}\\{error.filename}" if place.inside else error.filename
-            raise
-        except OSError as error:
-            error.filename = f"{place.outside}/{error.filename}"
-            raise
-        finally:
-            os.close(fd)
-
-
 def _times(entry: ImageEntry) -> tuple[int, int]:
     return unix_nanoseconds(entry.last_access_time), unix_nanoseconds(entry.last_write_time)
-
-
-def _shortened(name: str, host_name: bytes) -> bytes:
-    """The beginning of a name, a hash that tells it from others, and its extension."""
-    extension = Path(name).suffix.encode("utf-8", "surrogatepass")
-    if len(extension) > _MAX_NAME // 4:
-        extension = b""
-    mark = b"~" + hashlib.sha256(host_name).hexdigest()[:12].encode()
-    room = _MAX_NAME - len(mark) - len(extension)
-    start = host_name[:room]
-    while host_name[len(start)] & 0xC0 == 0x80:  # not inside a character
-        start = start[:-1]
-    return start + mark + extension
-
-
-def target_inside(reparse_data: bytes, depth: int) -> str | None:
-    """Where a relative link leads, with slashes; None if it is not relative, might lead out, or no link can lead there.
-
-    That is its substitute name: the print name is for people, and may say anything.
-    The directory of a link is no link, so each ``..`` that stands first leads one level up; behind a name it could
-    lead up from wherever another link leads.
-    """
-    try:
-        point = parse_reparse_data(reparse_data)
-    except FormatError:
-        return None
-    target = point.substitute_name
-    if not point.relative or not target or "\0" in target:
-        return None
-    parts = [part for part in target.replace("\\", "/").split("/") if part != "."]
-    ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
-    rooted = parts[:1] == [""] or ":" in target
-    found = "/".join(parts) or "."
-    too_long = len(found.encode("utf-8", "surrogatepass")) > _MAX_TARGET
-    return None if rooted or too_long or ups > depth or ".." in parts[ups:] else found

@@ -1,9 +1,8 @@
-"""What the running Windows can do with CimFS, decided by its build number.
+"""What the running Windows can do with CimFS, according to its build number.
 
 The numbers are those of hcsshim's pkg/cimfs (IsCimFSSupported, IsBlockCimSupported, IsVerifiedCimSupported): CimFS for
-container layers was brought to Windows Server 2022 with revision 2031 and is part of Server 2025; the block formats
-have no release yet, so the numbers are those of preview builds. ``cimwriter.dll`` brings all of writing to older
-systems.
+container layers was added to Windows Server 2022 in revision 2031, and is part of Server 2025; the block formats have
+not been released yet, so the numbers are those of preview builds. ``cimwriter.dll`` adds writing to older systems.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ VERIFIED_IMAGES = 27800
 
 @dataclass(slots=True, frozen=True)
 class WindowsSystem:
-    """A Windows: its build (20348 is Server 2022), the build's revision, and which of the libraries it has."""
+    """A Windows version: build (20348 is Server 2022), revision, and which of the libraries it has."""
 
     build: int
     revision: int = 0
@@ -32,7 +31,7 @@ class WindowsSystem:
 
     @classmethod
     def current(cls) -> WindowsSystem | None:
-        """The system that this runs on; None if it is not Windows."""
+        """The running system; None if it is not Windows."""
         if sys.platform != "win32":
             return None
         import winreg  # noqa: PLC0415 - there is none elsewhere
@@ -48,7 +47,7 @@ class WindowsSystem:
 
 
 def is_cimfs_supported(system: WindowsSystem | None) -> bool:
-    """Whether container layers can be CIM images there; None (not Windows) is always no."""
+    """Whether container layers can be CIMs there; None (not Windows) is always False."""
     if system is None or not system.has_cimfs:
         return False
     backported = system.build == SERVER_2022 and system.revision >= SERVER_2022_REVISION
@@ -56,20 +55,20 @@ def is_cimfs_supported(system: WindowsSystem | None) -> bool:
 
 
 def is_block_cim_supported(system: WindowsSystem | None, *, writing: bool = False) -> bool:
-    """Whether images inside one file or block device can be mounted, or with ``writing`` be written."""
+    """Whether images inside a file or block device can be mounted or, with ``writing``, written."""
     return _from_build(system, BLOCK_IMAGES, writing)
 
 
 def is_merged_cim_supported(system: WindowsSystem | None, *, writing: bool = False) -> bool:
     """Whether merged images can be mounted, or written.
 
-    Merging is older than the block formats, but the links across merged images are not, so hcsshim asks for the same.
+    Merging is older than the block formats, but links across merged images are not, so hcsshim requires the same build.
     """
     return is_block_cim_supported(system, writing=writing)
 
 
 def is_verified_cim_supported(system: WindowsSystem | None, *, writing: bool = False) -> bool:
-    """Whether sealed images can be mounted with their root hash checked, or written."""
+    """Whether sealed images can be mounted with their root hash verified, or written."""
     return _from_build(system, VERIFIED_IMAGES, writing)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cimfs_ext.entries import RegionSet
-from cimfs_ext.reader import ImageReader, read_region_sets
+from cimfs_ext.reader import read_region_sets
 from cimlayer.errors import ImageError
 
 CIM_DIRECTORY = "cim-layers"  # beside layer directories, as hcsshim and containerd name it
@@ -26,6 +26,11 @@ _MAGIC, _FILE_TYPE = b"cimfile0", 12  # of the common header: the file type is 0
 def set_ids(image_path: Path) -> list[UUID]:
     """The IDs of the image's own region set, its parent's, and so on to the base."""
     return [one.set_id for one in reversed(read_region_sets(image_path))]
+
+
+def set_of(file_name: str) -> str:
+    """The GUID in the name of a region file, an object ID file or a draft."""
+    return file_name.split("_")[1]
 
 
 @dataclass(slots=True, frozen=True)
@@ -80,8 +85,7 @@ class ImageDirectory:
 
     def _read(self, name: str) -> None:
         try:
-            with ImageReader(self.path / name) as image:
-                self.region_sets[name] = image.region_sets
+            self.region_sets[name] = read_region_sets(self.path / name)
         except ImageError as error:
             if (self.path / name).exists():
                 self.unreadable[name] = error
@@ -99,6 +103,11 @@ class ImageDirectory:
     def files_of(self, region_set: RegionSet) -> list[DiskFile]:
         """The files that a set should have."""
         return [DiskFile(name, self._files.get(name)) for name in region_set.file_names()]
+
+    def missing(self, name: str) -> list[str]:
+        """The region files that an image refers to and that are not there: without them it cannot be read."""
+        regions = [file for one in self.region_sets[name] for file in one.file_names() if file.startswith("region_")]
+        return [file for file in regions if file not in self._files]
 
     def orphans(self) -> list[DiskFile]:
         """Region and object ID files of sets that no readable image refers to, and temporary files.

@@ -1,4 +1,4 @@
-"""An image as a read-only file system of the host, by FUSE (the optional package mfusepy)."""
+"""An image as a read-only file system of the host, through FUSE (with the optional package mfusepy)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import UnsupportedCallError
 from cimlayer.formats.fileinfo import unix_nanoseconds
 from cimlayer.formats.reparse import SYMBOLIC_LINK
-from cimlayer.image.extract import target_inside
+from cimlayer.image.entrynames import target_inside
 from cimlayer.image.metadata import attribute_names, attribute_value
 
 _BLOCK = 512  # bytes of those that stat(2) counts
@@ -33,14 +33,14 @@ codecs.register_error(_NAMES, _handle_names)
 
 
 def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.PathLike[str]) -> None:
-    """Mount an image on an empty directory; returns when it is unmounted (``fusermount -u``, Ctrl-C).
+    """Mount an image on an empty directory; return when it is unmounted (``fusermount -u``, Ctrl-C).
 
-    Files have content, times and ``user.cimlayer.*`` attributes as :func:`~cimlayer.extract` gives them;
-    names are found in any case. Relative symbolic links that stay inside are links, other reparse points are the
-    files or directories that carry them, as are links that hold something.
+    Files have content, times and ``user.cimlayer.*`` attributes as with :func:`~cimlayer.extract`; lookups ignore case.
+    Relative symbolic links that stay inside are links; other reparse points, and links with content, appear as the
+    files or directories that carry them.
 
-    :class:`~cimlayer.errors.UnsupportedCallError` where FUSE or mfusepy is missing, another OSError where
-    ``directory`` is no empty directory or FUSE does not mount.
+    :class:`~cimlayer.errors.UnsupportedCallError` if FUSE or mfusepy is missing, another OSError if ``directory`` is
+    not an empty directory or FUSE cannot mount.
     """
     try:
         import mfusepy  # noqa: PLC0415

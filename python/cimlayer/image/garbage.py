@@ -1,53 +1,67 @@
-"""What a crash leaves in a directory of images: files that no image refers to."""
+"""Files in a directory of images that no image refers to: a crash has left them."""
 
 from __future__ import annotations
 
 import errno
-import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 
 from cimlayer.errors import CorruptImageError
-from cimlayer.image.files import DiskFile, ImageDirectory
-from cimlayer.image.locking import locked
+from cimlayer.image.files import DiskFile, ImageDirectory, set_of
+from cimlayer.image.locking import try_hold
 
 
-def collect_garbage(directory: str | os.PathLike[str], *, delete: bool = False) -> list[DiskFile]:
-    """The region and object ID files that no image of the directory refers to, and temporary files.
+@contextmanager
+def orphans_held(path: Path) -> Iterator[tuple[ImageDirectory, list[DiskFile]]]:
+    """What lies in a directory of images, and the files in it that belong to no image and no running writer.
 
-    They are removed if ``delete`` is set. No image can be written in the directory meanwhile; if one is, this refuses
-    with :class:`~cimlayer.errors.ImageBusyError`, since its files have no image yet. If any image cannot be read,
-    CorruptImageError: what it refers to is not known. Other files are left alone.
+    While the ``with`` block runs, their sets are held: nobody begins to write one of them. If an image cannot be read,
+    CorruptImageError, since what it refers to is not known.
     """
-    path = Path(directory)
-    with locked(path):
-        found = ImageDirectory(path)
-        if found.unreadable:
-            name, error = next(iter(found.unreadable.items()))
-            raise CorruptImageError(
-                errno.EBADMSG, f"nothing can be removed beside an image that cannot be read ({error.strerror})",
-                str(path / name),
-            )  # fmt: skip
-        orphans = found.orphans()
-        if delete:
-            for orphan in orphans:
-                (path / orphan.name).unlink()
-        return orphans
+    with ExitStack() as stack:
+        held = set()
+        for set_id, files in groupby(sorted(_orphans(path), key=_set_of), _set_of):
+            names = {f"region_{set_id}_0", *(file.name for file in files if file.name.startswith("image_"))}
+            if all(_hold(stack, path / name) for name in sorted(names)):
+                held.add(set_id)
+        # Looked at again: a writer that ended in between has an image now.
+        directory = ImageDirectory(path)
+        yield directory, [orphan for orphan in directory.orphans() if _set_of(orphan) in held]
 
 
-def remove_leftovers(directory: str | os.PathLike[str], file_name: str) -> bool:
-    """Remove the region set that a file belongs to, if a crash has left it behind; returns whether it is gone.
+def remove_leftovers(directory: Path, file_name: str) -> bool:
+    """Remove the region set that a file belongs to, if a crash has left it behind; returns whether it is gone."""
+    with suppress(CorruptImageError), orphans_held(directory) as (_, orphans):
+        names = [orphan.name for orphan in orphans if set_of(orphan.name) == set_of(file_name)]
+        remove_files(directory, names)
+        return file_name in names
+    return False
 
-    It stays if an image refers to it, or may do so because it cannot be read, or is being written: see
-    :func:`collect_garbage`.
-    """
-    path = Path(directory)
-    with locked(path):
-        found = ImageDirectory(path)
-        names = [orphan.name for orphan in found.orphans()]
-        if found.unreadable or file_name not in names:
-            return False
-        set_id = file_name.split("_")[1]
-        for name in names:
-            if set_id in name:
-                (path / name).unlink()
-        return True
+
+def remove_files(directory: Path, names: Iterable[str]) -> None:
+    """Remove files of a directory, those that are gone already not counted."""
+    for name in names:
+        (directory / name).unlink(missing_ok=True)
+
+
+def _orphans(path: Path) -> list[DiskFile]:
+    directory = ImageDirectory(path)
+    if directory.unreadable:
+        name, error = next(iter(directory.unreadable.items()))
+        reason = f"nothing can be removed beside an image that cannot be read ({error.strerror})"
+        raise CorruptImageError(errno.EBADMSG, reason, str(path / name))
+    return directory.orphans()
+
+
+def _set_of(file: DiskFile) -> str:
+    return set_of(file.name)
+
+
+def _hold(stack: ExitStack, file: Path) -> bool:
+    """Hold what a writer of the set would hold; False if one does."""
+    try:
+        return stack.enter_context(try_hold(file))
+    except FileNotFoundError:
+        return True  # no writer has made it

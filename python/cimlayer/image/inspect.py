@@ -1,4 +1,4 @@
-"""What an image consists of: its region sets and their files, and what it shares with its parents."""
+"""The region sets and files of an image, and what it shares with its parents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REGION_SHIFT = 48
 
 @dataclass(slots=True, frozen=True)
 class SetUse:
-    """A region set of an image. ``owner`` is the image that wrote it, None if that image is not there any more."""
+    """A region set of an image. ``owner`` is the image that wrote it, None if that no longer exists."""
 
     set_id: UUID
     owner: str | None
@@ -25,17 +25,17 @@ class SetUse:
 
     @property
     def size(self) -> int:
-        """Bytes on disk of the files that are there."""
+        """Bytes on disk, of the files that exist."""
         return sum(file.size or 0 for file in self.files)
 
 
 @dataclass(slots=True, frozen=True)
 class Contents:
-    """Counts, and sums in bytes.
+    """Counts, and sizes in bytes.
 
-    ``bytes`` are the sizes of all files and alternate streams, a hard-linked file once; ``stored_bytes`` of them are
-    stored, here or in the parents: equal content once, sparse streams not at all. ``own_*`` is what lies in the image's
-    own regions: what it adds to its parent.
+    ``bytes`` is the size of all files and alternate streams, counting a hard-linked file once; ``stored_bytes`` is what
+    is stored of them, in the image or its parents: equal content once, sparse streams not at all. ``own_*`` is what is
+    stored in the image's own regions: what it adds to its parent.
     """
 
     files: int = 0
@@ -51,13 +51,13 @@ class Contents:
 
     @property
     def saved_bytes(self) -> int:
-        """What storing equal content once saved."""
+        """Bytes saved by de-duplication."""
         return self.bytes - self.sparse_bytes - self.stored_bytes
 
 
 @dataclass(slots=True, frozen=True)
 class Inspection:
-    """An image: the sets in the order of its region list, its own last."""
+    """An image; its region sets are in the order of its region list, its own last."""
 
     path: Path
     version: int
@@ -67,7 +67,7 @@ class Inspection:
 
 @dataclass(slots=True, frozen=True)
 class ChainLink:
-    """An image of a chain; ``image`` and ``layer`` are None where only its regions are left."""
+    """An image of a chain; ``image`` and ``layer`` are None if only its regions are left."""
 
     set_id: UUID
     image: Path | None
@@ -75,9 +75,9 @@ class ChainLink:
 
 
 def inspect_image(image_path: str | os.PathLike[str]) -> Inspection:
-    """Everything that ``cimlayer inspect`` tells of an image. The whole tree is walked, no content is read.
+    """Everything that ``cimlayer inspect`` shows of an image. Walks the whole tree, and reads no content.
 
-    Raises ImageError if the image cannot be read; other unreadable images of the directory own and use nothing.
+    Raises ImageError if the image cannot be read; other unreadable images in the directory are ignored.
     """
     path = Path(image_path)
     directory = ImageDirectory(path.parent)
@@ -95,7 +95,7 @@ def inspect_image(image_path: str | os.PathLike[str]) -> Inspection:
 
 
 def image_chain(image_path: str | os.PathLike[str]) -> list[ChainLink]:
-    """The image, its parent, and so on to the base, found by their region sets among the images beside it."""
+    """The image, its parent, and so on to the base, found by region sets among the images in its directory."""
     path = Path(os.path.abspath(image_path))
     with ImageReader(path) as image:
         sets = image.region_sets

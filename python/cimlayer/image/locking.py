@@ -1,55 +1,89 @@
-"""The lock of a directory of images: whoever writes one in it holds it (libcimfs/io.h, "open_directory")."""
+"""Who has an image: writers, and whoever removes one, hold files of it (libcimfs/io.h, "lock").
+
+A writer holds the draft of its image, so that each image has one; the ``.cim`` file that it forks or extends, so that
+this stays; and the first region file of its set, so that none of its files is taken for garbage. Writers of different
+images do not exclude each other.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from cimlayer.errors import ImageBusyError
+from cimlayer.events import CancellationToken
+from cimlayer.host.filelocks import try_lock, unlock_and_close
+
+_T = TypeVar("_T")
 
 _LOCKS = Path("/proc/locks")
+_RETRY = 0.05  # seconds
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Be the only one who changes images in the directory; ImageBusyError at once if somebody else is."""
-    import fcntl  # noqa: PLC0415  only POSIX has it
-
-    owner = os.getpid()
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            error = ImageBusyError(errno.EBUSY, "an image is being written in this directory", str(directory))
-            name_holder(error, directory)
-            raise error from None
+def held(file: Path, reason: str) -> Iterator[None]:
+    """Hold a file alone; ImageBusyError with ``reason`` and the holder if somebody else does, OSError if it is gone."""
+    with try_hold(file) as got:
+        if not got:
+            error = ImageBusyError(errno.EBUSY, reason, str(file))
+            name_holder(error, file)
+            raise error
         yield
+
+
+@contextmanager
+def try_hold(file: Path) -> Iterator[bool]:
+    """Hold a file alone, if nobody else does; the value says so. FileNotFoundError if its name is gone meanwhile."""
+    owner = os.getpid()
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        got = try_lock(descriptor)
+        if got and not os.path.samestat(os.fstat(descriptor), file.stat(follow_symlinks=False)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+        yield got
     finally:
         if os.getpid() == owner:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing does not end it while a forked process has the file
-        os.close(descriptor)
+            unlock_and_close(descriptor)
+        else:
+            os.close(descriptor)
 
 
-def name_holder(error: ImageBusyError, directory: Path) -> None:
-    """Add to the error's text which process holds the lock, where the system tells."""
-    holder = lock_holder(directory)
+def patiently(call: Callable[[], _T], lock_timeout: float, cancel: CancellationToken | None = None) -> _T:
+    """Make a call again for at most ``lock_timeout`` seconds, as long as what it needs is held by somebody else."""
+    deadline = time.monotonic() + lock_timeout
+    while True:
+        try:
+            return call()
+        except ImageBusyError:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        time.sleep(min(left, _RETRY))
+
+
+def name_holder(error: ImageBusyError, file: Path) -> None:
+    """Add to the error's text which process holds the file, where the system tells."""
+    holder = lock_holder(file)
     if holder is not None:
-        error.strerror = f"{error.strerror}, by process {holder}"
+        error.reason += f" (by process {holder})"
 
 
-def lock_holder(directory: Path) -> int | None:
-    """The process that holds the lock; None if nobody does, or if it cannot be told.
+def lock_holder(file: Path) -> int | None:
+    """The process that holds a file; None if nobody does, or if it cannot be told.
 
     Linux lists locks as ``1: FLOCK ADVISORY WRITE pid major:minor:inode start end`` (proc_locks(5)), the device in
     hexadecimal. A file system whose files do not have its own device number, such as btrfs, is not found there, nor is
     a process of another PID namespace.
     """
     try:
-        status = directory.stat()
+        status = file.stat()
         lines = _LOCKS.read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError):
         return None

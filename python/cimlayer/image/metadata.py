@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +15,8 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import PathNotFoundError
 from cimlayer.events import CancellationToken
+from cimlayer.image.kinds import value_kinds
 
-_TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
-_DESCRIPTORS_KEPT = 4096
 _PIECE = 1 << 20
 _XATTR = "user.cimlayer."
 _LARGEST_XATTR = 1 << 16  # bytes of one value on Linux (xattr(7))
@@ -31,7 +29,7 @@ class Sidecar:
     ``entries.jsonl`` has one JSON object for each entry, in the order of the tree, each directory before what it
     holds: ``path`` (inside the image, with slashes), ``file`` (where it lies below the destination), ``type``,
     ``attributes`` (FILE_ATTRIBUTE bits), the four times (FILETIME), ``security_descriptor`` (base64), and where there
-    are any: ``extended_attributes`` and ``reparse_data`` (base64 of the buffers, backup-stream.md), ``streams`` (name,
+    are any: ``extended_attributes`` and ``reparse_data`` (base64 of the buffers, [MS-FSCC]), ``streams`` (name,
     size, and the file below ``streams`` that has the content). A hard link to an earlier entry has ``link_to``, its
     path, and nothing of the file's own.
     """
@@ -42,7 +40,7 @@ class Sidecar:
         self._cancel = cancel
         self._entries: IO[str] | None = None
         self._streams = 0
-        self._descriptors: dict[bytes, str] = {}
+        self._kinds = value_kinds()
 
     def __enter__(self) -> Sidecar:
         self.directory.mkdir()
@@ -76,14 +74,8 @@ class Sidecar:
         if first is not None and first != path:
             record["link_to"] = first.replace("\\", "/")
         else:
-            record["attributes"] = entry.attributes
-            for name in _TIMES:
-                record[name] = getattr(entry, name)
-            record["security_descriptor"] = self._descriptor(image.security_descriptor(entry))
-            if eas := image.extended_attributes(entry):
-                record["extended_attributes"] = _base64(eas)
-            if entry.is_reparse_point:
-                record["reparse_data"] = _base64(image.reparse_data(entry))
+            for kind in self._kinds:
+                record |= kind.record(kind.value(image, entry))
             if streams := image.streams(entry):
                 record["streams"] = [
                     {"name": stream.name, "size": stream.size, "file": self._copy(image, entry, stream.name)}
@@ -92,15 +84,6 @@ class Sidecar:
         assert self._entries is not None
         with self._named():
             self._entries.write(json.dumps(record) + "\n")
-
-    def _descriptor(self, data: bytes) -> str:
-        """Few descriptors serve many files."""
-        text = self._descriptors.get(data)
-        if text is None:
-            text = _base64(data)
-            if len(self._descriptors) < _DESCRIPTORS_KEPT:
-                self._descriptors[data] = text
-        return text
 
     def _copy(self, image: ImageReader, entry: ImageEntry, stream: str) -> str:
         self._streams += 1
@@ -118,13 +101,6 @@ class Sidecar:
         return file.name
 
 
-_ATTRIBUTES: dict[str, Callable[[ImageReader, ImageEntry], bytes]] = {
-    "attributes": lambda image, entry: str(entry.attributes).encode(),
-    "times": lambda image, entry: " ".join(str(getattr(entry, name)) for name in _TIMES).encode(),
-    "security_descriptor": ImageReader.security_descriptor,
-    "extended_attributes": ImageReader.extended_attributes,
-    "reparse_data": ImageReader.reparse_data,
-}
 _STREAM = "stream."
 
 
@@ -135,8 +111,8 @@ def attribute_names(image: ImageReader, entry: ImageEntry) -> list[str]:
     creation, last write, change, last access, FILETIME), ``security_descriptor``, ``extended_attributes`` and
     ``reparse_data`` as the buffers are, where there are any, and ``stream.NAME``.
     """
-    fixed = [_XATTR + name for name, value_of in _ATTRIBUTES.items() if value_of(image, entry)]
-    return fixed + [f"{_XATTR}{_STREAM}{stream.name}" for stream in image.streams(entry)]
+    values = [_XATTR + kind.name for kind in value_kinds() if kind.attribute(kind.value(image, entry))]
+    return values + [f"{_XATTR}{_STREAM}{stream.name}" for stream in image.streams(entry)]
 
 
 def attribute_value(image: ImageReader, entry: ImageEntry, attribute: str) -> bytes | None:
@@ -147,8 +123,9 @@ def attribute_value(image: ImageReader, entry: ImageEntry, attribute: str) -> by
     if not attribute.startswith(_XATTR):
         return None
     name = attribute.removeprefix(_XATTR)
-    if name in _ATTRIBUTES:
-        return _ATTRIBUTES[name](image, entry) or None
+    for kind in value_kinds():
+        if kind.name == name:
+            return kind.attribute(kind.value(image, entry)) or None
     if not name.startswith(_STREAM):
         return None
     stream = name.removeprefix(_STREAM)
@@ -174,7 +151,3 @@ def write_extended_attributes(fd: int, image: ImageReader, entry: ImageEntry) ->
             if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
                 error.strerror = _NO_ROOM
             raise
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -1,6 +1,6 @@
 r"""Images as volumes: ``\\?\Volume{...}\`` while they are mounted.
 
-Only Windows mounts; elsewhere every function here raises :class:`~cimlayer.errors.UnsupportedCallError`.
+Only Windows can mount; elsewhere every function here raises :class:`~cimlayer.errors.UnsupportedCallError`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cimlayer.image.block import BlockImage, BlockKind, check_root_hash, check_s
 
 
 class MountFlags(IntFlag):
-    """Flags of CimMountImage (cimfs-api, "Errors", last paragraph)."""
+    """Flags of CimMountImage (hcsshim, pkg/cimfs/mount_cim.go)."""
 
     ENABLE_DAX = 0x2
     BLOCK_DEVICE = 0x10
@@ -30,7 +30,7 @@ _KIND_FLAGS = {BlockKind.SINGLE_FILE: MountFlags.SINGLE_FILE, BlockKind.DEVICE: 
 
 
 def volume_path(volume: UUID) -> str:
-    r"""The path of a mounted volume's root, with the backslash at its end."""
+    """The path of a mounted volume's root, with a trailing backslash."""
     return rf"\\?\Volume{{{volume}}}" + "\\"
 
 
@@ -43,11 +43,11 @@ def mount_image(
     volume: UUID | None = None,
     implementation: str | Implementation | None = None,
 ) -> Iterator[str]:
-    """Mount an image for the length of the block and give the path of its root.
+    """Mount an image for the duration of the block, and return the path of its root.
 
     ``image`` is the path of a ``.cim`` file, or a block image; ``flags`` are :class:`MountFlags`. With ``root_hash``
-    (32 bytes, block images only) every read is verified. ``volume`` is the ID to mount as, a new one by default.
-    Raises :class:`~cimlayer.errors.ImageError` if the system refuses,
+    (32 bytes, block images only) every read is verified. ``volume`` is the volume ID, by default a new one.
+    Raises :class:`~cimlayer.errors.ImageError` if the system refuses, and
     :class:`~cimlayer.errors.UnsupportedCallError` where nothing can be mounted.
     """
     calls = choose(implementation)
@@ -76,7 +76,7 @@ def mount_merged_image(
     volume: UUID | None = None,
     implementation: str | Implementation | None = None,
 ) -> Iterator[str]:
-    """As :func:`mount_image`, for a merged image; ``sources`` are those it was merged from, in the same order."""
+    """As :func:`mount_image`, for a merged image; ``sources`` are the images merged into it, in the same order."""
     check_sources(merged, sources)
     if root_hash is not None:
         check_root_hash(root_hash)
@@ -94,7 +94,7 @@ def mount_merged_image(
 
 
 def dismount_image(volume: UUID, *, implementation: str | Implementation | None = None) -> None:
-    """Dismount a volume that a process which has ended left mounted."""
+    """Dismount a volume that was left mounted by a process that has ended."""
     volumes.dismount(volume, implementation=implementation)
 
 

@@ -1,71 +1,132 @@
-"""Destroying a layer: its image, and its directory (layer.md; hcsshim's internal/wclayer/cim is the model)."""
+"""Destroying a layer: its image, and its directory (hcsshim, internal/wclayer/cim/common.go, is the model)."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 from cimfs_ext.reader import read_region_sets
-from cimlayer.errors import CorruptImageError
+from cimlayer.errors import CorruptImageError, ImageBusyError
+from cimlayer.host.interrupts import deferred
 from cimlayer.host.opendirectory import OpenDirectory
 from cimlayer.host.paths import native_path
-from cimlayer.image.files import may_be_image, set_ids
-from cimlayer.image.locking import locked
+from cimlayer.image.files import ImageDirectory
+from cimlayer.image.garbage import remove_files
+from cimlayer.image.locking import held, patiently
+from cimlayer.layer.garbage import remove_layer_directory
+from cimlayer.layer.marks import Mark, MarkKind, is_marked
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
 
 
-def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False) -> None:
+def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False, lock_timeout: float = 0) -> None:
     """Remove a layer: its image's own files, the ``.cim`` file and the layer directory.
 
-    If the layer's image does not exist, nothing happens: callers pass the root of all layers by mistake. A layer that
-    other images are forked from stays, with an OSError (ENOTEMPTY) that names them, unless ``force`` is set, and so
-    does one whose image is damaged, since nobody can tell (CorruptImageError). The parents' files are never touched.
-    ImageBusyError: an image is being written beside it, which may become its child.
+    If the layer has no image, nothing happens, since callers pass the root of all layers by mistake; but what a process
+    that was killed while it wrote or destroyed the layer has left is removed. The parents' files are never touched.
 
-    The ``.cim`` file goes first, and nothing else before that is on the disk. If something cannot be removed after
-    that, the rest is, and the OSError names it; files that it leaves of the image are what
-    :func:`~cimlayer.image.garbage.collect_garbage` looks for.
+    A layer stays, unless ``force`` is set, with an OSError (ENOTEMPTY) that names the reason: other images are forked
+    from it, or may be, since they cannot be read; another image has the same region set. CorruptImageError if the
+    image itself cannot be read. A layer whose parents' files are gone is of no use to its children, and is removed
+    whoever they are. ImageBusyError after ``lock_timeout`` seconds in which the image was being forked, extended or
+    destroyed by others. NotADirectoryError if the layer directory is a symbolic link or no directory.
+
+    The ``.cim`` file goes first, and nothing else before that is on the disk; then the rest goes, whatever fails or
+    interrupts, and the error is raised at the end.
     """
-    if not is_cim_layer(layer_path):
-        return
     image_path = get_cim_path_from_layer(layer_path)
-    if image_path.parent == Path(native_path(layer_path)):
+    layer = Path(native_path(layer_path))
+    if image_path.parent == layer:
         raise ValueError(f"not the path of a layer directory, but of the images: {layer_path!s}")
-    with locked(image_path.parent) if os.name == "posix" else contextlib.nullcontext():
+    if is_cim_layer(layer_path):
+        patiently(lambda: _destroy(layer, image_path, force), lock_timeout)
+        return
+    if is_unfinished(layer_path):
+        patiently(lambda: _finish(layer, image_path), lock_timeout)
+
+
+def is_unfinished(layer_path: str | os.PathLike[str]) -> bool:
+    """Whether a process was killed, or is at work, that began to write or to destroy the layer."""
+    image_path = get_cim_path_from_layer(layer_path)
+    return any(is_marked(image_path, kind) for kind in MarkKind)
+
+
+def _destroy(layer: Path, image_path: Path, force: bool) -> None:
+    _check_directory(layer)
+    with held(image_path, "the image is being forked, extended or destroyed"):
         own_files = _own_files(image_path, force)
-        has_directory = Path(layer_path).is_dir()
-        with OpenDirectory(image_path.parent) as images:
-            images.remove(image_path.name)  # first, also on the disk: an image without its regions would look damaged
-            images.sync()
-        with contextlib.ExitStack() as rest:  # all of it is done, whatever fails
-            if has_directory:
-                rest.callback(shutil.rmtree, layer_path)
+        with deferred(), contextlib.ExitStack() as rest, OpenDirectory(image_path.parent) as images:
+            mark = _mark(image_path)
+            if mark is not None:
+                rest.callback(mark.leave)
+            images.remove(image_path.name)  # first, also on the disk: without its regions it would look damaged
+            if mark is not None:
+                rest.callback(mark.clear)
+            rest.callback(_remove_directory, layer)
             for name in own_files:
-                rest.callback((image_path.parent / name).unlink, missing_ok=True)
+                rest.callback(remove_files, image_path.parent, [name])
+            images.sync()
+
+
+def _mark(image_path: Path) -> Mark | None:
+    """Where the disk is too full for a mark, a layer is destroyed without."""
+    try:
+        return Mark(image_path, MarkKind.DESTROYING)
+    except ImageBusyError:
+        raise
+    except OSError:
+        return None
+
+
+def _finish(layer: Path, image_path: Path) -> None:
+    """Remove what a killed process has left; the image's files are no image's, and those of gc."""
+    _check_directory(layer)
+    with deferred(), contextlib.ExitStack() as done:
+        for kind in MarkKind:
+            if is_marked(image_path, kind):
+                mark = Mark(image_path, kind)
+                done.callback(mark.leave)
+                if not image_path.exists():
+                    _remove_directory(layer)
+                mark.clear()
+
+
+def _check_directory(layer: Path) -> None:
+    if layer.is_symlink() or (layer.exists() and not layer.is_dir()):
+        raise NotADirectoryError(errno.ENOTDIR, "the layer directory is a link, or no directory", str(layer))
+
+
+def _remove_directory(layer: Path) -> None:
+    if layer.is_dir():
+        remove_layer_directory(layer, whole=True)
 
 
 def _own_files(image_path: Path, force: bool) -> list[str]:
-    """The files of the image's own region set, unknown if it is damaged; OSError if other images refer to them."""
+    """The files of the image's own region set, unknown if it is damaged; OSError if others need them."""
     try:
         own = read_region_sets(image_path)[-1]
     except CorruptImageError:
         if not force:
             raise
         return []
-    beside = (path for path in sorted(image_path.parent.iterdir()) if may_be_image(path))
-    children = [path.name for path in beside if _forks(path, image_path, own.set_id)]
-    if children and not force:
-        raise OSError(errno.ENOTEMPTY, f"layers are forked from it: {', '.join(children)}", str(image_path))
+    if not force:
+        needing = list(_reasons_to_stay(ImageDirectory(image_path.parent), image_path.name, own.set_id))
+        if needing:
+            raise OSError(errno.ENOTEMPTY, "; ".join(needing), str(image_path))
     return own.file_names()
 
 
-def _forks(path: Path, image_path: Path, set_id: object) -> bool:
-    if path == image_path:
-        return False
-    try:
-        return set_id in set_ids(path)[1:]
-    except (CorruptImageError, FileNotFoundError):  # lost already
-        return False
+def _reasons_to_stay(images: ImageDirectory, name: str, set_id: UUID) -> Iterator[str]:
+    own = {file for one in images.region_sets.get(name, ())[-1:] for file in one.file_names()}
+    if set(images.missing(name)) - own:
+        return  # a parent's files are gone, and so nobody can use it
+    others = {other: [one.set_id for one in sets] for other, sets in images.region_sets.items() if other != name}
+    if forks := [other for other, ids in others.items() if set_id in ids[:-1]]:
+        yield f"images are forked from it: {', '.join(forks)}"
+    if twins := [other for other, ids in others.items() if set_id == ids[-1]]:
+        yield f"images have the same region set: {', '.join(twins)}"
+    for other, error in images.unreadable.items():
+        yield f"{other}, which cannot be read ({error.strerror}), may be forked from it"

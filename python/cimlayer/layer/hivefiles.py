@@ -13,7 +13,7 @@ _MOST_BINS = (1 << 31) - 1
 
 
 def read_hive(file: BinaryIO) -> bytes:
-    """The hive at the beginning of a seekable file, for ``Hive.open`` to judge (registry.md, "File").
+    """The hive at the beginning of a seekable file, for ``Hive.open`` to judge (docs/format.md, "Hives").
 
     As many bytes as the base block says that there are, not more than 2 GiB; of what does not begin as a hive does
     just so much that it can be told.

@@ -1,6 +1,6 @@
 """What the bytes of a layer's writer belong to: a file of the image, a standard file, an alternate stream.
 
-Each takes a Win32 backup stream (backup-stream.md) in pieces of any size.
+Each takes a Win32 backup stream (Microsoft, "WIN32_STREAM_ID") in pieces of any size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the image of a layer lies: beside the layer directories, since an image and its forks share one directory."""
+"""Where a layer's image is: in a directory beside the layer directories, which images and their forks share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _layer(layer_path: str | os.PathLike[str]) -> Path:
 
 
 def get_cim_dir_from_layer(layer_path: str | os.PathLike[str]) -> Path:
-    """The directory of the image of a layer (layer.md, "Where things lie")."""
+    """The directory of a layer's image (hcsshim, internal/wclayer/cim/common.go)."""
     return _layer(layer_path).parent / CIM_DIRECTORY
 
 

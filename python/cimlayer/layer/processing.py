@@ -1,4 +1,4 @@
-"""What closing a layer does to its standard files: hives, the utility VM, scratch disks (layer.md).
+"""What closing a layer does to its standard files: hives, the utility VM, scratch disks (hcsshim, process.go).
 
 Each step changes files of the layer directory and says what becomes of it in the image. None waits for the disk: the
 writer syncs the whole directory before it commits, if it syncs at all.
@@ -70,9 +70,9 @@ class LayerContext:
 def process_utility_vm(layer: LayerContext) -> None:
     """Note the utility VM's build; prepare its boot store, hive and disks if it can boot from an image."""
     # Only here, as few layers bring a utility VM, and only base layers disks.
-    from cimlayer.layer import utilityvm  # noqa: PLC0415
     from cimlayer.formats.bcd import BcdStore, patch_for_cim  # noqa: PLC0415
     from cimlayer.formats.disks import create_differencing_disk, create_formatted_disk  # noqa: PLC0415
+    from cimlayer.layer import utilityvm  # noqa: PLC0415
 
     files = layer.directory
     _require(layer, "a utility VM", UTILITY_VM_SOFTWARE)

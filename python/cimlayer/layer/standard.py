@@ -1,6 +1,6 @@
 r"""The standard files of a layer: kept outside the image while it is written, because closing the layer changes them.
 
-Source: layer.md, "The writer".
+Source: hcsshim, internal/wclayer/cim/LayerWriter.go.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""What a utility VM's registry hives say and must be told, for it to boot from a CIM.
 
-Sources: layer.md, "Utility VM" and "The writer"; registry.md, "Patches for a utility VM".
+Sources: hcsshim, internal/wclayer/cim/process.go and registry.go.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from cimfs_ext.regf import Hive
-from cimlayer.errors import FormatError
+from cimlayer.errors import FormatError, KeyNotFoundError
 from cimlayer.formats.bcd import BOOT_VOLUME
 
 __all__ = ["LAST_BUILD_LEFT_ALONE", "build_number", "patch_system_hive"]
@@ -36,7 +36,7 @@ def build_number(software_hive: bytes, *, name: str = "SOFTWARE") -> int:
     """
     try:
         value = Hive.open(software_hive, name=name).value(_CURRENT_VERSION, _BUILD)
-    except KeyError:
+    except KeyNotFoundError:
         raise FormatError(f"no value {_CURRENT_VERSION}\\{_BUILD}", name) from None
     text = value.data.decode("utf-16-le", "replace").rstrip("\0") if value.type == _REG_SZ else ""
     if not re.fullmatch("[0-9]{1,10}", text):  # as a DWORD may have

@@ -1,10 +1,9 @@
-"""CIM layers: writing one, and destroying it (layer.md; hcsshim's internal/wclayer/cim is the model)."""
+"""CIM layers: writing one, and destroying it (hcsshim's internal/wclayer/cim is the model)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,15 +19,14 @@ from cimlayer.host.directories import make_directories, remove_directories, sync
 from cimlayer.host.paths import native_path
 from cimlayer.image.files import set_ids
 from cimlayer.image.garbage import remove_leftovers
-from cimlayer.image.locking import name_holder
+from cimlayer.image.locking import name_holder, patiently
 from cimlayer.layer import processing
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.items import ImageFileItem, Item, RootItem, StandardFileItem, StreamItem
+from cimlayer.layer.marks import Mark, MarkKind
 from cimlayer.layer.paths import get_cim_dir_from_layer, get_cim_name_from_layer, get_cim_path_from_layer
 from cimlayer.layer.removals import Removals
 from cimlayer.layer.standard import STANDARD_FILES, WRITTEN_FILES, StandardFiles
-
-_LOCK_RETRY = 0.05  # seconds
 
 
 class CimLayerWriter:
@@ -78,11 +76,12 @@ class CimLayerWriter:
         self._parents = [Path(native_path(parent)) for parent in parent_layer_paths]
         self._time = creation_time(reproducible)
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
-        self._guard = Guard("the layer writer")
+        self._guard = Guard(self._path.name, "layer writer")
         self._item: Item | None = None
         self._process_id = os.getpid()
         self.standard = StandardFiles(LayerDirectory(self._path))
         self._made_directories: list[Path] = []
+        self._mark: Mark | None = None
         try:
             self.image = self._wait_for_image(lock_timeout)
             self.builder = LayerBuilder(self.image, STANDARD_FILES, time=self._time, has_parent=bool(self._parents))
@@ -94,21 +93,20 @@ class CimLayerWriter:
             raise
 
     def _wait_for_image(self, lock_timeout: float) -> ImageWriter:
-        deadline = time.monotonic() + lock_timeout
+        try:
+            return patiently(self._open_image_there, lock_timeout, self._cancel)
+        except ImageBusyError as error:
+            name_holder(error, get_cim_dir_from_layer(self._path) / error.image_file)
+            raise
+
+    def _open_image_there(self) -> ImageWriter:
         while True:
             try:
                 return self._open_image()
             except PathNotFoundError:
                 if self._parents or get_cim_dir_from_layer(self._path).is_dir():
                     raise  # where there are parents, so is the directory that they lie in
-                continue  # what failed beside this has taken back the directory that it had made
-            except ImageBusyError as error:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    name_holder(error, get_cim_dir_from_layer(self._path))
-                    raise
-            self._cancel.raise_if_cancelled()
-            time.sleep(min(left, _LOCK_RETRY))
+                # Else what failed beside this has taken back the directory that it had made.
 
     def _open_image(self) -> ImageWriter:
         directory = get_cim_dir_from_layer(self._path)
@@ -133,6 +131,7 @@ class CimLayerWriter:
 
     def _take_directory(self) -> None:
         """Without an image beside it, what an import may have written there is that of one that was killed."""
+        self._mark = Mark(get_cim_path_from_layer(self._path), MarkKind.WRITING)
         self.standard.directory.clear(WRITTEN_FILES)
         self.standard.directory.make_directory()
 
@@ -273,7 +272,13 @@ class CimLayerWriter:
             except BaseException:
                 self._abandon()
                 raise
-            self.image.close()
+            self._end()
+
+    def _end(self) -> None:
+        """Let the next one in."""
+        if self._mark is not None:
+            self._mark.clear()
+        self.image.close()
 
     def _commit(self) -> None:
         self.image.commit()
@@ -312,7 +317,7 @@ class CimLayerWriter:
                 item.discard()
         image: ImageWriter | None = getattr(self, "image", None)
         if image is not None and image.committed:
-            image.close()
+            self._end()
             return
         try:
             self.standard.directory.undo()
@@ -320,6 +325,8 @@ class CimLayerWriter:
             removals: Removals | None = getattr(self, "removals", None)
             if removals is not None:
                 removals.close()
+            if self._mark is not None:
+                self._mark.clear()
             if image is not None:
                 image.close()  # last: it lets the next one in
         remove_directories(self._made_directories)

@@ -1,4 +1,4 @@
-"""A CIM layer back into an OCI layer tar: the way out that :mod:`cimlayer.oci.import_layer` is the way in."""
+"""Exporting a CIM layer as an OCI layer tar: the counterpart of :mod:`cimlayer.oci.import_layer`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.image.compare import walk_differences
 from cimlayer.image.entrynames import check_name
+from cimlayer.image.kinds import value_kinds
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.layer.standard import HIVES, LAYOUT, is_standard_file
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
@@ -32,22 +33,22 @@ def export_layer(
     limits: Limits = DEFAULT_LIMITS,
     cancel: CancellationToken | None = None,
 ) -> int:
-    """Write a layer as an uncompressed OCI layer tar and return the sum of the sizes of the files in it, in bytes.
+    """Write a layer as an uncompressed OCI layer tar, and return the sum of the sizes of the files in it, in bytes.
 
-    ``parent_layer_paths`` are those that the layer was made with, from the immediate parent to the base: the tar has
-    what the layer changes in the first of them, removals as whiteouts. ``output`` is a path, which must not be there
-    yet, or a binary file. Entries have the PAX records of backup-stream.md and stand in the order of the tree; the same
-    layer gives the same bytes. Importing the tar onto the same parents gives the same tree.
+    ``parent_layer_paths`` are the layer's parents, from the immediate parent to the base: the tar contains what the
+    layer changes relative to the first of them, with removals as whiteouts. ``output`` is a path, which must not exist
+    yet, or a binary file. Entries have the PAX records of go-winio's backuptar, in the order of the tree; the same
+    layer gives the same bytes. Importing the tar on the same parents gives the same tree.
 
-    What the import makes is left out: a base layer's ``layout`` and full hives under ``Hives``, and the merged hive
-    of every delta that the layer brought (layer.md, "The writer"); the delta itself is there. The boot store and the
-    system hive of a utility VM are those of the image, with what the import changed in them.
+    Files that an import generates are left out: a base layer's ``layout`` and full hives in ``Hives``, and the merged
+    hive of every delta of the layer (hcsshim, process.go); the delta itself is included. The boot store and the system
+    hive of a utility VM are exported as modified by the import.
 
     ValueError if the parent is not the one that the layer was forked from. FormatError names a file that a layer tar
-    cannot carry: a reparse point that is neither link nor mount point, an extended attribute with a flag, a name that
-    is not Unicode or, of a removed file too, begins with ``.wh.``. CorruptImageError for a name that would mean another
-    place in a path. LimitError for an entry that goes beyond ``limits`` (ratio has no meaning here), before any of it
-    is written; what the layer has of its parents counts only where it is written. OperationCancelledError once
+    cannot represent: a reparse point that is neither link nor mount point, an extended attribute with a flag, a name
+    that is not Unicode or that, for removed files too, begins with ``.wh.``. CorruptImageError for a name that would
+    change the meaning of a path. LimitError for an entry that exceeds ``limits`` (ratio does not apply), before any of
+    it is written; what the layer has from its parents counts only where it is written. OperationCancelledError once
     ``cancel`` is cancelled. Whatever fails, an output given as a path is removed.
     """
     with ExitStack() as stack:
@@ -95,6 +96,7 @@ class _LayerExport:
         self._parent = parent
         self._tar = tar
         self._usage = usage
+        self._kinds = value_kinds()
         self._written: dict[int, str] = {}  # file ID -> the path of its first name in the tar
 
     def write(self) -> int:
@@ -162,15 +164,10 @@ class _LayerExport:
         assert self._parent is not None
         return self._metadata(self._image, entry) != self._metadata(self._parent, older)
 
-    @staticmethod
-    def _metadata(image: ImageReader, entry: ImageEntry) -> tuple[object, ...]:
+    def _metadata(self, image: ImageReader, entry: ImageEntry) -> list[object]:
         """Streams are told apart by where they are stored: one that was stored anew counts as new, and none is read."""
-        times = (entry.creation_time, entry.last_write_time, entry.change_time, entry.last_access_time)
         streams = [(stream.name, image.location(entry, stream.name)) for stream in image.streams(entry)]
-        attachments = (
-            image.security_descriptor(entry), image.extended_attributes(entry), image.reparse_data(entry)
-        )  # fmt: skip
-        return entry.attributes, times, attachments, streams
+        return [*(kind.value(image, entry) for kind in self._kinds), streams]
 
     def _made_by_import(self, changed: set[bytes]) -> set[bytes]:
         if self._parent is None:

@@ -1,4 +1,4 @@
-"""A whole image into a chain of CIM layers."""
+"""A whole container image into a chain of CIM layers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cimfs_ext.reader import ImageReader
+from cimlayer.blobs.arrival import PIECE
 from cimlayer.blobs.digests import Digest, chain_ids
 from cimlayer.blobs.readahead import PieceReader
-from cimlayer.blobs.streams import PIECE, LayerStream
-from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
+from cimlayer.blobs.streams import LayerStream
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.opendirectory import sync_directory
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
 from cimlayer.layer.standard import RECORD
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
-from cimlayer.oci.documents import WINDOWS, Image, ImageSource, LayerBlob, Platform
 from cimlayer.oci.import_layer import write_layer
+from cimlayer.oci.locations import OpenedSource, opened_source
+from cimlayer.oci.platforms import Platform
+from cimlayer.oci.selection import ContainerImage, Layer, select
+from cimlayer.oci.sources import ImageSource
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
@@ -34,14 +38,14 @@ _PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a lay
 class ImportedLayer:
     """One layer of an imported image.
 
-    ``chain_id`` names the layer with all below it, ``diff_id`` is its tar's digest, ``digest`` its blob's (None where
-    the source has none). ``bytes`` is the sum of its files' sizes; ``seconds`` is 0 for a reused layer.
+    ``chain_id`` names the layer with all below it, ``diff_id`` is its tar's digest, ``digest`` its blob's. ``bytes`` is
+    the sum of its files' sizes; ``seconds`` is 0 for a reused layer.
     """
 
     path: Path
     chain_id: str
     diff_id: str
-    digest: str | None
+    digest: str
     reused: bool
     bytes: int
     seconds: float
@@ -49,12 +53,15 @@ class ImportedLayer:
 
 @dataclass(slots=True, frozen=True)
 class ImportedImage:
-    """An image whose layers are all there: ``layers`` from the base up, ``top`` is the last one's directory."""
+    """A container image whose layers are all there: from the base up; ``top`` is the last one's directory.
+
+    ``digest`` is that of its manifest, which a docker archive does not have.
+    """
 
     top: Path
     platform: str
     digest: str | None
-    config_digest: str | None
+    config_digest: str
     layers: tuple[ImportedLayer, ...]
 
 
@@ -62,20 +69,27 @@ class ImportedImage:
 class _Planned:
     """A layer, and where it goes."""
 
-    blob: LayerBlob
+    layer: Layer
     chain_id: Digest
     path: Path
 
     @property
+    def digest(self) -> str:
+        """What messages and events call the layer."""
+        return self.layer.blob.digest
+
+    @property
     def record(self) -> dict[str, str]:
-        return {"chain_id": str(self.chain_id), "diff_id": str(self.blob.diff_id)}
+        return {"chain_id": str(self.chain_id), "diff_id": str(self.layer.diff_id)}
 
 
 def import_image(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | ImageSource,
     directory: str | os.PathLike[str],
     *,
+    reference: str | None = None,
     platform: str | Platform | None = None,
+    os_version: str | None = None,
     sync: bool = True,
     reproducible: bool = False,
     jobs: int | None = None,
@@ -83,45 +97,54 @@ def import_image(
     progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> ImportedImage:
-    """Import the layers of an image as a chain of CIM layers in ``directory``, which is made if it is missing.
+    """Import the layers of a container image as a chain of CIM layers in ``directory``, made if it is missing.
 
-    ``source`` is an OCI image layout, a docker-save archive or a folder of ``skopeo copy ... dir:``; folders and
-    uncompressed tars will do. ``platform`` is ``OS/ARCHITECTURE/OS.VERSION``, from the left as far as it matters; by
-    default the image for Windows is taken. A layer's directory has its chain ID's hex digits as name; one that is
-    there already, made from the same layers, is used again. The other arguments are those of
-    :func:`~cimlayer.import_layer`, and ``limits`` are those of each layer; while one layer is committed, the
-    next one's tar is being decompressed.
+    ``source`` is the path of an OCI image layout, a docker archive or a folder of ``skopeo copy ... dir:`` (a folder,
+    or a tar that may be compressed), ``"-"`` for such a tar on standard input, skopeo's notation ``oci:DIR[:REF]``,
+    ``oci-archive:FILE[:REF]``, ``docker-archive:FILE[:REF]`` or ``dir:DIR``, or any :class:`~cimlayer.ImageSource`.
+    What is compressed, or cannot be read at any place, is unpacked to a temporary file first.
+
+    ``reference`` says which image of several: a name, ``@N`` for the entry of that number (from 0), or the digest of a
+    manifest or index. ``platform`` is ``OS/ARCHITECTURE/OS.VERSION``, from the left as far as it matters,
+    ``os_version`` is its last part alone; by default an image for Windows is taken. The build of a version must be
+    the wanted one; of one name the newest revision wins, and an image without a version is taken if no version fits
+    (containerd's ``platforms``, the matcher for Windows).
+
+    A layer's directory has its chain ID's hex digits as name; one that is there already, made from the same layers,
+    is used again. The other arguments are those of :func:`~cimlayer.import_layer`, and ``limits`` are those of each
+    layer; while one layer is committed, the next one's tar is being decompressed.
 
     The digests of the manifest, the configuration and every blob and the diff ID of every layer are verified, the
     layers' while they are imported: no layer is committed before all of it has been verified. A failure leaves the
     layers below as they are, for the next attempt, and nothing of the layer that failed. Beside what
-    :func:`~cimlayer.import_layer` raises: ValueError if no image, or more than one, is for the platform;
+    :func:`~cimlayer.import_layer` raises: ValueError if no image, or more than one, is what is wanted;
     FileNotFoundError for a blob that is not in the source, with its URLs if the manifest has any; FileExistsError if
     something else has the place of a layer.
     """
     cancel = cancel or CancellationToken()
-    wanted = WINDOWS if platform is None else platform if isinstance(platform, Platform) else Platform.parse(platform)
+    wanted = Platform.wanted(platform, os_version)
     root = Path(os.path.abspath(directory))
-    with span("import_image", source=os.fspath(source)):
-        images = ImageSource(source, cancel)
-        image = images.select(wanted)
+    with _opened(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
+        image = select(images, wanted, named, cancel.raise_if_cancelled)
         chain = chain_ids([layer.diff_id for layer in image.layers])
-        plan = [_Planned(blob, id_, root / id_.hex) for blob, id_ in zip(image.layers, chain, strict=True)]
+        plan = [_Planned(layer, id_, root / id_.hex) for layer, id_ in zip(image.layers, chain, strict=True)]
         done = _reused(plan, progress)
-        _check_presence([layer.blob for layer in plan[len(done) :]], images.files.name)
+        _check_presence(images, plan[len(done) :])
         with _made(root, sync):
             done += _import(images, plan, len(done), sync, reproducible, jobs, limits, progress, cancel)
     return _result(image, done)
 
 
-def _result(image: Image, layers: Sequence[ImportedLayer]) -> ImportedImage:
-    return ImportedImage(
-        layers[-1].path, str(image.platform), _text(image.digest), _text(image.config_digest), tuple(layers)
-    )
+def _opened(
+    source: str | os.PathLike[str] | ImageSource, reference: str | None, cancel: CancellationToken, limits: Limits
+) -> contextlib.AbstractContextManager[OpenedSource]:
+    if isinstance(source, (str, os.PathLike)):
+        return opened_source(source, reference, cancel, limits)
+    return contextlib.nullcontext(OpenedSource(source, reference))
 
 
-def _text(digest: Digest | None) -> str | None:
-    return None if digest is None else str(digest)
+def _result(image: ContainerImage, layers: Sequence[ImportedLayer]) -> ImportedImage:
+    return ImportedImage(layers[-1].path, str(image.platform), image.digest, image.config_digest, tuple(layers))
 
 
 def _import(
@@ -137,14 +160,14 @@ def _import(
 ) -> list[ImportedLayer]:
     """Import the layers of a plan from the ``first`` on."""
     reading = CancellationToken(cancel)
-    streams = (_stream(images, layer.blob, limits, reading) for layer in plan[first:])
+    streams = (_stream(images, layer.layer, limits, reading) for layer in plan[first:])
     imported = []
     with PieceReader(streams, reading, jobs, _PIECES_AHEAD) as reader:
         for at in range(first, len(plan)):
             layer = plan[at]
             parents = [below.path for below in reversed(plan[:at])]
             task = _task(plan, at, progress)
-            with span("import_layer", layer=layer.path.name, digest=layer.blob.name), _layer_named(layer.blob):
+            with span("import_layer", layer=layer.path.name, digest=layer.digest), _layer_named(layer.digest):
                 cancel.raise_if_cancelled()
                 task.started()
                 with CimLayerWriter(layer.path, parents, sync=sync, reproducible=reproducible, cancel=cancel) as writer:
@@ -158,38 +181,39 @@ def _import(
 
 def _task(plan: Sequence[_Planned], at: int, progress: ProgressCallback | None) -> LayerTask:
     layer = plan[at]
-    return LayerTask(layer.path.name, at + 1, len(plan), layer.blob.name, layer.blob.size, progress)
+    return LayerTask(layer.path.name, at + 1, len(plan), layer.digest, layer.layer.blob.size, progress)
 
 
 def _imported(layer: _Planned, reused: bool, size: int, seconds: float) -> ImportedLayer:
+    return ImportedLayer(layer.path, str(layer.chain_id), str(layer.layer.diff_id), layer.digest, reused, size, seconds)
+
+
+@contextlib.contextmanager
+def _stream(source: ImageSource, layer: Layer, limits: Limits, reading: CancellationToken) -> Iterator[LayerStream]:
     blob = layer.blob
-    return ImportedLayer(layer.path, str(layer.chain_id), str(blob.diff_id), _text(blob.digest), reused, size, seconds)
+    digest = Digest.parse(blob.digest, "digest of a layer")
+    with source.open_blob(blob) as file:
+        yield LayerStream(file, digest=digest, size=blob.size, diff_id=layer.diff_id, limits=limits, cancel=reading)
 
 
 @contextlib.contextmanager
-def _stream(images: ImageSource, blob: LayerBlob, limits: Limits, reading: CancellationToken) -> Iterator[LayerStream]:
-    size = blob.size if blob.digest else None
-    with images.files.open(blob.path) as file:
-        yield LayerStream(file, digest=blob.digest, size=size, diff_id=blob.diff_id, limits=limits, cancel=reading)
-
-
-@contextlib.contextmanager
-def _layer_named(blob: LayerBlob) -> Iterator[None]:
+def _layer_named(digest: str) -> Iterator[None]:
     """What is wrong inside a layer says which layer it is."""
     try:
         yield
-    except (DigestMismatchError, LimitError):
-        raise  # they do already
-    except FormatError as error:
-        what = f"layer {blob.name}: {error.what}".removesuffix(": ")
-        raise type(error)(error.reason, what, error.offset) from error
+    except DigestMismatchError:
+        raise  # it does already
+    except (FormatError, ImageError) as error:
+        error.layer = digest
+        raise
 
 
-def _check_presence(blobs: Sequence[LayerBlob], source: str) -> None:
-    for blob in blobs:
-        if blob.size is None:
+def _check_presence(source: ImageSource, layers: Sequence[_Planned]) -> None:
+    for each in layers:
+        blob = each.layer.blob
+        if source.blob_size(blob) is None:
             where = f"; it is a foreign layer, to be had from {' or '.join(blob.urls)}" if blob.urls else ""
-            raise FileNotFoundError(errno.ENOENT, f"the image does not hold the layer {blob.name}{where}", source)
+            raise FileNotFoundError(errno.ENOENT, f"the source does not hold layer {blob.digest}{where}", source.name)
 
 
 # ---- layers that are there ----

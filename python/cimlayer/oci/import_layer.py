@@ -1,4 +1,4 @@
-"""An OCI layer tar into a CIM layer (layer.md, "From an OCI layer tar")."""
+"""Importing an OCI layer tar as a CIM layer (OCI image-spec, layer.md; hcsshim, pkg/ociwclayer/cim/import.go)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 from cimfs_ext.implementation import Implementation
 from cimfs_ext.importer import LayerImporter
+from cimlayer.blobs.arrival import open_source
 from cimlayer.blobs.digests import Digest
 from cimlayer.blobs.readahead import Piece, tar_pieces
-from cimlayer.blobs.streams import open_source
-from cimlayer.errors import LimitError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
 from cimlayer.formats.sddl import descriptor_from_sddl
@@ -72,7 +72,13 @@ def import_layer(
     with _opened(source) as file, span("import_layer", layer=name):
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
         with tar_pieces(
-            file, cancel, digest=expected_digest, diff_id=expected_diff_id, limits=limits, jobs=jobs
+            file,
+            cancel,
+            digest=expected_digest,
+            diff_id=expected_diff_id,
+            limits=limits,
+            jobs=jobs,
+            name=_name_of(source),
         ) as pieces:
             task.started()
             with CimLayerWriter(
@@ -103,8 +109,11 @@ def write_layer(
         )
         try:
             _feed(importer, pieces, task, cancel)
-        except LimitError as error:
-            raise error.in_layer(task.digest or task.name) from error
+        except DigestMismatchError:
+            raise  # it names the layer already
+        except (FormatError, ImageError) as error:
+            error.layer = task.digest or task.name
+            raise
         cancel.raise_if_cancelled()
         task.committing(importer.entries)
         return importer.file_bytes
@@ -182,6 +191,12 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
             yield file
     else:
         yield source
+
+
+def _name_of(source: Source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return "standard input" if source == "-" else os.fspath(source)
+    return ""
 
 
 def _size_of(file: BinaryIO) -> int | None:

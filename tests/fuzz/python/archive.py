@@ -11,7 +11,7 @@ from pathlib import Path
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError, ImageError
 from cimlayer.image.files import CIM_DIRECTORY
-from cimlayer.image.garbage import collect_garbage
+from cimlayer.layer.garbage import collect_garbage
 from cimlayer.oci.import_image import import_image
 from fuzz.python.scratch import scratch
 from support.containers import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, base_tar, child_tar, digest_of

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from cimlayer.errors import FormatError, ImageError
-from cimlayer.image.garbage import collect_garbage
 from cimlayer.image.inspect import inspect_image
+from cimlayer.layer.garbage import collect_garbage
 from cimlayer.layer.paths import get_cim_dir_from_layer
 from fuzz.python.scratch import PARENT, layers, scratch, use
 from support import cimoracle

@@ -1,4 +1,4 @@
-"""The devices that a device element can name, and their bytes (boot-and-disks.md, Device element bytes).
+"""The devices that a device element can name, and their bytes (docs/format.md, "Device elements").
 
 An element is the GUID of an options object (zero: none) and then the device: type, flags, size and padding of
 32 bits each, and what belongs to the type. The layouts of composite, CimFS and VMBus devices come from public

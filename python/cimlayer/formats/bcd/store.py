@@ -1,4 +1,4 @@
-"""A BCD store: objects and their typed elements on top of a registry hive (boot-and-disks.md, BCD store)."""
+"""A BCD store: objects and their typed elements in a registry hive (Microsoft, "BCD WMI Provider Reference")."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from cimfs_ext.regf import Hive
-from cimlayer.errors import FormatError
+from cimlayer.errors import FormatError, KeyNotFoundError
 from cimlayer.formats.bcd.devices import Device, decode_device, encode_device
 
 REG_SZ, REG_BINARY, REG_DWORD, REG_MULTI_SZ = 1, 3, 4, 7
@@ -109,7 +109,7 @@ class BcdStore:
         path = f"{self._existing(identifier)}\\Description"
         try:
             data = self._hive.value(path, "Type").data
-        except KeyError:
+        except KeyNotFoundError:
             data = b""
         if len(data) != 4:
             raise FormatError(f"{path}: no type", self.name)
@@ -139,7 +139,7 @@ class BcdStore:
         path = f"{self._existing(identifier)}\\Elements\\{element:08x}"
         try:
             value = self._hive.value(path, "Element")
-        except KeyError:
+        except KeyNotFoundError:
             return None
         return _decode(element, value.data, f"{self.name}: {path}")
 

@@ -1,4 +1,4 @@
-"""Scratch disks without Windows: an empty NTFS volume on a dynamic VHDX, and differencing disks on it."""
+"""Scratch disks without Windows: empty NTFS volumes on dynamic VHDX disks, and differencing disks on top of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def create_scratch_disk(
     seed: bytes | None = None,
     sync: bool = True,
 ) -> DiskIdentity:
-    """Make a formatted disk and a differencing disk on it, replacing what is there; both appear or neither.
+    """Make a formatted disk and a differencing disk on it, replacing existing ones; both appear or neither.
 
     As ``create_formatted_disk`` and ``create_differencing_disk``.
     """
@@ -43,12 +43,11 @@ def create_scratch_disk(
 def create_formatted_disk(
     path: str | os.PathLike[str], size: int, *, seed: bytes | None = None, sync: bool = True
 ) -> DiskIdentity:
-    """Make a dynamic VHDX of ``size`` bytes (whole MiB) with a GPT and an empty NTFS volume.
+    """Make a dynamic VHDX of ``size`` bytes (whole MiB) with a GPT and an empty NTFS volume ([MS-VHDX]).
 
-    See boot-and-disks.md. An existing file is replaced when the new disk is complete; a failure leaves it as
-    it was. GUIDs and serial number are random and times are current, or all follow from ``seed``: give every
-    disk a seed of its own. ``sync`` false does not wait for the storage. ``ValueError`` for a size that no such
-    disk can have.
+    An existing file is replaced once the new disk is complete; a failure leaves it unchanged. GUIDs and serial number
+    are random and times are current, or all are derived from ``seed``: give every disk its own. ``sync=False`` does
+    not wait for the disk. ``ValueError`` for a size that no such disk can have.
     """
     target = Path(path)
     with _replacing(target, sync=sync) as (file,):
@@ -62,11 +61,11 @@ def create_differencing_disk(
     seed: bytes | None = None,
     sync: bool = True,
 ) -> None:
-    """Make a VHDX without content of its own on the present content of the VHDX at ``parent_path``.
+    """Make an empty differencing VHDX on the current content of the VHDX at ``parent_path``.
 
-    It names its parent by relative path, so that the two can move together; once the parent is written to,
-    the disk is void. Existing files, ``seed`` and ``sync`` are treated as by ``create_formatted_disk``. ``FormatError``
-    for a parent that is no VHDX, ``ValueError`` for one that no relative path leads to.
+    It refers to its parent by relative path, so both can be moved together; writing to the parent invalidates it.
+    Existing files, ``seed`` and ``sync`` are treated as by ``create_formatted_disk``. ``FormatError`` if the parent is
+    not a VHDX, ``ValueError`` if no relative path leads to it.
     """
     target, parent = Path(path), Path(parent_path)
     with parent.open("rb") as parent_file:

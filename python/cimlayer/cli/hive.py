@@ -1,4 +1,4 @@
-"""``cimlayer registry``."""
+"""``cimlayer hive``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from cimfs_ext.regf import Hive, Key, Value
 from cimlayer.cli import hives
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, bytes_text, escaped, iso_time
+from cimlayer.cli.output import Output, bytes_text, escaped
 from cimlayer.errors import FormatError
+from cimlayer.formats.fileinfo import iso_time
 from cimlayer.formats.hivetext import (
     DeltaChange,
     Json,
@@ -30,18 +31,18 @@ from cimlayer.formats.sddl import sddl_from_descriptor
 
 _MARKS = {"added": "+", "changed": "~", "deleted": "-"}
 _DELTA_MARKS = {"merge": "~", "delete": "-", "replace values": "=", "replace tree": "=="}
-_LAYERING = ("", "  (deletes this key)", "  (replaces its values)", "  (replaces all below)")
+_LAYERING = ("", "  (deletes this key)", "  (replaces its values)", "  (replaces everything below)")
 
 Change = KeyChange | DeltaChange
 
 
-@click.group("registry")
+@click.group("hive")
 def command() -> None:
-    """Look into registry hives.
+    """Show, compare and export registry hives.
 
-    SOURCE is a hive file, an image or a layer directory. HIVE says which of an image's hives: SYSTEM, SOFTWARE, SAM,
-    SECURITY or DEFAULT, a name in its Hives directory, or a path in the image; a hive file has none. The transaction
-    logs of a dirty hive file are used when they lie beside it.
+    SOURCE is a hive file, a CIM or a layer directory. HIVE selects a hive of a CIM or layer: SYSTEM, SOFTWARE, SAM,
+    SECURITY or DEFAULT, the name of a file in its Hives directory, or a path in the CIM; omit it for a hive file. If
+    a hive file is dirty, transaction logs beside it are applied.
     """
 
 
@@ -51,12 +52,12 @@ def command() -> None:
 @command.command()
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.argument("names", nargs=-1, metavar="[HIVE] [KEY]")
-@click.option("-R", "--recursive", is_flag=True, help="All keys below, too.")
-@click.option("as_json", "--json", is_flag=True, help="One JSON object for each key, each in a line.")
+@click.option("-R", "--recursive", is_flag=True, help="Include all keys below it.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object per key, one per line.")
 def show(source: str, names: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     """Show the values and subkeys of a key.
 
-    Without HIVE, the hives of an image or a layer are listed; without KEY, the root key is shown.
+    Without HIVE, list the hives of a CIM or layer; without KEY, show the root key.
     """
     output = Output()
     if not names and not hives.is_hive(source):
@@ -72,14 +73,14 @@ def show(source: str, names: tuple[str, ...], recursive: bool, as_json: bool) ->
 
 
 def _hive_and_key(source: str, names: tuple[str, ...]) -> tuple[Hive, str]:
-    """What SOURCE [HIVE] [KEY] stands for."""
+    """The hive and key path given by SOURCE [HIVE] [KEY]."""
     is_file = hives.is_hive(source)
     if len(names) > (1 if is_file else 2):
-        raise click.UsageError("a hive file takes a KEY alone" if is_file else "more than a HIVE and a KEY")
+        raise click.UsageError("With a hive file, give at most a KEY." if is_file else "Give at most a HIVE and a KEY.")
     if is_file:
         return hives.open_file(source), names[0] if names else ""
     if not names:
-        raise click.UsageError(f"which hive of {escaped(source)}?")
+        raise click.UsageError(f"Name a hive of {escaped(source)}.")
     return hives.open_hive(source, names[0]), names[1] if len(names) > 1 else ""
 
 
@@ -145,16 +146,15 @@ def _data_text(value: Value) -> str:
 @command.command("diff")
 @click.argument("old", metavar="OLD", type=HOST_PATH)
 @click.argument("new", metavar="[NEW]", required=False, type=HOST_PATH)
-@click.option("--hive", metavar="HIVE", help="This hive of images and layers alone.")
-@click.option("as_json", "--json", is_flag=True, help="One JSON object for each key, each in a line.")
+@click.option("--hive", metavar="HIVE", help="Compare only this hive of CIMs or layers.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object per key, one per line.")
 def show_differences(old: str, new: str | None, hive: str | None, as_json: bool) -> None:
     """Show which keys and values differ.
 
-    OLD and NEW are two hives, or two images or layers with all their hives. OLD alone is a delta hive, or a layer
-    whose deltas are shown: what it does to the hives of its parent.
+    OLD and NEW are two hive files, or two CIMs or layers whose hives are all compared. With OLD alone, a delta hive
+    or a layer, show what its deltas do to the hives of the parent.
 
-    A key or value is marked + added, ~ changed, - deleted; of a delta also = all its values replaced, == all below
-    replaced.
+    Marks: + added, ~ changed, - deleted; in deltas also = all values replaced, == everything below replaced.
     """
     output = Output()
     for name, change in _deltas(old, hive) if new is None else _differences(old, new, hive):
@@ -169,7 +169,7 @@ def _deltas(source: str, name: str | None) -> Iterator[tuple[str, Change]]:
         yield from (("", change) for change in explain(hives.open_hive(source, name)))
         return
     if not Path(source).is_dir():
-        raise click.UsageError("an image alone says nothing of what it changed: give NEW, or its layer directory")
+        raise click.UsageError("A CIM alone does not show what it changed: give NEW, or its layer directory.")
     wanted = hives.NAMES if name is None else [hives.known_name(name)]
     for hive_name, delta in hives.deltas_of(source).items():
         if hive_name in wanted:
@@ -219,14 +219,14 @@ def _print_change(output: Output, hive: str, change: Change) -> None:
     metavar="KEY",
     default=r"HKEY_LOCAL_MACHINE\HIVE",
     show_default=True,
-    help="The registry key that stands for the root of the hive.",
+    help="Registry key to use as the root of the hive.",
 )
 def export(source: str, names: tuple[str, ...], root: str) -> None:
-    r"""Write a key and all below it as the content of a .reg file.
+    r"""Write a key and everything below it in .reg format.
 
-    A file or a pipe gets what regedit writes and takes: version 5.00 in UTF-16. A terminal gets the text.
-    The default root is a key that no Windows has, so that regedit changes nothing of its own; reg load HKLM\HIVE
-    makes a place for it.
+    Files and pipes get what regedit reads and writes, version 5.00 in UTF-16; a terminal gets plain text. The default
+    root does not exist on any Windows, so importing the file by mistake does not change the system itself; to import
+    it on purpose, load a hive there first (reg load HKLM\HIVE FILE).
     """
     hive, path = _hive_and_key(source, names)
     top = hives.key_at(hive, path)

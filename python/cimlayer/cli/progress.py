@@ -1,21 +1,18 @@
-"""Commands that work for a while: how they show it, and how they are stopped."""
+"""Showing the progress of an import."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from cimlayer.cli.output import Output, amount
-from cimlayer.errors import OperationCancelledError
 from cimlayer.events import (
-    CancellationToken,
     Event,
     LayerCommitting,
     LayerDone,
@@ -26,60 +23,16 @@ from cimlayer.events import (
     event_record,
 )
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is not on Windows
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_RECORDS = 0.2
 _SHOWN_DIGITS = 12
 
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-_IMPORT_OPTIONS = (
-    click.option("--no-sync", is_flag=True, help="Do not wait until the result is on the disk."),
-    click.option("--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH."),
-    click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; by default one a CPU, up to 2."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress, only the result."),
-    click.option("as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last."),
-)
-
-
-def import_options(command: _Command) -> _Command:
-    """What all commands that import take."""
-    for option in reversed(_IMPORT_OPTIONS):
-        command = option(command)
-    return command
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[CancellationToken]:
-    """A token that Ctrl-C and the signals to end cancel; the program then ends as if the signal had ended it."""
-    token = CancellationToken()
-    received: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        if token.cancelled:
-            raise KeyboardInterrupt  # for the second time: at once
-        received.append(number)
-        token.cancel()
-
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-    previous = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in previous.items():
-        if handler is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, stop)
-    try:
-        yield token
-    except OperationCancelledError:
-        click.get_current_context().exit(128 + received[0])
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 @contextlib.contextmanager
 def progress_shown(output: Output, *, quiet: bool, as_json: bool, by_layer: bool) -> Iterator[ProgressCallback | None]:
-    """What shows the events of an import: records, bars on a terminal, few lines in a log, or nothing.
+    """The callback that shows the progress of an import: JSON lines, bars on a terminal, a few lines in a log, or None.
 
-    ``by_layer`` gives a log one line for each layer, beside those that say that the program is still at work.
+    ``by_layer`` gives a log one line per layer, besides those that show that the import is still running.
     """
     if as_json:
         yield _Records(output)
@@ -93,7 +46,7 @@ def progress_shown(output: Output, *, quiet: bool, as_json: bool, by_layer: bool
 
 
 class _Records:
-    """Each event as a JSON object in a line; progress not more often than five times a second."""
+    """One JSON line per event; progress at most five times per second."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -110,7 +63,7 @@ class _Records:
 
 
 class _Lines:
-    """A line for each layer that is there, and one now and then while a large one is being made."""
+    """One line per finished layer, and one every ten seconds while a large one is imported."""
 
     def __init__(self, by_layer: bool) -> None:
         self._by_layer = by_layer
@@ -130,11 +83,11 @@ class _Lines:
         elif self._by_layer and isinstance(event, LayerDone):
             click.echo(f"{self._label}: {amount(event.bytes)} of files in {event.seconds:.1f} s", err=True)
         elif self._by_layer and isinstance(event, LayerReused):
-            click.echo(f"{_label(event)}: was there already", err=True)
+            click.echo(f"{_label(event)}: already exists", err=True)
 
 
 class _Bars:
-    """A bar for each layer: bytes, rate and time left."""
+    """One bar per layer: bytes, rate and time left."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -150,20 +103,20 @@ class _Bars:
             self._bar.set_postfix_str("")
             self.close()
         else:
-            click.echo(f"{_label(event)}: was there already", err=True)
+            click.echo(f"{_label(event)}: already exists", err=True)
 
     def close(self) -> None:
-        """Leave the last bar as it stands."""
+        """Leave the last bar on the screen."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def _new_bar(label: str, size: int | None) -> Any:
-    from tqdm import tqdm  # noqa: PLC0415  only for people who watch
+    from tqdm import tqdm  # noqa: PLC0415  only needed on a terminal
 
-    tqdm.monitor_interval = 0  # a thread of its own that nothing here needs
-    width = shutil.get_terminal_size().columns - 1  # 80 where the terminal does not know
+    tqdm.monitor_interval = 0  # no monitor thread
+    width = shutil.get_terminal_size().columns - 1  # 80 if the terminal does not say
     return tqdm(total=size, desc=label, unit="B", unit_scale=True, unit_divisor=1024, ncols=width)
 
 

@@ -1,0 +1,82 @@
+"""The check of a whole image, with its callbacks into Python."""
+
+from cimfs_ext import entries
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult
+from cimfs_ext.image cimport error_for
+from cimfs_ext.libcimfs cimport (
+    cimfs_reader,
+    cimfs_system_io,
+    cimfs_verify,
+    cimfs_verify_counts,
+    cimfs_verify_events,
+)
+
+cdef uint64_t NO_OFFSET = <uint64_t>-1
+cdef int MAX_PROBLEMS = 1000  # kept in a report; the rest are only counted
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class _Check:
+    """What the callbacks of one check share."""
+
+    cdef object progress
+    cdef list problems
+    cdef object raised
+
+    def __cinit__(self, progress=None):
+        self.progress = progress
+        self.problems = []
+
+
+cdef int on_problem(void *context, uint64_t offset, const cimfs_error *error) noexcept with gil:
+    check = <_Check>context
+    try:
+        if len(check.problems) < MAX_PROBLEMS:
+            reason = error.reason.decode() if error.reason != NULL else f"0x{<uint32_t>error.code:08X}"
+            check.problems.append(entries.Problem(
+                error.file.decode("utf-8", "surrogateescape"),
+                None if error.offset == NO_OFFSET else error.offset, reason, offset))
+    except BaseException as raised:
+        check.raised = raised
+        return 1
+    return 0
+
+
+cdef int on_progress(void *context, const cimfs_verify_counts *counts) noexcept with gil:
+    check = <_Check>context
+    try:
+        PyErr_CheckSignals()
+        if check.progress is not None:
+            check.progress(counts.bytes)
+    except BaseException as raised:
+        check.raised = raised
+        return 1
+    return 0
+
+
+cdef object verify_image(const cimfs_reader *reader, str name, progress):
+    """``ImageReader.verify``."""
+    cdef cimfs_verify_counts counts
+    cdef cimfs_verify_events events
+    cdef cimfs_error error
+    cdef cimfs_hresult code
+    check = _Check(progress)
+    events.context = <void *>check
+    events.problem = on_problem
+    events.progress = on_progress
+    memset(&error, 0, sizeof(error))
+    with nogil:
+        code = cimfs_verify(&cimfs_system_io, reader, &events, &counts, &error)
+    if check.raised is not None:
+        raise check.raised
+    if code < 0:
+        raise error_for(code, &error, "verify", name)
+    return entries.VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
+                                counts.unjudged, counts.problems, tuple(check.problems))

@@ -1,0 +1,335 @@
+# Made by tests/support/rootstub.py of the table in __init__.py.
+from cimfs_ext.backupstream import (
+    BackupStreamParser,
+    BackupStreamWriter,
+)
+from cimfs_ext.entries import (
+    ImageEntry,
+    Problem,
+    RegionSet,
+    StreamEntry,
+    VerifyReport,
+)
+from cimfs_ext.errors import (
+    CorruptHiveError,
+    CorruptImageError,
+    DigestMismatchError,
+    DirtyHiveWarning,
+    FormatError,
+    ImageBusyError,
+    ImageError,
+    ImageExistsError,
+    ImageFullError,
+    ImageNotFoundError,
+    ImagePermissionError,
+    InvalidCallError,
+    KeyNotFoundError,
+    LimitError,
+    OperationCancelledError,
+    PathNotFoundError,
+    StreamEndError,
+    UnsupportedCallError,
+)
+from cimfs_ext.image import (
+    ImageWriter,
+)
+from cimfs_ext.implementation import (
+    Implementation,
+)
+from cimfs_ext.reader import (
+    ImageReader,
+    StreamReader,
+)
+from cimfs_ext.regf import (
+    Hive,
+    Key as HiveKey,
+    Value as HiveValue,
+)
+from cimlayer.events import (
+    CancellationToken,
+    Event,
+    LayerCommitting,
+    LayerDone,
+    LayerProgress,
+    LayerReused,
+    LayerStarted,
+    ProgressCallback,
+    event_record,
+)
+from cimlayer.formats.bcd import (
+    BOOT_VOLUME,
+    BcdStore,
+    BootDevice,
+    CimfsDevice,
+    CompositeDevice,
+    Device as BcdDevice,
+    Element as BcdElement,
+    ElementValue as BcdValue,
+    GptPartition,
+    MbrPartition,
+    OtherDevice,
+    VmbusDevice,
+    decode_device,
+    describe as describe_bcd,
+    encode_device,
+    patch_for_cim,
+)
+from cimlayer.formats.disks import (
+    DiskIdentity,
+    create_differencing_disk,
+    create_formatted_disk,
+    create_scratch_disk,
+)
+from cimlayer.formats.extattributes import (
+    ExtendedAttribute,
+    parse_extended_attributes,
+)
+from cimlayer.formats.fileinfo import (
+    FileBasicInfo,
+)
+from cimlayer.formats.hivetext import (
+    DeltaChange,
+    KeyChange,
+    ValueChange,
+    diff as diff_hives,
+    explain as explain_delta,
+    interpret,
+    reg_file,
+    reg_text,
+    type_name as value_type_name,
+    value_to_json,
+)
+from cimlayer.formats.reparse import (
+    ReparsePoint,
+    parse_reparse_data,
+)
+from cimlayer.formats.sddl import (
+    descriptor_from_sddl,
+    sddl_from_descriptor,
+)
+from cimlayer.image.block import (
+    BlockImage,
+    BlockKind,
+    CreateFlags,
+    MergeFlags,
+    VerificationInformation,
+    create_block_image,
+    merge_block_images,
+    seal_image,
+    verification_information,
+)
+from cimlayer.image.compare import (
+    Change,
+    diff_images,
+)
+from cimlayer.image.create import (
+    Creation,
+    create_image,
+)
+from cimlayer.image.extract import (
+    Extraction,
+    extract,
+)
+from cimlayer.image.features import (
+    WindowsSystem,
+    is_block_cim_supported,
+    is_cimfs_supported,
+    is_merged_cim_supported,
+    is_verified_cim_supported,
+)
+from cimlayer.image.files import (
+    DiskFile,
+)
+from cimlayer.image.fuse import (
+    mount_with_fuse,
+)
+from cimlayer.image.inspect import (
+    ChainLink,
+    Contents,
+    Inspection,
+    SetUse,
+    image_chain,
+    inspect_image,
+)
+from cimlayer.image.mount import (
+    MountFlags,
+    dismount_image,
+    mount_image,
+    mount_merged_image,
+    volume_path,
+)
+from cimlayer.layer.blockwriter import (
+    BlockCimLayerWriter,
+)
+from cimlayer.layer.destroy import (
+    destroy_cim_layer,
+)
+from cimlayer.layer.garbage import (
+    broken_images,
+    collect_garbage,
+)
+from cimlayer.layer.paths import (
+    get_cim_dir_from_layer,
+    get_cim_name_from_layer,
+    get_cim_path_from_layer,
+    is_cim_layer,
+)
+from cimlayer.layer.writer import (
+    CimLayerWriter,
+)
+from cimlayer.limits import (
+    Limits,
+)
+from cimlayer.oci.export_layer import (
+    export_layer,
+)
+from cimlayer.oci.import_image import (
+    ImportedImage,
+    ImportedLayer,
+    import_image,
+)
+from cimlayer.oci.import_layer import (
+    import_layer,
+)
+from cimlayer.oci.platforms import (
+    Platform,
+)
+from cimlayer.oci.sources import (
+    BlobDescriptor,
+    ImageReference,
+    ImageSource,
+)
+
+__version__: str
+__all__ = [
+    "BOOT_VOLUME",
+    "BackupStreamParser",
+    "BackupStreamWriter",
+    "BcdDevice",
+    "BcdElement",
+    "BcdStore",
+    "BcdValue",
+    "BlobDescriptor",
+    "BlockCimLayerWriter",
+    "BlockImage",
+    "BlockKind",
+    "BootDevice",
+    "CancellationToken",
+    "ChainLink",
+    "Change",
+    "CimLayerWriter",
+    "CimfsDevice",
+    "CompositeDevice",
+    "Contents",
+    "CorruptHiveError",
+    "CorruptImageError",
+    "CreateFlags",
+    "Creation",
+    "DeltaChange",
+    "DigestMismatchError",
+    "DirtyHiveWarning",
+    "DiskFile",
+    "DiskIdentity",
+    "Event",
+    "ExtendedAttribute",
+    "Extraction",
+    "FileBasicInfo",
+    "FormatError",
+    "GptPartition",
+    "Hive",
+    "HiveKey",
+    "HiveValue",
+    "ImageBusyError",
+    "ImageEntry",
+    "ImageError",
+    "ImageExistsError",
+    "ImageFullError",
+    "ImageNotFoundError",
+    "ImagePermissionError",
+    "ImageReader",
+    "ImageReference",
+    "ImageSource",
+    "ImageWriter",
+    "Implementation",
+    "ImportedImage",
+    "ImportedLayer",
+    "Inspection",
+    "InvalidCallError",
+    "KeyChange",
+    "KeyNotFoundError",
+    "LayerCommitting",
+    "LayerDone",
+    "LayerProgress",
+    "LayerReused",
+    "LayerStarted",
+    "LimitError",
+    "Limits",
+    "MbrPartition",
+    "MergeFlags",
+    "MountFlags",
+    "OperationCancelledError",
+    "OtherDevice",
+    "PathNotFoundError",
+    "Platform",
+    "Problem",
+    "ProgressCallback",
+    "RegionSet",
+    "ReparsePoint",
+    "SetUse",
+    "StreamEndError",
+    "StreamEntry",
+    "StreamReader",
+    "UnsupportedCallError",
+    "ValueChange",
+    "VerificationInformation",
+    "VerifyReport",
+    "VmbusDevice",
+    "WindowsSystem",
+    "broken_images",
+    "collect_garbage",
+    "create_block_image",
+    "create_differencing_disk",
+    "create_formatted_disk",
+    "create_image",
+    "create_scratch_disk",
+    "decode_device",
+    "describe_bcd",
+    "descriptor_from_sddl",
+    "destroy_cim_layer",
+    "diff_hives",
+    "diff_images",
+    "dismount_image",
+    "encode_device",
+    "event_record",
+    "explain_delta",
+    "export_layer",
+    "extract",
+    "get_cim_dir_from_layer",
+    "get_cim_name_from_layer",
+    "get_cim_path_from_layer",
+    "image_chain",
+    "import_image",
+    "import_layer",
+    "inspect_image",
+    "interpret",
+    "is_block_cim_supported",
+    "is_cim_layer",
+    "is_cimfs_supported",
+    "is_merged_cim_supported",
+    "is_verified_cim_supported",
+    "merge_block_images",
+    "mount_image",
+    "mount_merged_image",
+    "mount_with_fuse",
+    "parse_extended_attributes",
+    "parse_reparse_data",
+    "patch_for_cim",
+    "reg_file",
+    "reg_text",
+    "sddl_from_descriptor",
+    "seal_image",
+    "value_to_json",
+    "value_type_name",
+    "verification_information",
+    "volume_path",
+]

@@ -1,0 +1,6 @@
+"""``python -m cimlayer``: the command."""
+
+from cimlayer.cli import main
+
+if __name__ == "__main__":
+    main()

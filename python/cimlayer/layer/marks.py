@@ -1,0 +1,95 @@
+"""Marks of work on a layer that has begun: empty files beside its image, which a killed process leaves.
+
+``NAME.new`` stands while a layer is written, ``NAME.old`` while it is destroyed; both are held meanwhile. Where
+``NAME.cim`` is missing, the first says that the layer directory has what an import wrote, the second that all of it is
+to go.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+
+from cimlayer.errors import ImageBusyError
+from cimlayer.host.filelocks import try_lock, unlock_and_close
+from cimlayer.image.locking import name_holder
+
+_TRIES = 100  # each is lost to somebody who takes the mark away in between
+
+
+class MarkKind(Enum):
+    """What is being done; the value takes the place of ``.cim``, so that no name is longer than the image's."""
+
+    WRITING = ".new"
+    DESTROYING = ".old"
+
+    def path(self, image_path: Path) -> Path:
+        """Where the mark of a layer stands."""
+        return image_path.with_suffix(self.value)
+
+
+class Mark:
+    """One mark, set and held until it is cleared; ImageBusyError if another process holds it."""
+
+    __slots__ = ("_descriptor", "_owner", "path")
+
+    def __init__(self, image_path: Path, kind: MarkKind) -> None:
+        """Set it, or take over the one that a killed process has left."""
+        self.path = kind.path(image_path)
+        self._owner = os.getpid()
+        self._descriptor = _hold(self.path)
+
+    def clear(self) -> None:
+        """The work is done. Not in a forked process, which has no part in it; once is enough."""
+        if self._descriptor < 0 or os.getpid() != self._owner:
+            return
+        try:
+            with suppress(FileNotFoundError):
+                self.path.unlink()
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Hold it no longer: whoever comes next may finish the work."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            unlock_and_close(descriptor)
+
+
+def is_marked(image_path: Path, kind: MarkKind) -> bool:
+    """Whether the mark is there: a file of that name that holds something is somebody else's."""
+    with suppress(FileNotFoundError):
+        return not kind.path(image_path).stat(follow_symlinks=False).st_size
+    return False
+
+
+def marked_images(directory: Path) -> list[tuple[Path, MarkKind]]:
+    """The marks in a directory of images, with the paths of their images."""
+    found = []
+    for path in sorted(directory.iterdir()):
+        image_path = path.with_suffix(".cim")
+        found += [(image_path, kind) for kind in MarkKind if kind.value == path.suffix and is_marked(image_path, kind)]
+    return found
+
+
+def _hold(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    for _ in range(_TRIES):
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            if not try_lock(descriptor):
+                break
+            if os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    error = ImageBusyError(errno.EBUSY, "the layer is being written or destroyed", str(path))
+    name_holder(error, path)
+    raise error
