@@ -232,7 +232,7 @@ def test_reg_text_refuses_names_that_break_lines(broken: Node) -> None:
 
 
 def test_reg_text_of_a_missing_key() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(FileNotFoundError):
         registry.reg_text(hive(), "missing")
 
 

@@ -222,7 +222,7 @@ def reg_text(hive: Hive, path: str = "", *, root: str = "HKEY_LOCAL_MACHINE\\HIV
     deletions of that format, and a replaced tree a deletion followed by the new tree; replaced values
     have no counterpart, so values that the delta does not name would stay. Security descriptors and class
     names have none either.
-    KeyError: there is no such key. FormatError: a name has a line break or a NUL, which has no place there.
+    FileNotFoundError: there is no such key. FormatError: a name has a line break or a NUL, which has no place there.
     """
     lines = [_REG_HEADER, ""]
     lines += _reg_lines(hive.key(path), root, hive.name)

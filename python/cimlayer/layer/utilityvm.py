@@ -36,7 +36,7 @@ def build_number(software_hive: bytes, *, name: str = "SOFTWARE") -> int:
     """
     try:
         value = Hive.open(software_hive, name=name).value(_CURRENT_VERSION, _BUILD)
-    except KeyError:
+    except FileNotFoundError:
         raise FormatError(f"no value {_CURRENT_VERSION}\\{_BUILD}", name) from None
     text = value.data.decode("utf-16-le", "replace").rstrip("\0") if value.type == _REG_SZ else ""
     if not re.fullmatch("[0-9]{1,10}", text):  # as a DWORD may have

@@ -109,7 +109,7 @@ class BcdStore:
         path = f"{self._existing(identifier)}\\Description"
         try:
             data = self._hive.value(path, "Type").data
-        except KeyError:
+        except FileNotFoundError:
             data = b""
         if len(data) != 4:
             raise FormatError(f"{path}: no type", self.name)
@@ -139,7 +139,7 @@ class BcdStore:
         path = f"{self._existing(identifier)}\\Elements\\{element:08x}"
         try:
             value = self._hive.value(path, "Element")
-        except KeyError:
+        except FileNotFoundError:
             return None
         return _decode(element, value.data, f"{self.name}: {path}")
 
