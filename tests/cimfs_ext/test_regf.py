@@ -902,7 +902,7 @@ class Finalized:
 @pytest.mark.parametrize("look", ["subkeys", "values"])
 def test_a_finalizer_cannot_change_a_hive_under_who_reads_it(look: str) -> None:
     hive = Hive.open(build(many_keys(2000) if look == "subkeys" else Node(values=[Val(f"v{i}") for i in range(2000)])))
-    replaced = Builder(minor=6, layered=True)
+    replaced = Builder(layered=True)
     delta = Hive.open(replaced.file(replaced.key(Node(layering=hives.SUPERSEDE_TREE))))
     refused: list[str] = []
 

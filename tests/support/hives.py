@@ -84,8 +84,11 @@ class Node:
 class Builder:
     """Writes hives cell by cell, good and bad ones: ``patch`` changes a cell after the fact."""
 
-    def __init__(self, *, minor: int = 5, leaf: bytes = b"lh", leaf_size: int = 507, layered: bool = False) -> None:
-        self.minor, self.leaf, self.leaf_size, self.layered = minor, leaf, leaf_size, layered
+    def __init__(
+        self, *, minor: int | None = None, leaf: bytes = b"lh", leaf_size: int = 507, layered: bool = False
+    ) -> None:
+        self.minor = minor if minor is not None else 6 if layered else 5
+        self.leaf, self.leaf_size, self.layered = leaf, leaf_size, layered
         self.cells: list[tuple[int, bytearray]] = []
         self.end = 32
         self.keys: dict[str, int] = {}
