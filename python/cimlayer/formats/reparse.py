@@ -5,6 +5,7 @@ Source: [MS-FSCC] 2.1.2 (buffers and tags); backup-stream.md, "Reparse buffer".
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ _NAMES = struct.Struct("<4H")
 _MICROSOFT = 0x80000000
 _GUID_SIZE = 16
 _RELATIVE = 1
+_DRIVE = re.compile("[A-Za-z]:")
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,7 +60,16 @@ class ReparsePoint:
     @property
     def target(self) -> str | None:
         """Where a link or mount point leads, as people write it; None for anything else."""
-        return self.print_name or self.substitute_name
+        return self.print_name or (self.substitute_name and from_native(self.substitute_name))
+
+
+def from_native(name: str) -> str:
+    r"""A name of the object manager's ``\??\`` directory as programs write it."""
+    if name.startswith("\\??\\UNC\\"):
+        return "\\\\" + name[8:]
+    if not name.startswith("\\??\\"):
+        return name
+    return name[4:] if _DRIVE.match(name, 4) else "\\\\?\\" + name[4:]
 
 
 def parse_reparse_data(buffer: bytes) -> ReparsePoint:

@@ -13,7 +13,7 @@ from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.extattributes import ExtendedAttribute, parse_extended_attributes
 from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_NORMAL, pax_seconds, unix_nanoseconds
-from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK, ReparsePoint, parse_reparse_data
+from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK, ReparsePoint, from_native, parse_reparse_data
 from cimlayer.image.entrynames import checked_streams
 from cimlayer.limits import Usage
 
@@ -157,7 +157,7 @@ def _slashed(path: str) -> str:
 def _target(point: ReparsePoint) -> str | None:
     """The target of which an import makes this link: the name that it shows, unless that is not where it leads."""
     leads = (point.substitute_name or "").replace("/", "\\")
-    for target in ((point.print_name or "").replace("/", "\\"), _from_native(leads)):
+    for target in ((point.print_name or "").replace("/", "\\"), from_native(leads)):
         if _native(target) == leads and (point.tag == MOUNT_POINT or point.relative == (target == leads)):
             return target
     return None
@@ -170,15 +170,6 @@ def _native(target: str) -> str:
     if target.startswith("\\\\"):
         return "\\??\\UNC\\" + target[2:]
     return "\\??\\" + target if _DRIVE.match(target) else target
-
-
-def _from_native(name: str) -> str:
-    r"""A name of the object manager's ``\??\`` directory as programs write it."""
-    if name.startswith("\\??\\UNC\\"):
-        return "\\\\" + name[8:]
-    if not name.startswith("\\??\\"):
-        return name
-    return name[4:] if _DRIVE.match(name, 4) else "\\\\?\\" + name[4:]
 
 
 def _base64(data: bytes) -> str:
