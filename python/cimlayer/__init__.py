@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         get_cim_path_from_layer,
         is_cim_layer,
     )
+    from cimlayer.layer.scratch import create_scratch_disks
     from cimlayer.layer.writer import CimLayerWriter
     from cimlayer.limits import Limits
     from cimlayer.oci.export_layer import export_layer
@@ -49,6 +50,7 @@ __all__ = [
     "VerifyReport",
     "collect_garbage",
     "create_image",
+    "create_scratch_disks",
     "destroy_cim_layer",
     "diff_images",
     "export_layer",
@@ -84,6 +86,7 @@ _HOMES = {
     "VerifyReport": "cimfs_ext.entries",
     "collect_garbage": "cimlayer.image.garbage",
     "create_image": "cimlayer.image.create",
+    "create_scratch_disks": "cimlayer.layer.scratch",
     "destroy_cim_layer": "cimlayer.layer.destroy",
     "diff_images": "cimlayer.image.compare",
     "export_layer": "cimlayer.oci.export_layer",

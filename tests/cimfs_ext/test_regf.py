@@ -163,27 +163,12 @@ class TestDirtyHives:
             files.append(build(Node(values=values), sequences=(number + 1, number), timestamp=number))
         return files
 
-    @staticmethod
-    def new_log(base: bytes, first: int, entries: list[tuple[int, bytes]]) -> bytes:
-        """A log of the new kind that begins with number ``first``; each entry has the first page of a hive."""
-        header = bytearray(base[:512])
-        struct.pack_into("<II", header, 4, first, first)
-        struct.pack_into("<I", header, 28, 6)
-        log = hives.with_checksum(header)
-        for sequence, changed in entries:
-            pages = struct.pack("<II", 0, 4096) + changed[4096:8192]
-            size = (40 + len(pages) + 511) // 512 * 512
-            body = pages.ljust(size - 40, b"\0")
-            fields = struct.pack("<4sIIIII", b"HvLE", size, 0, sequence, len(base) - 4096, 1) + hives.marvin32(body)
-            log += fields + hives.marvin32(fields) + body
-        return log
-
     @pytest.mark.parametrize("turned", [False, True])
     def test_torn_base_block_leaves_an_older_log_behind_a_gap_alone(self, turned: bool) -> None:
         files = self.states(10)
         logs = [
-            self.new_log(files[2], 2, [(2, files[2]), (3, files[3])]),
-            self.new_log(files[7], 7, [(7, files[7]), (8, files[8]), (4, files[4])]),
+            hives.new_log(files[2], 2, [(2, files[2]), (3, files[3])]),
+            hives.new_log(files[7], 7, [(7, files[7]), (8, files[8]), (4, files[4])]),
         ]
         torn = files[6][:36] + b"\xff" * 8 + files[6][44:]
         hive = Hive.open(torn, logs=logs[::-1] if turned else logs)
@@ -193,7 +178,7 @@ class TestDirtyHives:
     def test_torn_base_block_leaves_what_the_log_had_before_alone(self) -> None:
         files = self.states(10)
         torn = files[7][:36] + b"\xff" * 8 + files[7][44:]
-        log = self.new_log(files[7], 7, [(4, files[4]), (5, files[5])])
+        log = hives.new_log(files[7], 7, [(4, files[4]), (5, files[5])])
         with pytest.raises(CorruptHiveError, match="checksum"):
             Hive.open(torn, logs=[log])
 
@@ -201,8 +186,8 @@ class TestDirtyHives:
         files = self.states(10)
         torn = files[2][:36] + b"\xff" * 8 + files[2][44:]
         logs = [
-            self.new_log(files[3], 3, [(3, files[3]), (4, files[4])]),
-            self.new_log(files[5], 5, []),
+            hives.new_log(files[3], 3, [(3, files[3]), (4, files[4])]),
+            hives.new_log(files[5], 5, []),
         ]
         assert Hive.open(torn, logs=logs).value("", "written").data == bytes([4]) * 8
 

@@ -212,6 +212,21 @@ def marvin32(data: bytes) -> bytes:
     return struct.pack("<II", low, high)
 
 
+def new_log(base: bytes, first: int, entries: list[tuple[int, bytes]]) -> bytes:
+    """A log of the new kind that begins with number ``first``; each entry has the first page of a hive."""
+    header = bytearray(base[:512])
+    struct.pack_into("<II", header, 4, first, first)
+    struct.pack_into("<I", header, 28, 6)
+    log = with_checksum(header)
+    for sequence, changed in entries:
+        pages = struct.pack("<II", 0, 4096) + changed[4096:8192]
+        size = (40 + len(pages) + 511) // 512 * 512
+        body = pages.ljust(size - 40, b"\0")
+        fields = struct.pack("<4sIIIII", b"HvLE", size, 0, sequence, len(base) - 4096, 1) + marvin32(body)
+        log += fields + marvin32(fields) + body
+    return log
+
+
 def encode(name: str) -> tuple[bytes, bool]:
     """A name as hives store it, and whether that is Latin-1."""
     try:

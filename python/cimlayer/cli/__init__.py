@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -37,6 +38,7 @@ _COMMANDS = {
     "export": "Make an OCI layer tar from a CIM layer.",
     "create": "Make an image from a folder or a plain tar.",
     "destroy": "Remove a layer with its image.",
+    "scratch": "Create scratch disks for all layers of a store.",
     "gc": "Find and remove files that no image refers to.",
     "registry": "Look into registry hives.",
     "bcd": "Look into boot configuration stores.",
@@ -67,7 +69,7 @@ class _Commands(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _failures_told(ctx):
+        with _failures_told(ctx), _warnings_told():
             super().invoke(ctx)
             sys.stdout.flush()
 
@@ -130,6 +132,24 @@ def _failures_told(ctx: click.Context) -> Iterator[None]:
     except (OSError, ValueError, MemoryError) as error:
         _report(error)
         ctx.exit(FAILED)
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """What the package warns of becomes one line each."""
+    from cimlayer.cli.output import escaped  # noqa: PLC0415
+    from cimlayer.errors import DirtyHiveWarning  # noqa: PLC0415
+
+    def show(message: Warning | str, category: type[Warning], *args: Any, **more: Any) -> None:
+        if issubclass(category, DirtyHiveWarning):
+            click.echo(f"cimlayer: warning: {escaped(str(message))}", err=True)
+        else:
+            usual(message, category, *args, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DirtyHiveWarning)
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def _report(error: OSError | ValueError | MemoryError) -> None:

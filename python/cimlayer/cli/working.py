@@ -36,6 +36,14 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _IMPORT_OPTIONS = (
     click.option("--no-sync", is_flag=True, help="Do not wait until the result is on the disk."),
     click.option("--reproducible", is_flag=True, help="The same source gives the same bytes, as of SOURCE_DATE_EPOCH."),
+    click.option(
+        "--utility-vm",
+        type=click.Choice(["auto", "process", "keep"]),
+        default="auto",
+        show_default=True,
+        help="Prepare a utility VM for booting from the CIM (auto: if it is complete and newer than build 20348).",
+    ),
+    click.option("--no-scratch-disks", is_flag=True, help="Do not create scratch disks in the base layer."),
     click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Threads; by default one a CPU, up to 2."),
     click.option("-q", "--quiet", is_flag=True, help="No progress, only the result."),
     click.option("as_json", "--json", is_flag=True, help="One JSON object in a line for each event, the summary last."),
@@ -149,7 +157,7 @@ class _Bars:
         elif isinstance(event, LayerDone):
             self._bar.set_postfix_str("")
             self.close()
-        else:
+        elif isinstance(event, LayerReused):
             click.echo(f"{_label(event)}: was there already", err=True)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.digests import Digest, chain_ids
@@ -18,11 +19,12 @@ from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitE
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.opendirectory import sync_directory
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.standard import RECORD
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci.documents import WINDOWS, Image, ImageSource, LayerBlob, Platform
-from cimlayer.oci.import_layer import write_layer
+from cimlayer.oci.import_layer import finish_task, write_layer
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
@@ -35,7 +37,8 @@ class ImportedLayer:
     """One layer of an imported image.
 
     ``chain_id`` names the layer with all below it, ``diff_id`` is its tar's digest, ``digest`` its blob's (None where
-    the source has none). ``bytes`` is the sum of its files' sizes; ``seconds`` is 0 for a reused layer.
+    the source has none). ``bytes`` is the sum of its files' sizes; ``seconds`` is 0 for a reused layer. ``utility_vm``
+    is ``processed`` or ``kept``, None if the layer brought none or was reused.
     """
 
     path: Path
@@ -45,6 +48,7 @@ class ImportedLayer:
     reused: bool
     bytes: int
     seconds: float
+    utility_vm: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -56,6 +60,15 @@ class ImportedImage:
     digest: str | None
     config_digest: str | None
     layers: tuple[ImportedLayer, ...]
+
+
+class _LayerOptions(TypedDict):
+    """How each layer is written."""
+
+    sync: bool
+    reproducible: bool
+    utility_vm: UtilityVm
+    scratch_disks: bool
 
 
 @dataclass(slots=True, frozen=True)
@@ -78,6 +91,8 @@ def import_image(
     platform: str | Platform | None = None,
     sync: bool = True,
     reproducible: bool = False,
+    utility_vm: UtilityVm = "auto",
+    scratch_disks: bool = True,
     jobs: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: ProgressCallback | None = None,
@@ -110,7 +125,13 @@ def import_image(
         done = _reused(plan, progress)
         _check_presence([layer.blob for layer in plan[len(done) :]], images.files.name)
         with _made(root, sync):
-            done += _import(images, plan, len(done), sync, reproducible, jobs, limits, progress, cancel)
+            options: _LayerOptions = {
+                "sync": sync,
+                "reproducible": reproducible,
+                "utility_vm": utility_vm,
+                "scratch_disks": scratch_disks,
+            }
+            done += _import(images, plan, len(done), options, jobs, limits, progress, cancel)
     return _result(image, done)
 
 
@@ -128,8 +149,7 @@ def _import(
     images: ImageSource,
     plan: Sequence[_Planned],
     first: int,
-    sync: bool,
-    reproducible: bool,
+    options: _LayerOptions,
     jobs: int | None,
     limits: Limits,
     progress: ProgressCallback | None,
@@ -147,12 +167,12 @@ def _import(
             with span("import_layer", layer=layer.path.name, digest=layer.blob.name), _layer_named(layer.blob):
                 cancel.raise_if_cancelled()
                 task.started()
-                with CimLayerWriter(layer.path, parents, sync=sync, reproducible=reproducible, cancel=cancel) as writer:
+                with CimLayerWriter(layer.path, parents, cancel=cancel, **options) as writer:
                     size = write_layer(reader.pieces(), writer, task, limits, cancel)
                     record = json.dumps({**layer.record, "bytes": size})
                     writer.standard.directory.write(RECORD, f"{record}\n".encode())
-                task.done(size)
-            imported.append(_imported(layer, False, size, task.seconds))
+                finish_task(task, writer, size)
+            imported.append(_imported(layer, False, size, task.seconds, writer.utility_vm))
     return imported
 
 
@@ -161,9 +181,11 @@ def _task(plan: Sequence[_Planned], at: int, progress: ProgressCallback | None) 
     return LayerTask(layer.path.name, at + 1, len(plan), layer.blob.name, layer.blob.size, progress)
 
 
-def _imported(layer: _Planned, reused: bool, size: int, seconds: float) -> ImportedLayer:
+def _imported(layer: _Planned, reused: bool, size: int, seconds: float, utility_vm: str | None = None) -> ImportedLayer:
     blob = layer.blob
-    return ImportedLayer(layer.path, str(layer.chain_id), str(blob.diff_id), _text(blob.digest), reused, size, seconds)
+    return ImportedLayer(
+        layer.path, str(layer.chain_id), str(blob.diff_id), _text(blob.digest), reused, size, seconds, utility_vm
+    )
 
 
 @contextlib.contextmanager

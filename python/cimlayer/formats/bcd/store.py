@@ -12,6 +12,7 @@ from uuid import UUID
 from cimfs_ext.regf import Hive
 from cimlayer.errors import FormatError
 from cimlayer.formats.bcd.devices import Device, decode_device, encode_device
+from cimlayer.formats.hivelogs import open_hive_file
 
 REG_SZ, REG_BINARY, REG_DWORD, REG_MULTI_SZ = 1, 3, 4, 7
 
@@ -66,11 +67,13 @@ class BcdStore:
 
     @classmethod
     def open(cls, source: bytes | str | os.PathLike[str], *, name: str = "") -> BcdStore:
-        """Read a store from its bytes or its file; ``name`` is for errors.
+        """Read a store from its bytes or from its file, with the logs beside it; ``name`` is for errors.
 
         ``CorruptHiveError`` when it is no hive, ``FormatError`` when the hive is no store.
         """
-        return cls(Hive.open(source, name=name or ("BCD" if isinstance(source, bytes) else "")))
+        if isinstance(source, bytes):
+            return cls(Hive.open(source, name=name or "BCD"))
+        return cls(open_hive_file(source, name=name))
 
     @property
     def name(self) -> str:
