@@ -913,6 +913,41 @@ def test_a_finalizer_cannot_change_a_hive_under_who_reads_it(look: str) -> None:
     assert getattr(hive.root, look)() == []
 
 
+MERGE_WITHOUT_MEMORY = """
+import resource
+from cimfs_ext.regf import Hive
+
+base, delta = Hive.empty(0, name="base"), Hive.empty(0)
+for number in range(40_000):
+    delta.create_key(f"k{number}")
+root, expected = base.root, len(delta.to_bytes())
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), -1))
+try:
+    base.merge(delta)
+except MemoryError:
+    print("no memory")
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+calls = (base.to_bytes, root.subkeys, root.values, lambda: base.root, lambda: base.merge(delta), lambda: "k1" in base,
+         lambda: base.create_key("new"), lambda: root.security, lambda: Hive.empty(0).merge(base))
+for call in calls:
+    try:
+        call()
+    except RuntimeError as error:
+        assert str(error).startswith("base: the hive is of no use"), error
+        print("refused")
+assert len(delta.to_bytes()) == expected
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say how much memory is used")
+def test_a_merge_that_runs_out_of_memory_is_a_memory_error_and_the_hive_is_refused() -> None:
+    done = subprocess.run([sys.executable, "-c", MERGE_WITHOUT_MEMORY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n") == ["no memory", *["refused"] * 9, ""]
+
+
 def test_clean_hive_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
