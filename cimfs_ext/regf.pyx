@@ -167,6 +167,7 @@ cdef class Hive:
             raise TypeError("use Hive.open or Hive.empty")
         self.sources = []
         self.name = ""
+        self.changing = True  # until there is a tree
 
     def __dealloc__(self):
         hive_destroy(self.hive)
@@ -202,6 +203,7 @@ cdef class Hive:
         if code:
             self.fail(code, error)
         self.sources.append(data)
+        self.changing = False
         if self.hive.dirty:
             warnings.warn(f"{self.name}: a dirty hive is read as it is", DirtyHiveWarning, stacklevel=2)
         return self
@@ -218,6 +220,7 @@ cdef class Hive:
         cdef int code = hive_create(timestamp, &self.hive, &error)
         if code:
             self.fail(code, error)
+        self.changing = False
         return self
 
     # ---- who is at it: no call looks at the tree while another one changes it ----
@@ -227,12 +230,10 @@ cdef class Hive:
             raise RuntimeError(f"{self.name}: the hive is in use: another call is changing it")
         if self.lost:
             raise RuntimeError(f"{self.name}: the hive is of no use: memory ran out while another was merged onto it")
-        return 0
 
     cdef int begin_reading(self) except -1:
         self.check()
         self.readers += 1
-        return 0
 
     cdef void end_reading(self) noexcept:
         self.readers -= 1
@@ -242,12 +243,9 @@ cdef class Hive:
         if self.readers:
             raise RuntimeError(f"{self.name}: the hive is in use: another call is reading it")
         self.changing = True
-        return 0
 
     cdef void end_changing(self) noexcept:
         self.changing = False
-
-    # ---- errors ----
 
     cdef fail(self, int code, hive_error error):
         if code == HIVE_NO_MEMORY:
@@ -311,6 +309,7 @@ cdef class Hive:
     @property
     def minor_version(self) -> int:
         """3 to 6, of the file that was read."""
+        self.check()
         return self.hive.minor_version
 
     @property
@@ -322,11 +321,13 @@ cdef class Hive:
     @property
     def dirty(self) -> bool:
         """Whether a dirty hive was read as it is."""
+        self.check()
         return bool(self.hive.dirty)
 
     @property
     def recovered(self) -> bool:
         """Whether transaction logs were applied."""
+        self.check()
         return self.hive.recovered != NULL
 
     @property
@@ -475,8 +476,8 @@ cdef class Hive:
     def merge(self, Hive delta not None) -> None:
         """Turn this hive into itself + ``delta``: a plain hive. The delta stays as it is.
 
-        What the marks of a delta's keys mean: docs/format.md, "Hives". Raises CorruptHiveError if the delta's root is
-        a tombstone; this hive is unchanged then. After a MemoryError it is of no use: all calls raise RuntimeError.
+        What the marks of a delta's keys mean stands in hive/merge.c. Raises CorruptHiveError if the delta's root is a
+        tombstone; this hive is unchanged then. After a MemoryError it is of no use: all calls raise RuntimeError.
         """
         cdef hive_error error
         cdef int code

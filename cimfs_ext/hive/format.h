@@ -1,4 +1,7 @@
-/* The regf format (registry.md): positions, constants, and loads and stores. */
+/* The regf format: positions, constants, and loads and stores.
+ *
+ * Source: M. Suhanov, "Windows registry file format specification" (github.com/msuhanov/regf).
+ */
 #ifndef HIVE_FORMAT_H
 #define HIVE_FORMAT_H
 
