@@ -12,6 +12,7 @@ from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
 from cimlayer.cli.progress import progress_shown
 from cimlayer.cli.stopping import stoppable
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.limits import Limits
 from cimlayer.oci.import_image import ImportedImage, import_image
 
@@ -28,6 +29,8 @@ def command(
     platform: str | None,
     no_sync: bool,
     reproducible: bool,
+    utility_vm: UtilityVm,
+    no_scratch_disks: bool,
     jobs: int | None,
     limits: Limits,
     quiet: bool,
@@ -50,6 +53,8 @@ def command(
             platform=platform,
             sync=not no_sync,
             reproducible=reproducible,
+            utility_vm=utility_vm,
+            scratch_disks=not no_scratch_disks,
             jobs=jobs,
             limits=limits,
             progress=progress,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation, choose
@@ -25,7 +25,7 @@ from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.items import ImageFileItem, Item, StandardFileItem, StreamItem
 from cimlayer.layer.marks import Mark, MarkKind
 from cimlayer.layer.paths import get_cim_dir_from_layer, get_cim_name_from_layer, get_cim_path_from_layer
-from cimlayer.layer.standard import UTILITY_VM, WRITTEN_FILES, StandardFiles, is_standard_file
+from cimlayer.layer.standard import UTILITY_VM, UTILITY_VM_FILES, WRITTEN_FILES, StandardFiles, is_standard_file
 
 
 class CimLayerWriter:
@@ -41,6 +41,12 @@ class CimLayerWriter:
     disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the
     system's library cannot promise that, and refuses. ``implementation`` is ``portable`` or ``system``, the latter by
     default on Windows.
+    ``utility_vm`` says what becomes of a utility VM that the layer brings: ``process`` prepares it for booting from the
+    image, and fails where a file that it needs is missing; ``auto`` prepares one that is complete (SYSTEM, SOFTWARE,
+    BCD, boot manager) and newer than build 20348, and keeps anything else as it is; ``keep`` changes nothing. After
+    :meth:`close`, :attr:`utility_vm` says what was done: ``processed``, ``kept`` or None. ``scratch_disks`` false makes
+    no ``blank-base.vhdx`` and ``blank.vhdx`` for a base layer. :attr:`warnings` has what closing the layer took notice
+    of, such as a dirty hive that was read as it is.
     ``cancel`` stops :meth:`close` between its steps, up to the commit.
     ``lock_timeout`` is how many seconds to wait while another image is written beside this one.
 
@@ -58,10 +64,14 @@ class CimLayerWriter:
         sync: bool = True,
         reproducible: bool = False,
         implementation: str | Implementation | None = None,
+        utility_vm: processing.UtilityVm = "auto",
+        scratch_disks: bool = True,
         lock_timeout: float = 0,
         cancel: CancellationToken | None = None,
     ) -> None:
         """Open the image: empty for a base layer, else forked off the immediate parent's."""
+        if utility_vm not in get_args(processing.UtilityVm):
+            raise ValueError(f"utility_vm is one of {get_args(processing.UtilityVm)}, not {utility_vm!r}")
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
         self._cancel = cancel or CancellationToken()
@@ -75,6 +85,9 @@ class CimLayerWriter:
         self._item: Item | None = None
         self._process_id = os.getpid()
         self._has_utility_vm = False
+        self._utility_vm_mode, self._scratch_disks = utility_vm, scratch_disks
+        self.utility_vm: processing.UtilityVmResult | None = None
+        self.warnings: list[str] = []
         self.standard = StandardFiles(LayerDirectory(self._path))
         self._made_directories: list[Path] = []
         self._mark: Mark | None = None
@@ -264,20 +277,22 @@ class CimLayerWriter:
         self.image.commit()
 
     def _process(self) -> None:
-        context = processing.LayerContext(self._path.name, self.standard, self._parents, self._time, self._seed)
+        context = processing.LayerContext(
+            self._path.name, self.standard, self._parents, self._time, self._seed, self.warnings
+        )
         steps: list[Callable[[processing.LayerContext], None]] = []
-        if self._has_utility_vm:
+        if self._has_utility_vm or any(map(self.standard.has, UTILITY_VM_FILES)):
             steps.append(self._process_utility_vm)
         if self._parents:
             steps.append(processing.process_child_layer)
         else:
-            steps += [processing.create_scratch_disks, processing.process_base_layer]
+            steps += [processing.create_scratch_disks] * self._scratch_disks + [processing.process_base_layer]
         for step in steps:
             self._cancel.raise_if_cancelled()
             step(context)
 
     def _process_utility_vm(self, context: processing.LayerContext) -> None:
-        processing.process_utility_vm(context)
+        self.utility_vm = processing.process_utility_vm(context, self._utility_vm_mode)
 
     def abandon(self) -> None:
         """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.

@@ -9,20 +9,22 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.arrival import PIECE
 from cimlayer.blobs.digests import Digest, chain_ids
 from cimlayer.blobs.readahead import PieceReader
 from cimlayer.blobs.streams import LayerStream
-from cimlayer.errors import DigestMismatchError, FormatError, ImageError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError, KeyNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.opendirectory import sync_directory
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.standard import RECORD
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
-from cimlayer.oci.import_layer import write_layer
+from cimlayer.oci.import_layer import finish_task, write_layer
 from cimlayer.oci.locations import OpenedSource, opened_source
 from cimlayer.oci.platforms import Platform
 from cimlayer.oci.selection import ContainerImage, Layer, select
@@ -39,7 +41,8 @@ class ImportedLayer:
     """One layer of an imported image.
 
     ``chain_id`` names the layer with all below it, ``diff_id`` is its tar's digest, ``digest`` its blob's. ``bytes`` is
-    the sum of its files' sizes; ``seconds`` is 0 for a reused layer.
+    the sum of its files' sizes; ``seconds`` is 0 for a reused layer. ``utility_vm`` is ``processed`` or ``kept``, None
+    if the layer has no utility VM or was reused.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class ImportedLayer:
     reused: bool
     bytes: int
     seconds: float
+    utility_vm: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,6 +67,15 @@ class ImportedImage:
     digest: str | None
     config_digest: str
     layers: tuple[ImportedLayer, ...]
+
+
+class _LayerOptions(TypedDict):
+    """How each layer is written."""
+
+    sync: bool
+    reproducible: bool
+    utility_vm: UtilityVm
+    scratch_disks: bool
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,6 +105,8 @@ def import_image(
     os_version: str | None = None,
     sync: bool = True,
     reproducible: bool = False,
+    utility_vm: UtilityVm = "auto",
+    scratch_disks: bool = True,
     jobs: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: ProgressCallback | None = None,
@@ -131,7 +146,13 @@ def import_image(
         done = _reused(plan, progress)
         _check_presence(images, plan[len(done) :])
         with _made(root, sync):
-            done += _import(images, plan, len(done), sync, reproducible, jobs, limits, progress, cancel)
+            options: _LayerOptions = {
+                "sync": sync,
+                "reproducible": reproducible,
+                "utility_vm": utility_vm,
+                "scratch_disks": scratch_disks,
+            }
+            done += _import(images, plan, len(done), options, jobs, limits, progress, cancel)
     return _result(image, done)
 
 
@@ -151,8 +172,7 @@ def _import(
     images: ImageSource,
     plan: Sequence[_Planned],
     first: int,
-    sync: bool,
-    reproducible: bool,
+    options: _LayerOptions,
     jobs: int | None,
     limits: Limits,
     progress: ProgressCallback | None,
@@ -170,12 +190,12 @@ def _import(
             with span("import_layer", layer=layer.path.name, digest=layer.digest), _layer_named(layer.digest):
                 cancel.raise_if_cancelled()
                 task.started()
-                with CimLayerWriter(layer.path, parents, sync=sync, reproducible=reproducible, cancel=cancel) as writer:
+                with CimLayerWriter(layer.path, parents, cancel=cancel, **options) as writer:
                     size = write_layer(reader.pieces(), writer, task, limits, cancel)
                     record = json.dumps({**layer.record, "bytes": size})
                     writer.standard.directory.write(RECORD, f"{record}\n".encode())
-                task.done(size)
-            imported.append(_imported(layer, False, size, task.seconds))
+                finish_task(task, writer, size)
+            imported.append(_imported(layer, False, size, task.seconds, writer.utility_vm))
     return imported
 
 
@@ -184,8 +204,9 @@ def _task(plan: Sequence[_Planned], at: int, progress: ProgressCallback | None) 
     return LayerTask(layer.path.name, at + 1, len(plan), layer.digest, layer.layer.blob.size, progress)
 
 
-def _imported(layer: _Planned, reused: bool, size: int, seconds: float) -> ImportedLayer:
-    return ImportedLayer(layer.path, str(layer.chain_id), str(layer.layer.diff_id), layer.digest, reused, size, seconds)
+def _imported(layer: _Planned, reused: bool, size: int, seconds: float, utility_vm: str | None = None) -> ImportedLayer:
+    chain_id, diff_id = str(layer.chain_id), str(layer.layer.diff_id)
+    return ImportedLayer(layer.path, chain_id, diff_id, layer.digest, reused, size, seconds, utility_vm)
 
 
 @contextlib.contextmanager
@@ -203,7 +224,7 @@ def _layer_named(digest: str) -> Iterator[None]:
         yield
     except DigestMismatchError:
         raise  # it does already
-    except (FormatError, ImageError) as error:
+    except (FormatError, ImageError, KeyNotFoundError) as error:
         error.layer = digest
         raise
 
