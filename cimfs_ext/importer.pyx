@@ -56,6 +56,7 @@ cdef extern from "liblayer/importer.h" nogil:
     struct layer_importer:
         int64_t time
         int has_parent
+        int no_whiteouts
         layer_limits limits
         layer_tar tar
         const char *reason
@@ -120,8 +121,9 @@ cdef class LayerImporter:
     - ``link_to_standard_file(path, target)``
 
     ``standard_files`` are the paths, at most 64, that are not written to the image at once; ``time`` is the FILETIME
-    of directories that no entry describes; ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of
-    ``cimlayer.Limits``, and beyond them is a :class:`~cimfs_ext.errors.LimitError`. A malformed tar or entry is a
+    of directories that no entry describes; without ``whiteouts``, their names are names like any other; ``max_files``,
+    ``max_bytes`` and ``max_path_depth`` are those of ``cimlayer.Limits``, and beyond them is a
+    :class:`~cimfs_ext.errors.LimitError`. A malformed tar or entry is a
     :class:`~cimfs_ext.errors.FormatError` with the entry's name and its offset in the tar, a failing image an
     :class:`~cimfs_ext.errors.ImageError`. Not thread safe.
     """
@@ -134,6 +136,7 @@ cdef class LayerImporter:
     cdef bint ended
 
     def __cinit__(self, ImageWriter writer not None, handler, standard_files, *, int64_t time=0, bint has_parent=False,
+                  bint whiteouts=True,
                   uint64_t max_files=NO_LIMIT, uint64_t max_bytes=NO_LIMIT, uint64_t max_path_depth=NO_LIMIT):
         writer.check_open()
         self.writer = writer
@@ -151,6 +154,7 @@ cdef class LayerImporter:
             raise MemoryError
         self.importer.time = time
         self.importer.has_parent = has_parent
+        self.importer.no_whiteouts = not whiteouts
         self.importer.limits = layer_limits(max_files, max_bytes, max_path_depth)
         self.importer.added.seed = int.from_bytes(os.urandom(8), "little")
         self.importer.linked.seed = self.importer.above_linked.seed = self.importer.added.seed

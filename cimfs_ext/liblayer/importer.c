@@ -586,7 +586,7 @@ static enum layer_import_event start_entry(struct layer_importer *importer)
     if (importer->path.length == 0)
         return entry->type == LAYER_DIRECTORY ? LAYER_IMPORT_NEED_INPUT /* "./": the root is there already */
                                               : bad(importer, "a file without a name");
-    size_t leaf = whiteout_at(&importer->path);
+    size_t leaf = importer->no_whiteouts ? SIZE_MAX : whiteout_at(&importer->path);
     if (leaf != SIZE_MAX)
         return take_whiteout(importer, leaf);
     reason = check_path(&importer->path);

@@ -58,6 +58,7 @@ struct layer_importer {
     cimfs_image image;
     int64_t time; /* FILETIME of directories that no entry describes */
     int has_parent;
+    int no_whiteouts; /* the tar is no layer's: names of whiteouts are names like any other */
     const uint16_t *const *standard; /* upcased, NUL-terminated paths of standard files */
     size_t standard_count, standard_lengths[LAYER_MAX_STANDARD];
     uint64_t brought; /* a bit for each standard file that the layer has brought so far */

@@ -31,6 +31,7 @@ class LayerImporter:
         *,
         time: int = 0,
         has_parent: bool = False,
+        whiteouts: bool = True,
         max_files: int = ...,
         max_bytes: int = ...,
         max_path_depth: int = ...,

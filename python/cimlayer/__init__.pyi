@@ -189,12 +189,18 @@ from cimlayer.oci.export_layer import (
     export_layer,
 )
 from cimlayer.oci.import_image import (
-    ImportedImage,
-    ImportedLayer,
     import_image,
 )
 from cimlayer.oci.import_layer import (
     import_layer,
+)
+from cimlayer.oci.imported import (
+    ImportedImage,
+    ImportedLayer,
+)
+from cimlayer.oci.list_images import (
+    ListedImage,
+    list_images,
 )
 from cimlayer.oci.platforms import (
     Platform,
@@ -270,6 +276,7 @@ __all__ = [
     "LayerWarning",
     "LimitError",
     "Limits",
+    "ListedImage",
     "MbrPartition",
     "MergeFlags",
     "MountFlags",
@@ -325,6 +332,7 @@ __all__ = [
     "is_cimfs_supported",
     "is_merged_cim_supported",
     "is_verified_cim_supported",
+    "list_images",
     "merge_block_images",
     "mount_image",
     "mount_merged_image",

@@ -590,6 +590,11 @@ def test_the_parents_are_those_of_the_image_or_the_first_ones_of_them(family: Pa
     assert r"Files\grandchild" in image_of(family / "new")
 
 
+def test_the_immediate_parent_is_enough(family: Path) -> None:
+    with CimLayerWriter(family / "new", [family / "grandchild"], sync=False) as writer:
+        assert writer.parents == (family / "grandchild", family / "child", family / "base")
+
+
 @pytest.mark.parametrize(
     ("parents", "error"),
     [

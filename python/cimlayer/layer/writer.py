@@ -19,6 +19,7 @@ from cimlayer.host.directories import make_directories, remove_directories, sync
 from cimlayer.host.paths import native_path
 from cimlayer.image.files import set_ids
 from cimlayer.image.garbage import remove_leftovers
+from cimlayer.image.inspect import image_chain
 from cimlayer.image.locking import name_holder, patiently
 from cimlayer.layer import processing
 from cimlayer.layer.directory import LayerDirectory
@@ -31,11 +32,11 @@ from cimlayer.layer.standard import UTILITY_VM, UTILITY_VM_FILES, WRITTEN_FILES,
 class CimLayerWriter:
     r"""Writes one layer: a base layer, or with ``parent_layer_paths`` a child of the first of them.
 
-    The paths of the parents go from the immediate parent to the base. The layer directory is made if it is missing;
-    the image appears beside it, in ``cim-layers``, when :meth:`close` has processed and committed the layer. An
-    exception in a ``with`` block, or one that leaves the data of a file incomplete, is followed by :meth:`abandon`:
-    nothing of the layer remains, and its parents are untouched. A call that is refused before it has changed anything
-    leaves the writer as it was.
+    The paths of the parents go from the immediate parent to the base; the immediate one is enough. The layer directory
+    is made if it is missing; the image appears beside it, in ``cim-layers``, when :meth:`close` has processed and
+    committed the layer. An exception in a ``with`` block, or one that leaves the data of a file incomplete, is
+    followed by :meth:`abandon`: nothing of the layer remains, and its parents are untouched. A call that is refused
+    before it has changed anything leaves the writer as it was.
 
     Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
     disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the
@@ -149,11 +150,14 @@ class CimLayerWriter:
                 raise ValueError(f"a layer and its parents lie in one directory: {self._path} and {parent}")
             if image == get_cim_path_from_layer(self._path):
                 raise ValueError(f"a layer cannot be its own parent: {parent}")
-        if len(images) > 1:
+        if images:
             chain = set_ids(images[0])
             for number, (parent, image) in enumerate(zip(self._parents, images, strict=True)):
                 if set_ids(image)[:1] != chain[number : number + 1]:
                     raise ValueError(f"{parent} is not a layer below {self._parents[0]}, or not in this order")
+            if len(chain) > len(images):
+                rest = image_chain(images[0])[len(images) :]
+                self._parents += [link.layer for link in rest if link.layer is not None]
         return images[0].name if images else None
 
     @property

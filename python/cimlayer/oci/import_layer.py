@@ -29,6 +29,7 @@ from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.standard import STANDARD_FILES
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
+from cimlayer.oci.imported import ImportedLayer
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
@@ -52,11 +53,12 @@ def import_layer(
     lock_timeout: float = 0,
     progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
-) -> int:
-    """Import one layer tar, plain or compressed with gzip or zstd, and return the sum of its files' sizes in bytes.
+) -> ImportedLayer:
+    """Import one layer tar, plain or compressed with gzip or zstd.
 
     ``source`` is a path, ``"-"`` for standard input, or a binary file that is read to its end from where it stands;
-    the compression is recognised by the content. ``parent_layer_paths`` go from the immediate parent to the base.
+    the compression is recognised by the content. ``parent_layer_paths`` go from the immediate parent to the base; the
+    immediate one is enough, since its image records the others.
     ``jobs`` is the number of threads: with 1 the caller's alone works, with more, which is the default where there is
     more than one CPU, reading and decompressing run ahead of it. The result does not depend on it.
 
@@ -103,7 +105,8 @@ def import_layer(
             ) as writer:
                 file_bytes = write_layer(pieces, writer, task, limits, cancel)
             finish_task(task, writer, file_bytes)
-    return file_bytes
+    path, seconds, result = Path(layer_path), task.seconds, writer.utility_vm
+    return ImportedLayer(path, None, diff_id, digest, False, file_bytes, seconds, result)
 
 
 def write_layer(
