@@ -1,7 +1,4 @@
-/* The regf format: positions, constants, and loads and stores.
- *
- * Source: M. Suhanov, "Windows registry file format specification" (github.com/msuhanov/regf).
- */
+/* The regf format (registry.md): positions, constants, and loads and stores. */
 #ifndef HIVE_FORMAT_H
 #define HIVE_FORMAT_H
 

@@ -4,7 +4,7 @@
  * and a hive that was merged onto another must outlive that one. Nothing here is safe for two threads on one
  * hive.
  *
- * What an untrusted hive may and may not do, beside what the format (format.h) says:
+ * What a hive from a stranger may and may not do (registry.md, File; the rest is our rule):
  *  - every cell has one owner, except security cells; a second reference to any byte of a cell is an error.
  * This rules out cycles, shared lists and keys, and overlapping cells, and bounds the work by the size of the
  * file.
@@ -136,7 +136,7 @@ hive_value *hive_find_value(const hive_key *key, hive_name name);
 int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data, hive_error *error);
 bool hive_remove_value(hive_key *key, hive_name name);
 
-/* Turns base into base + delta: merge.c says how. After an error base can only be destroyed. */
+/* Turns base into base + delta (registry.md, Merge). After an error base is of no use. */
 int hive_merge(hive *base, const hive *delta, hive_error *error);
 
 /* Writes the hive into out if it fits into capacity; *size is what it takes in any case. */

@@ -1,10 +1,4 @@
-/* Base + delta, as ORMergeHives of the offline registry library merges a base and a delta into a plain hive.
- *
- * A tombstone drops the base's key with all below it. "Supersede tree" puts the delta's key and subtree in their place,
- * "supersede local" the delta's values alone; otherwise values replace those of their names, and tombstones drop them.
- * Subkeys merge, but for a superseded tree. The class is the delta's unless it is inherited, the security the delta's,
- * the time the later one, the spelling of names the base's. Bases are large: their trees are changed in place.
- */
+/* Base + delta, as registry.md, Merge, has it. Bases are large: their trees are changed in place. */
 #include "internal.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 """Extended attributes: a FILE_FULL_EA_INFORMATION list, taken apart.
 
-Source: [MS-FSCC] 2.4.16.
+Source: [MS-FSCC] 2.4.16; backup-stream.md, "EA buffer".
 """
 
 from __future__ import annotations

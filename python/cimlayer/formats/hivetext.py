@@ -128,7 +128,7 @@ class KeyChange:
 
 @dataclass(frozen=True, slots=True)
 class DeltaChange:
-    """What a key of a delta does to the hive that it is merged onto.
+    """What a key of a delta does to the hive that it is merged onto (registry.md, Merge).
 
     ``kind``: ``merge`` sets and deletes values of the key, which is made when missing; ``delete`` drops
     the key with all below it; ``replace values`` leaves the key no other values; ``replace tree``

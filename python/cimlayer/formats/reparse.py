@@ -1,6 +1,6 @@
 """Reparse points, decoded for people and for copies outside an image.
 
-Source: [MS-FSCC] 2.1.2 (buffers and tags).
+Source: [MS-FSCC] 2.1.2 (buffers and tags); backup-stream.md, "Reparse buffer".
 """
 
 from __future__ import annotations

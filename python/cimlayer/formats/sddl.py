@@ -1,7 +1,7 @@
 """Security descriptors: SDDL text to self-relative bytes, and back to show them to people.
 
 Sources: [MS-DTYP] 2.4 (structures) and 2.5.1 (SDDL); Microsoft's pages "Security Descriptor String Format",
-"ACE Strings" and "SID Strings".
+"ACE Strings" and "SID Strings"; backup-stream.md, "Tar PAX records".
 """
 
 from __future__ import annotations

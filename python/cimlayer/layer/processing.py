@@ -1,4 +1,4 @@
-"""What closing a layer does to its standard files: hives, the utility VM, scratch disks.
+"""What closing a layer does to its standard files: hives, the utility VM, scratch disks (layer.md).
 
 Each step changes files of the layer directory and says what becomes of it in the image. None waits for the disk: the
 writer syncs the whole directory before it commits, if it syncs at all.

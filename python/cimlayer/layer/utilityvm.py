@@ -1,6 +1,6 @@
 r"""What a utility VM's registry hives say and must be told, for it to boot from a CIM.
 
-Source: hcsshim, internal/wclayer/cim (process.go, registry.go).
+Sources: layer.md, "Utility VM" and "The writer"; registry.md, "Patches for a utility VM".
 """
 
 from __future__ import annotations

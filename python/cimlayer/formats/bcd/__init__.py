@@ -50,7 +50,7 @@ _CIM_SHARE = UUID("c63c9bdf-5fa5-4208-b03f-6b458b365592")
 
 
 def patch_for_cim(store: BcdStore, cim_path: str, disk: DiskIdentity) -> None:
-    r"""Make the default entry boot from a CIM laid over a template disk (hcsshim, internal/wclayer/cim/bcd.go).
+    r"""Make the default entry boot from a CIM laid over a template disk (boot-and-disks.md, BCD store).
 
     ``cim_path`` is the CIM as the host shares it, ``cim-layers\NAME.cim``; ``disk`` identifies
     SystemTemplateBase.vhdx. ``FormatError`` when the store has no default entry; the store is unchanged then.

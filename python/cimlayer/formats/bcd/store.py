@@ -1,4 +1,4 @@
-"""A BCD store: objects and their typed elements on top of a registry hive."""
+"""A BCD store: objects and their typed elements on top of a registry hive (boot-and-disks.md, BCD store)."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def create_formatted_disk(
 ) -> DiskIdentity:
     """Make a dynamic VHDX of ``size`` bytes (whole MiB) with a GPT and an empty NTFS volume.
 
-    An existing file is replaced when the new disk is complete; a failure leaves it as
+    See boot-and-disks.md. An existing file is replaced when the new disk is complete; a failure leaves it as
     it was. GUIDs and serial number are random and times are current, or all follow from ``seed``: give every
     disk a seed of its own. ``sync`` false does not wait for the storage. ``ValueError`` for a size that no such
     disk can have.

@@ -26,7 +26,7 @@ def data_partition_size(disk_size: int) -> int:
 
 
 def partition_table(disk_size: int, disk: UUID, msr: UUID, data: UUID) -> list[Extent]:
-    """Return both copies of the table of a disk of ``disk_size`` bytes (UEFI specification, 5.3)."""
+    """Return both copies of the table of a disk of ``disk_size`` bytes (boot-and-disks.md, GPT)."""
     data_size = data_partition_size(disk_size)
     entries = _entry(_MSR_TYPE, msr, MSR_OFFSET, MSR_SIZE, "Microsoft reserved partition")
     entries += _entry(_BASIC_DATA_TYPE, data, DATA_OFFSET, data_size, "Basic data partition")
