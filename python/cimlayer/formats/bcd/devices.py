@@ -1,9 +1,8 @@
 """The devices that a device element can name, and their bytes (docs/format.md, "Device elements").
 
 An element is the GUID of an options object (zero: none) and then the device: type, flags, size and padding of
-32 bits each, and what belongs to the type. Sources: ReactOS, boot/environ/include/bl.h; hcsshim,
-internal/wclayer/cim/bcd.go. The layouts of composite, CimFS and VMBus devices have not been compared with what bcdedit
-writes.
+32 bits each, and what belongs to the type. The layouts of composite, CimFS and VMBus devices come from public
+sources and have not been compared with what bcdedit writes.
 """
 
 from __future__ import annotations
