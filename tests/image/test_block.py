@@ -313,7 +313,7 @@ def test_utility_vm_in_a_child_block_layer_is_kept(child: BlockCimLayerWriter, c
     with child:
         child.add(name, FOLDER, 0)
     assert ("CimCreateFile", name) in map(item, calls())
-    assert child.utility_vm == ("kept" if name == "UtilityVM" else None)
+    assert child.utility_vm == "kept"
 
 
 @needs_dlopen

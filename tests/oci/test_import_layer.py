@@ -372,7 +372,7 @@ def test_cancelled_whiteout_is_not_gone_on_with(root: Path, monkeypatch: pytest.
         removed.append(path)
         cancel.cancel()
 
-    monkeypatch.setattr("cimlayer.oci.import_layer._TarPolicy._remove", remove)
+    monkeypatch.setattr("cimlayer.layer.removals.Removals._delete", remove)
     tar = TarBuilder()
     tar.opaque("Files/a")
     with pytest.raises(OperationCancelledError):
