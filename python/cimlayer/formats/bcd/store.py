@@ -12,6 +12,7 @@ from uuid import UUID
 from cimfs_ext.regf import Hive
 from cimlayer.errors import FormatError, KeyNotFoundError
 from cimlayer.formats.bcd.devices import Device, decode_device, encode_device
+from cimlayer.formats.hivelogs import open_hive_file
 
 REG_SZ, REG_BINARY, REG_DWORD, REG_MULTI_SZ = 1, 3, 4, 7
 
@@ -57,7 +58,7 @@ def element_format(element: int) -> int:
 
 
 class BcdStore:
-    """A store in memory. Errors are ``FormatError`` and name the store."""
+    """A store in memory. Errors name it: ``KeyNotFoundError`` for a missing object, else ``FormatError``."""
 
     def __init__(self, hive: Hive) -> None:
         if "Objects" not in hive:
@@ -66,11 +67,13 @@ class BcdStore:
 
     @classmethod
     def open(cls, source: bytes | str | os.PathLike[str], *, name: str = "") -> BcdStore:
-        """Read a store from its bytes or its file; ``name`` is for errors.
+        """Read a store from its bytes or from its file, with the logs beside it; ``name`` is for errors.
 
         ``CorruptHiveError`` when it is no hive, ``FormatError`` when the hive is no store.
         """
-        return cls(Hive.open(source, name=name or ("BCD" if isinstance(source, bytes) else "")))
+        if isinstance(source, bytes):
+            return cls(Hive.open(source, name=name or "BCD"))
+        return cls(open_hive_file(source, name=name))
 
     @property
     def name(self) -> str:
@@ -101,7 +104,7 @@ class BcdStore:
         else:
             identifier = self._guid(alias, "identifier")
         if identifier not in self:
-            raise FormatError(f"no object {alias} ({{{identifier}}})", self.name)
+            raise KeyNotFoundError(f"no object {alias} ({{{identifier}}})", self.name)
         return identifier
 
     def object_type(self, identifier: UUID) -> int:
@@ -150,7 +153,7 @@ class BcdStore:
 
     def _existing(self, identifier: UUID) -> str:
         if identifier not in self:
-            raise FormatError(f"no object {{{identifier}}}", self.name)
+            raise KeyNotFoundError(f"no object {{{identifier}}}", self.name)
         return _object_path(identifier)
 
     def _guid(self, text: str, where: str) -> UUID:
