@@ -263,7 +263,7 @@ CASES: dict[str, tuple[list[Item], str]] = {
     "below the file": ([file(SAM), file(f"{SAM}/x")], "something in place of a file that is processed"),
     "above the file": ([file(SAM), file("Files/Windows")], "something in place of a file that is processed"),
     "a link as a standard file": ([HardLink(SAM, "other/x")], "a hard link in place of a file that is processed"),
-    "a link to nothing": ([HardLink("Files/l", "nothing")], "the target of the hard link is not there"),
+    "a link to nothing": ([HardLink("Files/l", "nothing")], "the target of the hard link does not exist"),
     "a link to a directory": ([HardLink("Files/l", "Files/a")], "a hard link to a directory"),
     "as a link": ([file(SAM), HardLink("l", SAM), file("L")], "something in place of a hard link"),
     "below a link": ([file(SAM), HardLink("l", SAM), directory("L/x")], "something in place of a hard link"),

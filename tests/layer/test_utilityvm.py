@@ -63,7 +63,7 @@ def test_build_number_needs_no_terminator(text: str) -> None:
     ],
 )
 def test_a_build_that_is_no_number_is_an_error_that_names_the_hive(kind: int, data: bytes) -> None:
-    with pytest.raises(FormatError, match="layer 7: SOFTWARE: CurrentBuild is no build number"):
+    with pytest.raises(FormatError, match="layer 7: SOFTWARE: CurrentBuild is not a build number"):
         build_number(software(kind, data))
 
 

@@ -420,7 +420,12 @@ def test_streams_take_nothing_but_data(writer: CimLayerWriter) -> None:
 
 @pytest.mark.parametrize(
     ("target", "reason"),
-    [(r"Files\nothing", "not there"), (r"no\such", "not there"), (r"Files\dir", "directory"), ("", "without a target")],
+    [
+        (r"Files\nothing", "does not exist"),
+        (r"no\such", "does not exist"),
+        (r"Files\dir", "directory"),
+        ("", "without a target"),
+    ],
 )
 def test_bad_link_is_refused_and_the_writer_stays_usable(
     writer: CimLayerWriter, root: Path, target: str, reason: str

@@ -19,7 +19,7 @@ LAST_BUILD_LEFT_ALONE = 20348
 _REG_SZ, _REG_DWORD = 1, 4
 _CURRENT_VERSION = r"Microsoft\Windows NT\CurrentVersion"
 _BUILD = "CurrentBuild"
-_SHOWN = 100  # characters of a stranger's text in a message
+_SHOWN = 100  # characters of untrusted text in a message
 
 _SYSTEM_PATCHES: tuple[tuple[str, str, str | int], ...] = (
     (r"ControlSet001\Control", "BootContainerGuid", f"{{{BOOT_VOLUME}}}"),
@@ -40,7 +40,7 @@ def build_number(software: Hive) -> int:
         raise FormatError(f"no value {_CURRENT_VERSION}\\\\{_BUILD}", software.name) from None
     text = value.data.decode("utf-16-le", "replace").rstrip("\0") if value.type == _REG_SZ else ""
     if not re.fullmatch("[0-9]{1,10}", text):  # as a DWORD may have
-        raise FormatError(f"{_BUILD} is no build number: {(text or value.data.hex())[:_SHOWN]!r}", software.name)
+        raise FormatError(f"{_BUILD} is not a build number: {(text or value.data.hex())[:_SHOWN]!r}", software.name)
     return int(text)
 
 

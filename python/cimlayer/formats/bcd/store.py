@@ -62,7 +62,7 @@ class BcdStore:
 
     def __init__(self, hive: Hive) -> None:
         if "Objects" not in hive:
-            raise FormatError("no boot configuration: the hive has no key 'Objects'", hive.name)
+            raise FormatError("not a boot configuration store: the hive has no key 'Objects'", hive.name)
         self._hive = hive
 
     @classmethod
@@ -160,11 +160,11 @@ class BcdStore:
         try:
             return _parse_guid(text)
         except ValueError:
-            raise FormatError(f"{where}: {text!r} is no GUID in braces", self.name) from None
+            raise FormatError(f"{where}: {text!r} is not a GUID in braces", self.name) from None
 
     def _element_number(self, text: str, where: str) -> int:
         if not _ELEMENT.fullmatch(text):  # int() takes more, such as 0x and underscores, which get() would not find
-            raise FormatError(f"{where}: {text!r} is no element number", self.name)
+            raise FormatError(f"{where}: {text!r} is not an element number", self.name)
         return int(text, 16)
 
 
@@ -210,11 +210,11 @@ def _decode(element: int, data: bytes, what: str) -> ElementValue:
             return _guids(data, what) if data.strip(b"\0") else []
         case Format.INTEGER:
             if not 0 < len(data) <= 8:
-                raise FormatError(f"{len(data)} bytes are no integer", what)
+                raise FormatError(f"not an integer: data of length {len(data)}", what)
             return int.from_bytes(data, "little")
         case Format.BOOLEAN:
             if len(data) != 1:
-                raise FormatError(f"{len(data)} bytes are no boolean", what)
+                raise FormatError(f"not a boolean: data of length {len(data)}", what)
             return data != b"\0"
         case Format.INTEGER_LIST:
             return [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
@@ -235,5 +235,5 @@ def _guids(data: bytes, what: str) -> list[UUID]:
         try:
             guids.append(_parse_guid(text))
         except ValueError:
-            raise FormatError(f"{text!r} is no GUID in braces", what) from None
+            raise FormatError(f"{text!r} is not a GUID in braces", what) from None
     return guids
