@@ -99,10 +99,7 @@ cdef class Key:
 
     @property
     def layering(self) -> int:
-        """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (docs/format.md, "Delta hives").
-
-        0 in a hive that is not layered.
-        """
+        """The layered-key byte (docs/format.md, "Delta hives"); 0 in a hive that is not layered."""
         return self.held().layering
 
     @property
