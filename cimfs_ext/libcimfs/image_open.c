@@ -76,7 +76,7 @@ static cimfs_hresult check_absent(struct cimfs_image_writer *image)
         image->io->close(file);
     else if (result == CIMFS_E_IO_DEVICE || result == CIMFS_E_TOO_MANY_OPEN_FILES || result == CIMFS_E_OUT_OF_MEMORY)
         return cimfs_image_fail(image, result, "cannot check whether the name is taken");
-    return cimfs_image_fail(image, CIMFS_E_FILE_EXISTS, "an image with that name already exists");
+    return cimfs_image_fail(image, CIMFS_E_FILE_EXISTS, "a CIM with that name already exists");
 }
 
 /* Open a file and hold it; what replaces it meanwhile is held instead. *file is CIMFS_NO_FILE if that fails. */

@@ -28,8 +28,8 @@ from cimlayer.oci.import_layer import import_layer
     type=HOST_PATH,
     help="The immediate parent layer; its parents may follow, down to the base. Repeatable.",
 )
-@click.option("--digest", metavar="DIGEST", help="What TAR must have, as it is: sha256:HEX or sha512:HEX.")
-@click.option("--diff-id", metavar="DIGEST", help="What the tar in it must have.")
+@click.option("--digest", metavar="DIGEST", help="Expected digest of TAR as it is: sha256:HEX or sha512:HEX.")
+@click.option("--diff-id", metavar="DIGEST", help="Expected digest of the uncompressed tar.")
 @import_options
 @limit_option
 def command(
