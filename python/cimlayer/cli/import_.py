@@ -36,6 +36,7 @@ def command(
     no_sync: bool,
     reproducible: bool,
     jobs: int | None,
+    lock_timeout: float,
     limits: Limits,
     quiet: bool,
     as_json: bool,
@@ -64,21 +65,23 @@ def command(
             reproducible=reproducible,
             jobs=jobs,
             limits=limits,
+            lock_timeout=lock_timeout,
             progress=progress,
             cancel=cancel,
         )
     result = done[0]
-    if as_json:
-        output.json(
-            {
-                "event": "import-done",
-                "layer": layer,
-                "image": str(get_cim_path_from_layer(layer)),
-                "entries": result.entries,
-                "bytes": result.bytes,
-                "seconds": round(result.seconds, 3),
-            }
-        )
-    else:
-        entries = counted(result.entries, "entry", "entries")
-        output.line(f"{layer}: {entries}, {amount(result.bytes)} of files, {result.seconds:.2f} s")
+    with output.after(f"{layer} was imported"):
+        if as_json:
+            output.json(
+                {
+                    "event": "import-done",
+                    "layer": layer,
+                    "image": str(get_cim_path_from_layer(layer)),
+                    "entries": result.entries,
+                    "bytes": result.bytes,
+                    "seconds": round(result.seconds, 3),
+                }
+            )
+        else:
+            entries = counted(result.entries, "entry", "entries")
+            output.line(f"{layer}: {entries}, {amount(result.bytes)} of files, {result.seconds:.2f} s")

@@ -29,6 +29,7 @@ def command(
     no_sync: bool,
     reproducible: bool,
     jobs: int | None,
+    lock_timeout: float,
     limits: Limits,
     quiet: bool,
     as_json: bool,
@@ -52,13 +53,15 @@ def command(
             reproducible=reproducible,
             jobs=jobs,
             limits=limits,
+            lock_timeout=lock_timeout,
             progress=progress,
             cancel=cancel,
         )
-    if as_json:
-        output.json(_summary(image))
-    else:
-        output.line(str(image.top))
+    with output.after(f"{image.top} was imported"):
+        if as_json:
+            output.json(_summary(image))
+        else:
+            output.line(str(image.top))
 
 
 def _summary(image: ImportedImage) -> dict[str, object]:
