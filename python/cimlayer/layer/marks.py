@@ -78,15 +78,19 @@ def marked_images(directory: Path) -> list[tuple[Path, MarkKind]]:
 def _hold(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     for _ in range(_TRIES):
-        descriptor = os.open(path, flags, 0o666)
+        descriptor, got = os.open(path, flags, 0o666), False
         try:
-            if not try_lock(descriptor):
+            got = try_lock(descriptor)
+            if not got:
                 break
             if os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False)):
                 return descriptor
         except FileNotFoundError:
             pass
         except BaseException:
+            if got:
+                with suppress(OSError):
+                    path.unlink()
             os.close(descriptor)
             raise
         os.close(descriptor)

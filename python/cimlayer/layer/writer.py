@@ -12,14 +12,15 @@ from typing import TypedDict
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation, choose
 from cimfs_ext.names import upcase_key
-from cimlayer.errors import FormatError, ImageBusyError, ImageExistsError, PathNotFoundError
+from cimlayer.errors import FormatError, ImageExistsError, PathNotFoundError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import Attachments, FileBasicInfo, creation_time
 from cimlayer.host.directories import make_directories, remove_directories, sync_directories
+from cimlayer.host.interrupts import deferred
 from cimlayer.host.paths import native_path
 from cimlayer.image.files import set_ids
 from cimlayer.image.garbage import remove_leftovers
-from cimlayer.image.locking import name_holder, patiently
+from cimlayer.image.locking import open_patiently
 from cimlayer.layer import processing
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.items import ImageFileItem, Item, StandardFileItem, StreamItem
@@ -64,7 +65,7 @@ class CimLayerWriter:
         """Open the image: empty for a base layer, else forked off the immediate parent's."""
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
-        self._cancel = cancel or CancellationToken()
+        self._cancel = CancellationToken(cancel)
         self._implementation = choose(implementation)
         self._path = Path(native_path(path))
         if isinstance(parent_layer_paths, (str, os.PathLike)):
@@ -79,17 +80,12 @@ class CimLayerWriter:
         self._made_directories: list[Path] = []
         self._mark: Mark | None = None
         try:
-            self.image = self._wait_for_image(lock_timeout)
-            self._take_directory()
+            with deferred(self._cancel):
+                directory = get_cim_dir_from_layer(self._path)
+                self.image = open_patiently(self._open_image_there, directory, lock_timeout, self._cancel)
+                self._take_directory()
         except BaseException:
             self.abandon()
-            raise
-
-    def _wait_for_image(self, lock_timeout: float) -> ImageWriter:
-        try:
-            return patiently(self._open_image_there, lock_timeout, self._cancel)
-        except ImageBusyError as error:
-            name_holder(error, get_cim_dir_from_layer(self._path) / error.image_file)
             raise
 
     def _open_image_there(self) -> ImageWriter:
@@ -106,7 +102,7 @@ class CimLayerWriter:
         if self._path == directory:
             raise ValueError(f"not the path of a layer directory, but of the images: {self._path}")
         parent = self._check_parents(directory)
-        self._made_directories = make_directories(directory) or self._made_directories
+        make_directories(directory, self._made_directories)
         name = get_cim_name_from_layer(self._path)
         options: _ImageOptions = {
             "implementation": self._implementation,
@@ -238,6 +234,10 @@ class CimLayerWriter:
         """Process the standard files and commit the image; on failure the layer is abandoned. Again: nothing."""
         if self.image.closed:
             return
+        with deferred(self._cancel):
+            self._close()
+
+    def _close(self) -> None:
         try:
             self._finish_item()
             self._process()
@@ -285,8 +285,11 @@ class CimLayerWriter:
         A layer that was committed stays, also when an interrupt comes right behind the commit. In a forked process,
         which has no part in the layer, nothing happens.
         """
-        if os.getpid() != self._process_id:
-            return
+        if os.getpid() == self._process_id:
+            with deferred():
+                self._abandon()
+
+    def _abandon(self) -> None:
         item, self._item = self._item, None
         if item is not None:
             with contextlib.suppress(OSError):  # why the layer is abandoned is the error to tell

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.arrival import PIECE
@@ -17,7 +18,8 @@ from cimlayer.blobs.readahead import PieceReader
 from cimlayer.blobs.streams import LayerStream
 from cimlayer.errors import DigestMismatchError, FormatError, ImageError
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.host.opendirectory import sync_directory
+from cimlayer.host.directories import sync_directories, taken_back
+from cimlayer.host.interrupts import deferred, interruptible
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
 from cimlayer.layer.standard import RECORD
 from cimlayer.layer.writer import CimLayerWriter
@@ -83,6 +85,15 @@ class _Planned:
         return {"chain_id": str(self.chain_id), "diff_id": str(self.layer.diff_id)}
 
 
+class _WriterOptions(TypedDict):
+    """Those of the writers of all layers."""
+
+    sync: bool
+    reproducible: bool
+    lock_timeout: float
+    cancel: CancellationToken
+
+
 def import_image(
     source: str | os.PathLike[str] | ImageSource,
     directory: str | os.PathLike[str],
@@ -94,6 +105,7 @@ def import_image(
     reproducible: bool = False,
     jobs: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    lock_timeout: float = 0,
     progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> ImportedImage:
@@ -121,7 +133,7 @@ def import_image(
     FileNotFoundError for a blob that is not in the source, with its URLs if the manifest has any; FileExistsError if
     something else has the place of a layer.
     """
-    cancel = cancel or CancellationToken()
+    cancel = CancellationToken(cancel)
     wanted = Platform.wanted(platform, os_version)
     root = Path(os.path.abspath(directory))
     with _opened(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
@@ -130,8 +142,9 @@ def import_image(
         plan = [_Planned(layer, id_, root / id_.hex) for layer, id_ in zip(image.layers, chain, strict=True)]
         done = _reused(plan, progress)
         _check_presence(images, plan[len(done) :])
-        with _made(root, sync):
-            done += _import(images, plan, len(done), sync, reproducible, jobs, limits, progress, cancel)
+        options = _WriterOptions(sync=sync, reproducible=reproducible, lock_timeout=lock_timeout, cancel=cancel)
+        with deferred(cancel), _made(root, sync):
+            done += _import(images, plan, len(done), jobs, limits, progress, options)
     return _result(image, done)
 
 
@@ -151,14 +164,13 @@ def _import(
     images: ImageSource,
     plan: Sequence[_Planned],
     first: int,
-    sync: bool,
-    reproducible: bool,
     jobs: int | None,
     limits: Limits,
     progress: ProgressCallback | None,
-    cancel: CancellationToken,
+    options: _WriterOptions,
 ) -> list[ImportedLayer]:
     """Import the layers of a plan from the ``first`` on."""
+    cancel = options["cancel"]
     reading = CancellationToken(cancel)
     streams = (_stream(images, layer.layer, limits, reading) for layer in plan[first:])
     imported = []
@@ -170,7 +182,7 @@ def _import(
             with span("import_layer", layer=layer.path.name, digest=layer.digest), _layer_named(layer.digest):
                 cancel.raise_if_cancelled()
                 task.started()
-                with CimLayerWriter(layer.path, parents, sync=sync, reproducible=reproducible, cancel=cancel) as writer:
+                with CimLayerWriter(layer.path, parents, **options) as writer:
                     size = write_layer(reader.pieces(), writer, task, limits, cancel)
                     record = json.dumps({**layer.record, "bytes": size})
                     writer.standard.directory.write(RECORD, f"{record}\n".encode())
@@ -192,7 +204,9 @@ def _imported(layer: _Planned, reused: bool, size: int, seconds: float) -> Impor
 def _stream(source: ImageSource, layer: Layer, limits: Limits, reading: CancellationToken) -> Iterator[LayerStream]:
     blob = layer.blob
     digest = Digest.parse(blob.digest, "digest of a layer")
-    with source.open_blob(blob) as file:
+    with contextlib.ExitStack() as stack:
+        with interruptible():
+            file = stack.enter_context(source.open_blob(blob))
         yield LayerStream(file, digest=digest, size=blob.size, diff_id=layer.diff_id, limits=limits, cancel=reading)
 
 
@@ -270,14 +284,9 @@ def _in_the_way(layer: _Planned, why: str) -> FileExistsError:
 @contextlib.contextmanager
 def _made(root: Path, sync: bool) -> Iterator[None]:
     """The directory of the layers; one that was made for an image that failed goes again, if nothing is in it."""
-    existed = root.exists()
-    root.mkdir(exist_ok=True)
-    try:
-        if sync and not existed:
-            sync_directory(root.parent)
+    made = [] if root.exists() else [root]
+    with taken_back(made):
+        root.mkdir(exist_ok=True)
+        if sync:
+            sync_directories(made)
         yield
-    except BaseException:
-        if not existed:
-            with contextlib.suppress(OSError):
-                root.rmdir()
-        raise
