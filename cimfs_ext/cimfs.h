@@ -10,6 +10,7 @@
 #ifndef CIMFS_H
 #define CIMFS_H
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -66,11 +67,11 @@ struct cimfs_file_metadata {
 };
 
 #if UINTPTR_MAX == UINT64_MAX
-_Static_assert(offsetof(struct cimfs_file_metadata, file_size) == 8, "CIMFS_FILE_METADATA.FileSize");
-_Static_assert(offsetof(struct cimfs_file_metadata, security_descriptor) == 48, "SecurityDescriptorBuffer");
-_Static_assert(offsetof(struct cimfs_file_metadata, reparse_data) == 64, "ReparseDataBuffer");
-_Static_assert(offsetof(struct cimfs_file_metadata, ea) == 80, "EaBuffer");
-_Static_assert(sizeof(struct cimfs_file_metadata) == 96, "CIMFS_FILE_METADATA");
+static_assert(offsetof(struct cimfs_file_metadata, file_size) == 8, "CIMFS_FILE_METADATA.FileSize");
+static_assert(offsetof(struct cimfs_file_metadata, security_descriptor) == 48, "SecurityDescriptorBuffer");
+static_assert(offsetof(struct cimfs_file_metadata, reparse_data) == 64, "ReparseDataBuffer");
+static_assert(offsetof(struct cimfs_file_metadata, ea) == 80, "EaBuffer");
+static_assert(sizeof(struct cimfs_file_metadata) == 96, "CIMFS_FILE_METADATA");
 #endif
 
 /* CIMFS_IMAGE_PATH: one of the images that are mounted together. */
@@ -80,8 +81,8 @@ struct cimfs_image_path {
 };
 
 #if UINTPTR_MAX == UINT64_MAX
-_Static_assert(offsetof(struct cimfs_image_path, name) == 8, "ImageName");
-_Static_assert(sizeof(struct cimfs_image_path) == 16, "CIMFS_IMAGE_PATH");
+static_assert(offsetof(struct cimfs_image_path, name) == 8, "ImageName");
+static_assert(sizeof(struct cimfs_image_path) == 16, "CIMFS_IMAGE_PATH");
 #endif
 
 /* A GUID as Windows passes it: the volume that an image is mounted as. */
@@ -92,10 +93,10 @@ struct cimfs_volume_id {
     uint8_t data4[8];
 };
 
-_Static_assert(sizeof(cimfs_wchar) == 2, "WCHAR");
-_Static_assert(sizeof(cimfs_hresult) == 4, "HRESULT");
-_Static_assert(offsetof(struct cimfs_volume_id, data4) == 8, "GUID.Data4");
-_Static_assert(sizeof(struct cimfs_volume_id) == 16, "GUID");
+static_assert(sizeof(cimfs_wchar) == 2, "WCHAR");
+static_assert(sizeof(cimfs_hresult) == 4, "HRESULT");
+static_assert(offsetof(struct cimfs_volume_id, data4) == 8, "GUID.Data4");
+static_assert(sizeof(struct cimfs_volume_id) == 16, "GUID");
 
 /* Flags of create_image2. */
 #define CIMFS_CREATE_NO_PE_EXPANSION 0x1u
@@ -121,8 +122,8 @@ _Static_assert(sizeof(struct cimfs_volume_id) == 16, "GUID");
 /* The descriptor whose DACL is null. A file without any makes an image that Windows cannot use: pass this one. */
 static const uint8_t CIMFS_NULL_DACL[20] = {1, 0, 4, 0x80};
 
-typedef struct cimfs_image *cimfs_image;
-typedef struct cimfs_stream *cimfs_stream;
+typedef struct cimfs_image_writer *cimfs_image;
+typedef struct cimfs_stream_writer *cimfs_stream;
 
 /* What went wrong beyond the HRESULT: which file of the image, where in it, and why. */
 struct cimfs_error {

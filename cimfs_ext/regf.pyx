@@ -453,7 +453,7 @@ cdef class Hive:
             raise KeyNotFoundError(f"{path}: no value {name!r}", self.name)
 
     def merge(self, Hive delta not None) -> None:
-        """Turn this hive into itself + ``delta`` (docs/format.md, "Delta hives"): a plain hive. The delta stays as it is.
+        """Merge ``delta`` onto this hive, which stays a plain one (docs/format.md, "Delta hives"). The delta is kept.
 
         Raises CorruptHiveError if the delta's root is a tombstone. After a MemoryError this hive is of no use.
         """

@@ -539,7 +539,7 @@ def test_documents_of_many_images_are_not_kept(tmp_path: Path, form: str) -> Non
         source = store.layout(tmp_path / "a", entries)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="no container image for windows; there are: linux"):
+        with pytest.raises(ValueError, match=r"no container image for windows \(available: linux"):
             select_from(source)
         assert tracemalloc.get_traced_memory()[1] < 10 << 20  # one document takes 1.5 MB
     finally:
@@ -554,6 +554,13 @@ def test_an_index_of_too_many_images_is_refused(tmp_path: Path) -> None:
     source = Store().layout(tmp_path / "more", [*entries, Store().put(b"", entries[0]["mediaType"])])
     with pytest.raises(FormatError, match=f"more than {MOST_IMAGES} container images"):
         select_from(source)
+
+
+def test_a_docker_archive_of_too_many_images_is_refused(tmp_path: Path) -> None:
+    manifest = json.dumps([{"Config": "c"}] * (MOST_IMAGES + 1)).encode()
+    archive = tar_of_files({"manifest.json": manifest}, tmp_path / "a.tar")
+    with pytest.raises(FormatError, match=f"more than {MOST_IMAGES} container images"):
+        select_from(archive)
 
 
 # ---- the command line ----

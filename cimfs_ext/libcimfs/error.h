@@ -1,6 +1,17 @@
 /*
- * The one way to report errors inside the library: a function fails with a negative HRESULT, and the first
- * to know says where and why in a struct cimfs_error.
+ * How every function of this library reports errors.
+ *
+ * - It returns a cimfs_hresult: 0, or a negative HRESULT and nothing else. One that cannot fail returns its value.
+ * - Whoever first knows what failed fills the struct cimfs_error, through cimfs_fail: the file, the offset in it and
+ *   a reason that is static text. Callers pass the code on (CIMFS_TRY) and fill it no more. A function without that
+ *   parameter, or with `const char **reason`, knows neither file nor offset: its caller fills it.
+ * - Memory that runs out is CIMFS_E_OUT_OF_MEMORY, whoever notices: the code says all, and the struct may stay empty.
+ * - Outputs mean something only after success. Those of cimfs.h, and handles and pointers, are cleared on entry.
+ * - A function that holds something has one way out, where it lets go of it: results are carried there in `result`.
+ * - _close undoes _open, and _cleanup frees what a struct gathered that needs no opening. Neither can fail; both accept
+ *   what is zeroed or was opened halfway, and NULL where the object is a pointer.
+ * - After a failure in the middle of a change an object can only be closed; a call that was wrong from the start, with
+ *   an invalid argument, leaves it as it was.
  */
 #ifndef CIMFS_ERROR_H
 #define CIMFS_ERROR_H

@@ -29,8 +29,8 @@ struct cimfs_io {
     cimfs_hresult (*open)(cimfs_file directory, const char *name, enum cimfs_open_mode mode, cimfs_file *file);
     void (*close)(cimfs_file file);
     /*
-     * Hold an open file until it is closed: SHARING_VIOLATION while somebody else does, FILE_NOT_FOUND if the name is no
-     * longer this file's by the time it is held. A lock dies with its process.
+     * Hold an open file until it is closed: SHARING_VIOLATION while somebody else does, FILE_NOT_FOUND if the name is
+     * no longer this file's by the time it is held. A lock dies with its process.
      */
     cimfs_hresult (*lock)(cimfs_file directory, const char *name, cimfs_file file, enum cimfs_lock kind);
     cimfs_hresult (*size)(cimfs_file file, uint64_t *size);

@@ -118,8 +118,10 @@ _MODULES = {
     "cimlayer.layer.writer": ("CimLayerWriter",),
     "cimlayer.limits": ("Limits",),
     "cimlayer.oci.export_layer": ("export_layer",),
-    "cimlayer.oci.import_image": ("ImportedImage", "ImportedLayer", "import_image"),
+    "cimlayer.oci.import_image": ("import_image",),
     "cimlayer.oci.import_layer": ("import_layer",),
+    "cimlayer.oci.imported": ("ImportedImage", "ImportedLayer"),
+    "cimlayer.oci.list_images": ("ListedImage", "list_images"),
     "cimlayer.oci.platforms": ("Platform",),
     "cimlayer.oci.sources": ("BlobDescriptor", "ImageReference", "ImageSource"),
 }

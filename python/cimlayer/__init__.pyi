@@ -184,12 +184,18 @@ from cimlayer.oci.export_layer import (
     export_layer,
 )
 from cimlayer.oci.import_image import (
-    ImportedImage,
-    ImportedLayer,
     import_image,
 )
 from cimlayer.oci.import_layer import (
     import_layer,
+)
+from cimlayer.oci.imported import (
+    ImportedImage,
+    ImportedLayer,
+)
+from cimlayer.oci.list_images import (
+    ListedImage,
+    list_images,
 )
 from cimlayer.oci.platforms import (
     Platform,
@@ -264,6 +270,7 @@ __all__ = [
     "LayerStarted",
     "LimitError",
     "Limits",
+    "ListedImage",
     "MbrPartition",
     "MergeFlags",
     "MountFlags",
@@ -317,6 +324,7 @@ __all__ = [
     "is_cimfs_supported",
     "is_merged_cim_supported",
     "is_verified_cim_supported",
+    "list_images",
     "merge_block_images",
     "mount_image",
     "mount_merged_image",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -200,3 +201,33 @@ def test_a_failed_import_does_not_wait_for_the_rest_of_its_input(tmp_path: Path)
         assert process.wait(60) == 1
         assert process.stderr.read().startswith(b"cimlayer: ")
     assert leftovers(tmp_path) == []
+
+
+def test_import_checks_digests(tar: Path, tmp_path: Path) -> None:
+    compressed = tmp_path / "base.tar.gz"
+    compressed.write_bytes(gzip.compress(tar.read_bytes()))
+    digest, diff_id = (f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in (compressed, tar))
+    succeed("import", compressed, tmp_path / "1", "--no-sync", "--digest", digest, "--diff-id", diff_id)
+    for option, wrong in (("--digest", diff_id), ("--diff-id", digest)):
+        result = call("import", compressed, tmp_path / "2", option, wrong)
+        assert result.exit_code == 1
+        assert wrong in result.stderr
+        assert not (tmp_path / "2").exists()
+    assert call("import", compressed, tmp_path / "2", "--digest", "md5:0").exit_code == 1
+
+
+def test_the_immediate_parent_is_enough(tar: Path, child_tar: Path, tmp_path: Path) -> None:
+    layers = [tmp_path / name for name in "123"]
+    succeed("import", tar, layers[0], "--no-sync")
+    succeed("import", child_tar, layers[1], "--no-sync", "--parent", layers[0])
+    succeed("import", child_tar, layers[2], "--no-sync", "--parent", layers[1])
+    assert succeed("chain", layers[2]).splitlines() == [str(layer) for layer in reversed(layers)]
+    result = call("import", child_tar, tmp_path / "4", "--parent", layers[1], "--parent", layers[2])
+    assert result.exit_code == 1
+    assert "is not a layer below" in result.stderr
+
+
+def test_what_is_no_tar_is_called_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK\3\4" + bytes(1000))
+    result = call("import", tmp_path / "a.zip", tmp_path / "1")
+    assert result.stderr.endswith(f"{tmp_path / 'a.zip'}: not a tar: zip\n")

@@ -66,8 +66,11 @@ def test_wrong_calls_make_nothing(source: Path, tmp_path: Path, arguments: str) 
     ("arguments", "message"),
     [
         ("missing DIR", "missing: No such file or directory"),
-        ("- DIR", "standard input"),
-        ("SOURCE DIR --platform linux", "there are: windows/amd64/10.0.20348.1"),
+        ("- DIR", "standard input: no container image"),
+        ("SOURCE DIR --platform windows/amd64/10.0.1 --os-version 10.0.2", "another version"),
+        ("SOURCE DIR --os-version 10.0.2034", "no container image for windows/10.0.2034"),
+        ("oci:SOURCE:v1 DIR", "nothing is called 'v1'"),
+        ("SOURCE DIR --platform linux", "available: windows/amd64/10.0.20348.1"),
         ("SOURCE DIR --platform //", "not a platform"),
         ("SOURCE missing/DIR", "No such file or directory"),
     ],
@@ -76,8 +79,9 @@ def test_failures_are_one_line(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    places = {"SOURCE": str(source), "DIR": str(tmp_path / "l")}
-    result = call("import-image", *(places.get(word, word) for word in arguments.split()))
+    places = {"DIR": str(tmp_path / "l")}
+    words = arguments.replace("SOURCE", str(source)).split()
+    result = call("import-image", *(places.get(word, word) for word in words))
     assert result.exit_code == 1
     assert result.stderr.startswith("cimlayer: ")
     assert message in result.stderr

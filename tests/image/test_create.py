@@ -80,14 +80,24 @@ def assert_nothing_made(directory: Path) -> None:
     assert [name for name in os.listdir(directory) if name.endswith(".cim") or "_" in name] == []
 
 
-@pytest.mark.parametrize("name", [".wh.file", ".wh..wh..opq"])
-def test_whiteouts_are_refused(tmp_path: Path, name: str) -> None:
+WHITEOUTS = {".wh.file": b"1", ".wh.": b"2", ".wh..wh..opq": b"3", "file": b"4"}
+
+
+def test_names_of_whiteouts_are_names_in_a_plain_tar(tmp_path: Path) -> None:
     builder = TarBuilder()
-    builder.file(name)
+    for name, data in WHITEOUTS.items():
+        builder.file(name, data)
     (tmp_path / "t.tar").write_bytes(builder.finish())
-    with pytest.raises(FormatError, match="whiteout"):
-        create_image(tmp_path / "app.cim", tmp_path / "t.tar")
-    assert_nothing_made(tmp_path)
+    create_image(tmp_path / "app.cim", tmp_path / "t.tar", sync=False)
+    assert read_files(tmp_path / "app.cim") == WHITEOUTS
+
+
+def test_names_of_whiteouts_are_names_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name, data in WHITEOUTS.items():
+        (tmp_path / "folder" / name).write_bytes(data)
+    create_image(tmp_path / "app.cim", tmp_path / "folder", sync=False)
+    assert read_files(tmp_path / "app.cim") == WHITEOUTS
 
 
 def colliding(root: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import cimlayer
+from cimfs_ext.reader import read_region_sets
+from cimlayer import RegionSet
 from cimlayer.errors import ImageError
 from cimlayer.image.files import ImageDirectory
 from cimlayer.image.inspect import image_chain, inspect_image
@@ -107,12 +109,12 @@ def test_files_that_leave_meanwhile_were_never_there(
         def __exit__(self, *exc_info: object) -> None:
             self._found.close()
 
-    def opened(path: Path) -> cimlayer.ImageReader:
+    def opened(path: Path) -> list[RegionSet]:
         (images / leaving).unlink(missing_ok=True)
-        return cimlayer.ImageReader(path)
+        return read_region_sets(path)
 
     monkeypatch.setattr("cimlayer.image.files.os.scandir", Leaving)
-    monkeypatch.setattr("cimlayer.image.files.ImageReader", opened)
+    monkeypatch.setattr("cimlayer.image.files.read_region_sets", opened)
     directory = ImageDirectory(images)
     assert directory.region_sets.keys() == {"base.cim", "child.cim"}
     assert directory.unreadable == {}

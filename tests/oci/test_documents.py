@@ -346,7 +346,7 @@ def test_layers_of_a_docker_manifest_do_not_lead_out_of_a_folder(tmp_path: Path)
 
 def test_a_name_that_is_too_long_is_of_nothing(tmp_path: Path) -> None:
     source = write(tmp_path, {"manifest.json": json.dumps([{"Config": "c" * 5000, "Layers": []}]).encode()})
-    with pytest.raises(FileNotFoundError, match="does not hold ccc") as caught:
+    with pytest.raises(FileNotFoundError, match="does not contain ccc") as caught:
         select(source)
     assert len(str(caught.value)) < 600
 

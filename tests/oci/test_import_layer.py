@@ -49,7 +49,7 @@ def base_tar() -> bytes:
 def imported_base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Model]:
     root = tmp_path_factory.mktemp("base")
     model = Model()
-    size = cimlayer.import_layer(io.BytesIO(base_tar()), root / "base", sync=False, reproducible=True)
+    size = cimlayer.import_layer(io.BytesIO(base_tar()), root / "base", sync=False, reproducible=True).bytes
     assert size == model.apply(base_tar())
     assert differences(model, image_of(root / "base"), MANAGED) == []
     return root, model
@@ -74,7 +74,7 @@ def add(root: Path, tar: TarBuilder | bytes, name: str = "child", parents: tuple
     data = tar if isinstance(tar, bytes) else tar.finish()
     deep = cimlayer.Limits(path_depth=1 << 15)  # as names have it: limits are test_limits.py's
     above = [root / parent for parent in parents]
-    return cimlayer.import_layer(io.BytesIO(data), root / name, above, sync=False, reproducible=True, limits=deep)
+    return cimlayer.import_layer(io.BytesIO(data), root / name, above, sync=False, reproducible=True, limits=deep).bytes
 
 
 def paths(root: Path, name: str = "child") -> set[str]:
@@ -372,7 +372,7 @@ def test_cancelled_whiteout_is_not_gone_on_with(root: Path, monkeypatch: pytest.
         removed.append(path)
         cancel.cancel()
 
-    monkeypatch.setattr("cimlayer.oci.import_layer._TarPolicy._remove", remove)
+    monkeypatch.setattr("cimlayer.layer.removals.Removals._delete", remove)
     tar = TarBuilder()
     tar.opaque("Files/a")
     with pytest.raises(OperationCancelledError):
@@ -835,7 +835,7 @@ def test_every_compression_and_number_of_jobs_gives_the_same_bytes(
 ) -> None:
     file = root.parent / f"{root.name}.tar"
     file.write_bytes(ENCODINGS[encoding](big_tar()))
-    size = cimlayer.import_layer(file, root / "child", [root / "base"], sync=False, reproducible=True, jobs=jobs)
+    size = cimlayer.import_layer(file, root / "child", [root / "base"], sync=False, reproducible=True, jobs=jobs).bytes
     file.unlink()
     assert size == 40 * 100_003
     assert snapshot(root) == expected

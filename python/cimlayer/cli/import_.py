@@ -25,14 +25,18 @@ from cimlayer.oci.import_layer import import_layer
     metavar="DIR",
     multiple=True,
     type=HOST_PATH,
-    help="A parent layer, the immediate parent first. Repeatable.",
+    help="The immediate parent layer; its parents may follow, down to the base. Repeatable.",
 )
+@click.option("--digest", metavar="DIGEST", help="What TAR must have, as it is: sha256:HEX or sha512:HEX.")
+@click.option("--diff-id", metavar="DIGEST", help="What the tar in it must have.")
 @import_options
 @limit_option
 def command(
     tar: str,
     layer: str,
     parents: tuple[str, ...],
+    digest: str | None,
+    diff_id: str | None,
     no_sync: bool,
     reproducible: bool,
     jobs: int | None,
@@ -44,8 +48,8 @@ def command(
     """Import an OCI layer tar as a CIM layer.
 
     TAR may be plain or compressed with gzip or zstd; - reads standard input. LAYER is the directory to create; the
-    CIM goes into the cim-layers directory beside it. Missing parent directories are created. Give --parent once for
-    each layer below, from the immediate parent to the base. If the import fails, nothing of the layer remains.
+    CIM goes into the cim-layers directory beside it. Missing parent directories are created. If the import
+    fails, nothing of the layer remains.
     """
     output = Output()
     done: list[LayerDone] = []
@@ -64,6 +68,8 @@ def command(
             sync=not no_sync,
             reproducible=reproducible,
             jobs=jobs,
+            digest=digest,
+            diff_id=diff_id,
             limits=limits,
             lock_timeout=lock_timeout,
             progress=progress,

@@ -13,19 +13,22 @@ from cimlayer.cli.output import Output
 from cimlayer.cli.progress import progress_shown
 from cimlayer.cli.stopping import stoppable
 from cimlayer.limits import Limits
-from cimlayer.oci.import_image import ImportedImage, import_image
+from cimlayer.oci.import_image import import_image
+from cimlayer.oci.imported import ImportedImage
 
 
 @click.command("import-image")
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
 @click.argument("directory", metavar="DIR", type=HOST_PATH)
 @click.option("--platform", metavar="OS/ARCH/VERSION", help="Platform to import, such as windows/amd64/10.0.20348.")
+@click.option("--os-version", metavar="VERSION", help="Windows build to import, such as 10.0.20348.")
 @import_options
 @limit_option
 def command(
     source: str,
     directory: str,
     platform: str | None,
+    os_version: str | None,
     no_sync: bool,
     reproducible: bool,
     jobs: int | None,
@@ -36,9 +39,13 @@ def command(
 ) -> None:
     """Import all layers of a container image.
 
-    SOURCE is an OCI image layout, a docker save archive or a skopeo dir: folder, each as a folder or an uncompressed
-    tar. In DIR, each layer becomes a layer directory named by its chain ID; existing layers are reused. All digests
-    are verified. Prints the directory of the top layer.
+    SOURCE is an OCI image layout, a docker archive or a folder made by skopeo copy: the path of a folder, or of a tar,
+    which may be compressed; - reads standard input. In skopeo's notation, oci:DIR[:REF], oci-archive:FILE[:REF],
+    docker-archive:FILE[:REF] and dir:DIR, REF selects one of several container images: a name, @N for the entry of
+    that number, or a digest; cimlayer images lists them. Without it, an image for Windows is selected.
+
+    In DIR, each layer becomes a layer directory named by its chain ID; existing layers are reused. All digests are
+    verified. Prints the directory of the top layer.
 
     If a layer fails, nothing of it remains; the layers below it are kept, and running the command again continues
     from there.
@@ -49,6 +56,7 @@ def command(
             source,
             directory,
             platform=platform,
+            os_version=os_version,
             sync=not no_sync,
             reproducible=reproducible,
             jobs=jobs,

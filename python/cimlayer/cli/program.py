@@ -22,10 +22,14 @@ PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 _JSON = "cimlayer.json"  # in the context: whether the call has --json
 _EMPTY = re.compile("(--[a-z-]+=)?")  # an argument, or an option's value
 
-# Name -> summary. Each module is named after its command, with underscores; a keyword gets one more.
+# The modules are named after their commands, with underscores, except for these.
+_MODULES = {"import": "import_", "images": "list_images"}
+
+# Name -> summary.
 _COMMANDS = {
     "import": "Import an OCI layer tar as a CIM layer.",
     "import-image": "Import all layers of a container image.",
+    "images": "List the container images in a source.",
     "ls": "List the contents of a CIM.",
     "cat": "Write a file's content to standard output.",
     "stat": "Show all metadata of a file.",
@@ -38,7 +42,7 @@ _COMMANDS = {
     "export": "Export a CIM layer as an OCI layer tar.",
     "create": "Create a CIM from a folder or a plain tar.",
     "destroy": "Delete a layer and its CIM.",
-    "gc": "Find and delete files that no CIM refers to.",
+    "gc": "Find and delete what killed processes left behind.",
     "hive": "Show, compare and export registry hives.",
     "bcd": "Show boot configuration data (BCD) stores.",
 }
@@ -55,7 +59,7 @@ class _Commands(click.Group):
         cmd_name = _ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS:
             return None
-        module = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
+        module = _MODULES.get(cmd_name, cmd_name.replace("-", "_"))
         command: click.Command = importlib.import_module(f"cimlayer.cli.{module}").command
         started()
         return command

@@ -14,5 +14,5 @@ wait_option = click.option(
     is_flag=False,
     flag_value=math.inf,
     default=0,
-    help="Wait while another process holds the CIM or its parent: SECONDS, or without limit.",
+    help="Wait while another process uses the CIM or its parent, indefinitely or for this many seconds.",
 )

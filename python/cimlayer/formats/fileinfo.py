@@ -12,6 +12,7 @@ FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_ARCHIVE = 0x20
 FILE_ATTRIBUTE_NORMAL = 0x80
+FILE_ATTRIBUTE_REPARSE_POINT = 0x400
 
 # The letters are those of PowerShell's Mode column, and P for sparse as attrib has it.
 ATTRIBUTES = (

@@ -12,7 +12,7 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.importer import LayerImporter
 from cimlayer.blobs.arrival import open_source
 from cimlayer.blobs.readahead import tar_pieces
-from cimlayer.errors import FormatError, LimitError, PathNotFoundError
+from cimlayer.errors import LimitError, PathNotFoundError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import creation_time
 from cimlayer.formats.sddl import descriptor_from_sddl
@@ -46,7 +46,7 @@ def create_image(
 
     Of a folder: names, content, the time of the last write (as all four times), hard links, symbolic links as they are,
     those that lead to directories as links of directories, and read-only where nobody may write. Of a tar: what
-    :func:`~cimlayer.import_layer` takes, but no file is special and whiteouts are an error. Entries stand in the order
+    :func:`~cimlayer.import_layer` takes, but no file is special, and none is a whiteout. Entries stand in the order
     of their names, so that with ``reproducible`` the same folder gives the same bytes. The image's directory, which
     cannot lie in the folder, is made if it is missing; a failure or an interrupt leaves nothing. ``lock_timeout`` is
     how many seconds to wait while another process writes an image of that name; then ImageBusyError.
@@ -85,6 +85,7 @@ def create_image(
             _PlainPolicy(),
             (),
             time=time,
+            whiteouts=False,
             max_files=limits.files,
             max_bytes=limits.bytes,
             max_path_depth=limits.path_depth,
@@ -124,13 +125,8 @@ class _PlainPolicy:
         return descriptor_from_sddl(text)
 
     @staticmethod
-    def whiteout(path: str) -> None:
-        raise FormatError("a whiteout, which only the tar of a layer can have", path)
-
-    opaque_whiteout = whiteout
-
-    @staticmethod
-    def begin_standard_file(*arguments: object) -> None:
+    def whiteout(*arguments: object) -> None:
         raise AssertionError("no file is special here")
 
-    standard_data = end_standard_file = link_to_standard_file = begin_standard_file
+    opaque_whiteout = whiteout
+    begin_standard_file = standard_data = end_standard_file = link_to_standard_file = whiteout

@@ -318,7 +318,7 @@ def _streams(image: ImageReader, _path: str, entry: ImageEntry) -> Facts:
 
 STREAMS = TreeKind(
     name="streams",
-    label="alternate streams",
+    label="streams",
     facts=_streams,
     text=lambda facts: {f"stream {stream['name']}": _bytes(stream["size"]) for stream in facts["streams"]},
 )

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from cimlayer.blobs.arrival import PIECE
+from cimlayer.blobs.decompression import is_compressed
 from cimlayer.blobs.digests import Digest
 from cimlayer.errors import FormatError
 from cimlayer.oci.documents import (
@@ -30,8 +32,6 @@ from cimlayer.oci.files import Files
 from cimlayer.oci.layouts import not_there, read_file
 from cimlayer.oci.sources import BlobDescriptor, ImageReference
 
-_PIECE = 1 << 20
-_MAGICS = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 _DIGEST_NAME = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json|\.tar\.gz|\.tar\.zst)?")
 
 
@@ -47,7 +47,8 @@ class DockerArchive:
         document = checked(parse(read_file(files, "manifest.json"), "manifest.json"), list, "manifest.json")
         self._entries = [checked(entry, dict, "manifest.json") for entry in document]
         self._manifests: dict[str, Object | Exception] = {}  # digest -> the entry, or what is wrong with it
-        self._paths: dict[str, str] = {}
+        self._paths: dict[str, str] = {}  # digest -> where the blob is
+        self._compressed: dict[str, str | None] = {}  # path of a layer -> its digest if it is compressed
 
     @property
     def name(self) -> str:
@@ -120,21 +121,22 @@ class DockerArchive:
         if size is None:
             noted = checked(origin or {}, dict, "manifest.json: LayerSources")
             return {"mediaType": DOCKER_LAYER, "digest": diff_id, "size": 0, **noted}
-        digest = self._digest_of_layer(path, diff_id)
+        if path not in self._compressed:
+            self._compressed[path] = self._digest_if_compressed(path)
+        digest = self._compressed[path] or diff_id  # a tar that is not compressed is what the diff ID is of
         self._paths[digest] = path
         return {"mediaType": DOCKER_LAYER, "digest": digest, "size": size}
 
-    def _digest_of_layer(self, path: str, diff_id: str) -> str:
-        """That of the file: a tar that is not compressed is what the diff ID is of."""
+    def _digest_if_compressed(self, path: str) -> str | None:
         with self.files.open(path) as file:
-            if not file.read(4).startswith(_MAGICS):
-                return diff_id
+            if not is_compressed(file.read(4)):
+                return None
         named = _digest_of_name(path)
         if named is not None:
             return named
         whole = Digest("sha256", "").new_hash()
         with self.files.open(path) as file:
-            while piece := file.read(_PIECE):
+            while piece := file.read(PIECE):
                 self.files.cancel.raise_if_cancelled()
                 whole.update(piece)
         return f"sha256:{whole.hexdigest()}"

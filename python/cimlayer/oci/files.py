@@ -32,7 +32,7 @@ _HEAD = 512  # bytes that say what a file is
 _LONGEST_LINK_CHAIN = 8
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _FORBIDDEN = "\\\0:" if os.name == "nt" else "\\\0"  # a colon is a drive or a stream there, and part of crane's names
-_SHOWN = 100  # characters of a stranger's text in a message
+_SHOWN = 100  # characters of untrusted text in a message
 
 
 class Files(Protocol):

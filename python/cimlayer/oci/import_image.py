@@ -25,7 +25,8 @@ from cimlayer.layer.standard import RECORD
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci.import_layer import write_layer
-from cimlayer.oci.locations import OpenedSource, opened_source
+from cimlayer.oci.imported import ImportedImage, ImportedLayer
+from cimlayer.oci.locations import opened_source
 from cimlayer.oci.platforms import Platform
 from cimlayer.oci.selection import ContainerImage, Layer, select
 from cimlayer.oci.sources import ImageSource
@@ -34,37 +35,6 @@ from cimlayer.tracing import span
 
 _RECORD_LIMIT = 1 << 16
 _PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a layer has been committed
-
-
-@dataclass(slots=True, frozen=True)
-class ImportedLayer:
-    """One layer of an imported image.
-
-    ``chain_id`` names the layer with all below it, ``diff_id`` is its tar's digest, ``digest`` its blob's. ``bytes`` is
-    the sum of its files' sizes; ``seconds`` is 0 for a reused layer.
-    """
-
-    path: Path
-    chain_id: str
-    diff_id: str
-    digest: str
-    reused: bool
-    bytes: int
-    seconds: float
-
-
-@dataclass(slots=True, frozen=True)
-class ImportedImage:
-    """A container image whose layers are all there: from the base up; ``top`` is the last one's directory.
-
-    ``digest`` is that of its manifest, which a docker archive does not have.
-    """
-
-    top: Path
-    platform: str
-    digest: str | None
-    config_digest: str
-    layers: tuple[ImportedLayer, ...]
 
 
 @dataclass(slots=True, frozen=True)
@@ -136,7 +106,7 @@ def import_image(
     cancel = CancellationToken(cancel)
     wanted = Platform.wanted(platform, os_version)
     root = Path(os.path.abspath(directory))
-    with _opened(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
+    with opened_source(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
         image = select(images, wanted, named, cancel.raise_if_cancelled)
         chain = chain_ids([layer.diff_id for layer in image.layers])
         plan = [_Planned(layer, id_, root / id_.hex) for layer, id_ in zip(image.layers, chain, strict=True)]
@@ -146,14 +116,6 @@ def import_image(
         with deferred(cancel), _made(root, sync):
             done += _import(images, plan, len(done), jobs, limits, progress, options)
     return _result(image, done)
-
-
-def _opened(
-    source: str | os.PathLike[str] | ImageSource, reference: str | None, cancel: CancellationToken, limits: Limits
-) -> contextlib.AbstractContextManager[OpenedSource]:
-    if isinstance(source, (str, os.PathLike)):
-        return opened_source(source, reference, cancel, limits)
-    return contextlib.nullcontext(OpenedSource(source, reference))
 
 
 def _result(image: ContainerImage, layers: Sequence[ImportedLayer]) -> ImportedImage:
@@ -226,8 +188,9 @@ def _check_presence(source: ImageSource, layers: Sequence[_Planned]) -> None:
     for each in layers:
         blob = each.layer.blob
         if source.blob_size(blob) is None:
-            where = f"; it is a foreign layer, to be had from {' or '.join(blob.urls)}" if blob.urls else ""
-            raise FileNotFoundError(errno.ENOENT, f"the source does not hold layer {blob.digest}{where}", source.name)
+            where = f" (a foreign layer, available from {' or '.join(blob.urls)})" if blob.urls else ""
+            reason = f"the source does not contain layer {blob.digest}{where}"
+            raise FileNotFoundError(errno.ENOENT, reason, source.name)
 
 
 # ---- layers that are there ----

@@ -51,7 +51,7 @@ def read_object(files: Files, path: str) -> Object:
 
 def not_there(files: Files, what: str) -> FileNotFoundError:
     """What of a container image is not in its source."""
-    return FileNotFoundError(errno.ENOENT, f"the source does not hold {what}", files.name)
+    return FileNotFoundError(errno.ENOENT, f"the source does not contain {what}", files.name)
 
 
 class OciLayout:

@@ -42,7 +42,7 @@ class OpenedSource(NamedTuple):
 
 @contextlib.contextmanager
 def opened_source(
-    location: str | os.PathLike[str],
+    location: str | os.PathLike[str] | ImageSource,
     reference: str | None = None,
     cancel: CancellationToken | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -50,10 +50,13 @@ def opened_source(
     """An OCI layout, a docker archive or a skopeo folder: a folder, or a tar that may be compressed.
 
     ``location`` is a path, or in skopeo's notation ``oci:DIR[:REF]``, ``oci-archive:FILE[:REF]``,
-    ``docker-archive:FILE[:REF]`` or ``dir:DIR``; the file ``-`` is standard input. FormatError for anything else,
-    ValueError for another notation, OperationCancelledError once ``cancel`` is cancelled, here and in what the
-    source does.
+    ``docker-archive:FILE[:REF]`` or ``dir:DIR``; the file ``-`` is standard input. An object that
+    is a source already stays as it is. FormatError for anything else, ValueError for another notation,
+    OperationCancelledError once ``cancel`` is cancelled, here and in what the source does.
     """
+    if not isinstance(location, (str, os.PathLike)):
+        yield OpenedSource(location, reference)
+        return
     form, path, named = _parsed(os.fspath(location))
     if None not in (named, reference):
         raise ValueError(f"two references, {named!r} and {reference!r}")
@@ -110,10 +113,10 @@ def _recognised(files: Files) -> ImageSource:
 def _hint(files: Files) -> str:
     """What it may be instead."""
     names = files.top_names()
-    if names & {"Files", "Hives"}:
-        return "; it looks like a single layer, which cimlayer import takes"
     if is_cim_layer(files.name) or "cim-layers" in names:
         return "; it holds CIM layers, which were imported already"
+    if names & {"Files", "Hives"}:
+        return "; it looks like a single layer, which cimlayer import takes"
     if "repositories" in names:
         return "; it is of a Docker before 1.10: load it and save it again"
     for name in sorted(names)[:SHOWN]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from cimlayer.blobs.digests import Digest
 from cimlayer.errors import DigestMismatchError, FormatError
@@ -114,7 +115,7 @@ class Candidates:
             document = read_verified(self._source, descriptor)
             if is_index(document, descriptor.media_type, what):
                 return self._entries(document, what, depth + 1)
-            platform = descriptor.platform or self._platform_of_config(document, what)
+            platform = self._platform(descriptor.platform, document, what)
             return {descriptor.digest: Candidate(descriptor, platform)}
         except (FileNotFoundError, FormatError) as error:
             problem = error.with_traceback(None)
@@ -129,40 +130,15 @@ class Candidates:
                 found.setdefault(digest, candidate)
         return found
 
-    def _platform_of_config(self, manifest: Object, what: str) -> Platform:
+    def _platform(self, stated: Platform | None, manifest: Object, what: str) -> Platform:
+        """That of the index; the configuration completes it, as builders leave the version of Windows to that."""
+        if stated is not None and (stated.os != WINDOWS.os or stated.os_version):
+            return stated
         config = manifest.get("config")
         if not isinstance(config, dict) or text_of(config, "mediaType", what) not in CONFIGS:
-            return UNKNOWN  # an artifact that shares the form with images, such as a signature
-        return platform_of(_load_config(self._source, manifest, what)[1], f"configuration of {what}")
-
-
-@dataclass(slots=True, frozen=True)
-class ListedImage:
-    """A container image of a source, as it may be asked for.
-
-    ``entry`` is the number of its reference, from 0, and ``names`` are the reference's. ``digest`` is None in a docker
-    archive, which has no manifests. ``problem`` says why the image cannot be used, if so.
-    """
-
-    entry: int
-    names: tuple[str, ...]
-    platform: Platform
-    digest: str | None
-    problem: str | None
-
-
-def list_candidates(source: ImageSource, check: Callable[[], None] = lambda: None) -> list[ListedImage]:
-    """All container images of a source, reference by reference, without attestations and other artifacts."""
-    check()
-    candidates = Candidates(source, check)
-    return [
-        ListedImage(
-            number, reference.names, each.platform, each.digest, None if each.problem is None else str(each.problem)
-        )
-        for number, reference in enumerate(source.references())
-        for each in candidates.of(reference)
-        if each.platform.os not in ("", UNKNOWN.os) or each.problem is not None
-    ]
+            return stated or UNKNOWN  # an artifact that shares the form with images, such as a signature
+        found = platform_of(_load_config(self._source, manifest, what)[1], f"configuration of {what}")
+        return found if stated is None else replace(stated, os_version=found.os_version)
 
 
 def select(
@@ -179,53 +155,74 @@ def select(
     in an index counts only if nothing else fits. ValueError if there is none or more than one; else what is wrong with
     the one.
     """
-    groups = _by_name(source, reference, check)
-    every = [candidate for group in groups.values() for candidate in group]
-    chosen = [(name, each) for name, group in groups.items() for each in _fitting(group, platform)]
+    groups: dict[str, list[tuple[str, Candidate]]] = {}
+    for found in candidates_by_reference(source, reference, check):
+        group = groups.setdefault(next(iter(found.names), ""), [])  # entries without a name are as those of an index
+        group += ((found.references[0], each) for each in found.candidates)
+    chosen = [each for group in groups.values() for each in _fitting(group, platform)]
     chosen = [(name, each) for name, each in chosen if not each.missing] or chosen[:1]
     if len({each.descriptor.digest for _, each in chosen}) > 1:
-        found = _listed(f"{each.platform} {name}".rstrip() for name, each in chosen)
+        listed = _listed(f"{each.platform} {name}" for name, each in chosen)
         raise ValueError(
             f"{source.name}: more than one container image for {platform};"
-            f" say which platform, version or reference: {found}"
+            f" say which platform, version or reference: {listed}"
         )
     if not chosen:
-        for candidate in every:
-            if candidate.problem is not None and candidate.descriptor.platform is None:
-                raise candidate.problem
-        found = _listed(dict.fromkeys(str(candidate.platform) for candidate in every)) or "none at all"
-        raise ValueError(f"{source.name}: no container image for {platform}; there are: {found}")
+        every = [each for group in groups.values() for _, each in group]
+        for each in every:
+            if each.problem is not None and each.descriptor.platform is None:
+                raise each.problem
+        listed = _listed(dict.fromkeys(str(each.platform) for each in every)) or "none at all"
+        raise ValueError(f"{source.name}: no container image for {platform} (available: {listed})")
     return _load(source, chosen[0][1])
 
 
-def _by_name(source: ImageSource, wanted: str | None, check: Callable[[], None]) -> dict[str, list[Candidate]]:
-    """The candidates of the references that are wanted; those without a name belong together, as in an index."""
+@dataclass(slots=True, frozen=True)
+class FoundReference:
+    """An entry of a source, with the container images that it stands for."""
+
+    entry: int
+    names: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What it may be asked for by."""
+        return (*self.names, f"@{self.entry}")
+
+
+def candidates_by_reference(source: ImageSource, wanted: str | None, check: Callable[[], None]) -> list[FoundReference]:
+    """The entries of a source that a reference means, or all of them."""
     check()
-    references = list(source.references())
     candidates = Candidates(source, check)
-    if wanted is not None and not _DIGEST.fullmatch(wanted):
-        references = _named(source.name, references, wanted)
-    groups: dict[str, list[Candidate]] = {}
-    for reference in references:
-        groups.setdefault(next(iter(reference.names), ""), []).extend(candidates.of(reference))
-    if wanted is not None and _DIGEST.fullmatch(wanted):
-        groups = {wanted: candidates.with_digest(wanted)}
-        if not groups[wanted]:
-            raise ValueError(f"{source.name}: no manifest or index has the digest {wanted}")
-    return groups
+    digest = wanted if wanted is not None and _DIGEST.fullmatch(wanted) else None
+    entries = list(enumerate(islice(source.references(), MOST_IMAGES + 1)))
+    if len(entries) > MOST_IMAGES:
+        raise FormatError(f"more than {MOST_IMAGES} container images", source.name)
+    if wanted is not None and digest is None:
+        entries = _named(source.name, entries, wanted)
+    found = [FoundReference(number, each.names, tuple(candidates.of(each))) for number, each in entries]
+    if digest is not None:
+        kept = {each.descriptor.digest for each in candidates.with_digest(digest)}
+        if not kept:
+            raise ValueError(f"{source.name}: no manifest or index has the digest {digest}")
+        found = [
+            replace(each, candidates=tuple(c for c in each.candidates if c.descriptor.digest in kept)) for each in found
+        ]
+    return found
 
 
-def _named(source: str, references: list[ImageReference], wanted: str) -> list[ImageReference]:
+def _named(source: str, entries: list[tuple[int, ImageReference]], wanted: str) -> list[tuple[int, ImageReference]]:
     if wanted.startswith("@"):
-        number = int(wanted[1:]) if re.fullmatch("@[0-9]{1,9}", wanted) else len(references)
-        if number >= len(references):
-            raise ValueError(f"{source}: no entry {wanted}; there are {len(references)}, counted from @0")
-        return [references[number]]
+        number = int(wanted[1:]) if re.fullmatch("@[0-9]{1,9}", wanted) else len(entries)
+        if number >= len(entries):
+            raise ValueError(f"{source}: no entry {wanted[:SHOWN]}; there are {len(entries)}, counted from @0")
+        return [entries[number]]
     for form in (str, _full_name):  # as it is written, or as Docker completes names
-        found = [each for each in references if form(wanted) in map(form, each.names)]
+        found = [(number, each) for number, each in entries if form(wanted) in map(form, each.names)]
         if found:
             return found
-    names = _listed(name for each in references for name in each.names) or "none"
+    names = _listed(name for _, each in entries for name in each.names) or "none"
     raise ValueError(f"{source}: nothing is called {wanted[:SHOWN]!r}; names in it: {names}")
 
 
@@ -235,20 +232,20 @@ def _full_name(name: str) -> str:
     return name if re.search("[:@][^/]*$", name) else f"{name}:latest"
 
 
-def _fitting(group: Sequence[Candidate], wanted: Platform) -> Iterable[Candidate]:
+def _fitting(group: Sequence[tuple[str, Candidate]], wanted: Platform) -> Iterable[tuple[str, Candidate]]:
     """Those of one name that are wanted: of each Windows build the newest revision."""
-    found = [each for each in group if each.platform.satisfies(wanted)]
+    found = [each for each in group if each[1].platform.satisfies(wanted)]
     if not found and wanted.os_version:
-        any_version = Platform(wanted.os, wanted.architecture)
-        found = [each for each in group if each.platform.satisfies(any_version) and not each.platform.os_version]
-    newest: dict[tuple[str, tuple[int, ...]], list[Candidate]] = {}
-    for each in [each for each in found if not each.missing] or found:
-        build = each.platform.architecture, each.platform.version[:3]
-        others = newest.setdefault(build, [])
-        if not others or each.platform.version > others[0].platform.version:
-            newest[build] = [each]
-        elif each.platform.version == others[0].platform.version:
-            others.append(each)
+        bare = replace(wanted, os_version="")
+        found = [each for each in group if each[1].platform.satisfies(bare) and not each[1].platform.os_version]
+    newest: dict[tuple[str, tuple[int, ...]], list[tuple[str, Candidate]]] = {}
+    for each in [each for each in found if not each[1].missing] or found:
+        platform = each[1].platform
+        best = newest.setdefault((platform.architecture, platform.version[:3]), [])
+        if best and platform.version > best[0][1].platform.version:
+            best.clear()
+        if not best or platform.version == best[0][1].platform.version:
+            best.append(each)
     return [each for best in newest.values() for each in best]
 
 

@@ -1,0 +1,46 @@
+/*
+ * A reader, as its files see it: reader.c opens the .cim file and decodes records, reader_regions.c opens and maps the
+ * region files.
+ */
+#ifndef CIMFS_READER_REGIONS_H
+#define CIMFS_READER_REGIONS_H
+
+#include <stdatomic.h>
+
+#include "reader.h"
+
+/* A region file; opened and mapped when first needed, then constant. */
+struct cimfs_region_map {
+    cimfs_file file;
+    const uint8_t *data;
+    uint64_t size;
+    uint32_t header_length;
+    uint8_t type;
+};
+
+struct cimfs_reader {
+    const struct cimfs_io *io;
+    cimfs_file directory;
+    struct cimfs_set *sets;
+    uint32_t set_count;
+    uint32_t region_count;
+    uint32_t version;
+    uint32_t header_length;
+    _Atomic(struct cimfs_region_map *) *regions;
+    uint64_t filesystem_offset;
+    uint64_t upcase_offset;
+    uint64_t directory_offset;
+    uint32_t table_count;
+    uint32_t root;
+    uint16_t upcase[CIMFS_UPCASE_UNITS];
+    char name[256];
+};
+
+/* What all files of an image start with; reason says what is wrong with it. */
+cimfs_hresult cimfs_reader_check_common(const struct cimfs_common_header *common, uint8_t file_type, uint32_t least,
+                                        const char **reason);
+
+/* Every region file that was opened. */
+void cimfs_reader_close_regions(struct cimfs_reader *reader);
+
+#endif
