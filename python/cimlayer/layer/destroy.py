@@ -59,10 +59,17 @@ def _destroy(layer: Path, image_path: Path, force: bool) -> None:
     with held(image_path, "the image is being forked, extended or destroyed"):
         own_files = _own_files(image_path, force)
         with deferred(), contextlib.ExitStack() as rest, OpenDirectory(image_path.parent) as images:
+            if is_marked(image_path, MarkKind.WRITING):
+                Mark(image_path, MarkKind.WRITING).clear()  # which could not be removed when the layer was complete
             mark = _mark(image_path)
             if mark is not None:
                 rest.callback(mark.leave)
-            images.remove(image_path.name)  # first, also on the disk: without its regions it would look damaged
+            try:
+                images.remove(image_path.name)  # first, also on the disk: without its regions it would look damaged
+            except OSError:
+                if mark is not None:
+                    mark.clear()
+                raise
             if mark is not None:
                 rest.callback(mark.clear)
             rest.callback(_remove_directory, layer)

@@ -275,9 +275,10 @@ class CimLayerWriter:
             self._end()
 
     def _end(self) -> None:
-        """Let the next one in."""
+        """Let the next one in; a mark that stays is cleared by gc or destroy."""
         if self._mark is not None:
-            self._mark.clear()
+            with contextlib.suppress(OSError):
+                self._mark.clear()
         self.image.close()
 
     def _commit(self) -> None:
@@ -320,17 +321,16 @@ class CimLayerWriter:
         if image is not None and image.committed:
             self._end()
             return
-        try:
-            self.standard.directory.undo()
-        finally:
-            removals: Removals | None = getattr(self, "removals", None)
-            if removals is not None:
-                removals.close()
-            if self._mark is not None:
-                self._mark.clear()
+        removals: Removals | None = getattr(self, "removals", None)
+        with contextlib.ExitStack() as rest:  # whatever fails
+            rest.callback(remove_directories, self._made_directories)
             if image is not None:
-                image.close()  # last: it lets the next one in
-        remove_directories(self._made_directories)
+                rest.callback(image.close)  # after what lies outside it: it lets the next one in
+            if self._mark is not None:
+                rest.callback(self._mark.clear)
+            if removals is not None:
+                rest.callback(removals.close)
+            self.standard.directory.undo()
 
     def _finish_item(self) -> None:
         if self.image.closed:
