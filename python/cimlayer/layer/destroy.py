@@ -70,12 +70,12 @@ def _destroy(layer: Path, image_path: Path, force: bool) -> None:
                 if mark is not None:
                     mark.clear()
                 raise
+            images.sync()
             if mark is not None:
                 rest.callback(mark.clear)
             rest.callback(_remove_directory, layer)
             for name in own_files:
                 rest.callback(remove_files, image_path.parent, [name])
-            images.sync()
 
 
 def _mark(image_path: Path) -> Mark | None:
