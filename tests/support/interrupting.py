@@ -19,8 +19,7 @@ class Lines:
 
     def trace(self, frame: FrameType, event: str, _argument: object) -> Callable[..., Any] | None:
         """For ``sys.settrace``."""
-        name = frame.f_code.co_filename
-        if "/cimlayer/" not in name or name.endswith("interrupts.py"):
+        if "/cimlayer/" not in frame.f_code.co_filename:
             return None
         if event == "line":
             self.count += 1
