@@ -75,7 +75,8 @@ def open_patiently(
     try:
         return patiently(open_image, lock_timeout, cancel)
     except ImageBusyError as error:
-        name_holder(error, directory / error.image_file)
+        if error.image_file:
+            name_holder(error, directory / error.image_file)
         raise
 
 

@@ -59,6 +59,15 @@ class Mark:
             unlock_and_close(descriptor)
 
 
+def clear_abandoned(image_path: Path) -> None:
+    """Clear the mark that a process has left which was killed while it destroyed the layer.
+
+    ImageBusyError if one is at work on it still: what is written to the layer directory would go as well.
+    """
+    if is_marked(image_path, MarkKind.DESTROYING):
+        Mark(image_path, MarkKind.DESTROYING).clear()
+
+
 def is_marked(image_path: Path, kind: MarkKind) -> bool:
     """Whether the mark is there: a file of that name that holds something is somebody else's."""
     with suppress(FileNotFoundError):

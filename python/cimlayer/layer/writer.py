@@ -21,11 +21,11 @@ from cimlayer.host.paths import native_path
 from cimlayer.image.files import set_ids
 from cimlayer.image.garbage import remove_leftovers
 from cimlayer.image.inspect import image_chain
-from cimlayer.image.locking import open_patiently
+from cimlayer.image.locking import held, open_patiently
 from cimlayer.layer import processing
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.items import ImageFileItem, Item, RootItem, StandardFileItem, StreamItem
-from cimlayer.layer.marks import Mark, MarkKind
+from cimlayer.layer.marks import Mark, MarkKind, clear_abandoned
 from cimlayer.layer.paths import get_cim_dir_from_layer, get_cim_name_from_layer, get_cim_path_from_layer
 from cimlayer.layer.removals import Removals
 from cimlayer.layer.standard import STANDARD_FILES, WRITTEN_FILES, StandardFiles
@@ -87,7 +87,7 @@ class CimLayerWriter:
         try:
             with deferred(self._cancel):
                 directory = get_cim_dir_from_layer(self._path)
-                self.image = open_patiently(self._open_image_there, directory, lock_timeout, self._cancel)
+                self.image = open_patiently(self._open_undestroyed, directory, lock_timeout, self._cancel)
                 self.builder = LayerBuilder(self.image, STANDARD_FILES, time=self._time, has_parent=bool(self._parents))
                 parent = get_cim_path_from_layer(self._parents[0]) if self._parents else None
                 self.removals = Removals(self.builder, parent, self._time, self._cancel)
@@ -95,6 +95,16 @@ class CimLayerWriter:
         except BaseException:
             self._abandon()
             raise
+
+    def _open_undestroyed(self) -> ImageWriter:
+        """An earlier layer of that name may have lost its ``.cim`` file, but not yet its directory."""
+        image = self._open_image_there()
+        try:
+            clear_abandoned(get_cim_path_from_layer(self._path))
+        except BaseException:
+            image.close()
+            raise
+        return image
 
     def _open_image_there(self) -> ImageWriter:
         while True:
@@ -122,8 +132,11 @@ class CimLayerWriter:
             return ImageWriter(directory, parent, name, **options)
         except ImageExistsError as error:
             # A reproducible image has the same region set every time, and a crash may have left its files.
-            if self._seed is None or not error.image_file or not remove_leftovers(directory, error.image_file):
+            if self._seed is None or error.image_file in ("", name):
                 raise
+            if not remove_leftovers(directory, error.image_file):
+                with contextlib.suppress(FileNotFoundError), held(directory / error.image_file, "being removed"):
+                    raise
         return ImageWriter(directory, parent, name, **options)
 
     def _take_directory(self) -> None:
