@@ -66,7 +66,12 @@ class LayerTask:
         """The layer is there."""
         self.seconds = time.monotonic() - self._began
         _log.info("layer %s: %d bytes of files in %.3f s", self.name, file_bytes, self.seconds)
-        self._tell(LayerDone(self.name, self._entries, file_bytes, self.seconds, utility_vm))
+        try:
+            self._tell(LayerDone(self.name, self._entries, file_bytes, self.seconds, utility_vm))
+        except Exception:
+            if self._number < self._count:
+                raise  # there is more to be imported, and the caller does not want it
+            _log.warning("layer %s is there; its progress callback failed", self.name, exc_info=True)
 
     def reused(self, file_bytes: int) -> None:
         """The layer was there already."""

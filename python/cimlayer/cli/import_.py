@@ -43,6 +43,7 @@ def command(
     utility_vm: UtilityVm,
     no_scratch_disks: bool,
     jobs: int | None,
+    lock_timeout: float,
     limits: Limits,
     quiet: bool,
     as_json: bool,
@@ -75,22 +76,24 @@ def command(
             digest=digest,
             diff_id=diff_id,
             limits=limits,
+            lock_timeout=lock_timeout,
             progress=progress,
             cancel=cancel,
         )
     result = done[0]
-    if as_json:
-        output.json(
-            {
-                "event": "import-done",
-                "layer": layer,
-                "image": str(get_cim_path_from_layer(layer)),
-                "entries": result.entries,
-                "bytes": result.bytes,
-                "seconds": round(result.seconds, 3),
-                "utility_vm": result.utility_vm,
-            }
-        )
-    else:
-        entries = counted(result.entries, "entry", "entries")
-        output.line(f"{layer}: {entries}, {amount(result.bytes)} of files, {result.seconds:.2f} s")
+    with output.after(f"{layer} was imported"):
+        if as_json:
+            output.json(
+                {
+                    "event": "import-done",
+                    "layer": layer,
+                    "image": str(get_cim_path_from_layer(layer)),
+                    "entries": result.entries,
+                    "bytes": result.bytes,
+                    "seconds": round(result.seconds, 3),
+                    "utility_vm": result.utility_vm,
+                }
+            )
+        else:
+            entries = counted(result.entries, "entry", "entries")
+            output.line(f"{layer}: {entries}, {amount(result.bytes)} of files, {result.seconds:.2f} s")

@@ -35,6 +35,7 @@ def command(
     utility_vm: UtilityVm,
     no_scratch_disks: bool,
     jobs: int | None,
+    lock_timeout: float,
     limits: Limits,
     quiet: bool,
     as_json: bool,
@@ -65,13 +66,15 @@ def command(
             scratch_disks=not no_scratch_disks,
             jobs=jobs,
             limits=limits,
+            lock_timeout=lock_timeout,
             progress=progress,
             cancel=cancel,
         )
-    if as_json:
-        output.json(_summary(image))
-    else:
-        output.line(str(image.top))
+    with output.after(f"{image.top} was imported"):
+        if as_json:
+            output.json(_summary(image))
+        else:
+            output.line(str(image.top))
 
 
 def _summary(image: ImportedImage) -> dict[str, object]:

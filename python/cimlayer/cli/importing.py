@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from cimlayer.cli.waiting import wait_option
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _IMPORT_OPTIONS = (
     click.option("--no-sync", is_flag=True, help="Do not wait for the data to reach the disk."),
@@ -22,6 +24,7 @@ _IMPORT_OPTIONS = (
     click.option(
         "--jobs", metavar="N", type=click.IntRange(min=1), help="Number of threads (default: one per CPU, at most 2)."
     ),
+    wait_option,
     click.option("-q", "--quiet", is_flag=True, help="Show no progress, only the result."),
     click.option("as_json", "--json", is_flag=True, help="Print events and the final summary as JSON lines."),
 )

@@ -139,8 +139,8 @@ class LayerDirectory:
     def _opened(self, relative: str, *, make: bool = False) -> Iterator[OpenDirectory]:
         """The directory of that path, found from the root step by step."""
         if make and not self.root.is_dir():
+            self._made_root = True  # noted before it is made: an interrupt may come in between
             self.root.mkdir()
-            self._made_root = True
         done: list[str] = []
         with ExitStack() as stack:
             directory = stack.enter_context(OpenDirectory(self.root))
@@ -151,8 +151,8 @@ class LayerDirectory:
                     if not make:
                         raise _missing(self.root.joinpath(*done))
                     name = component
-                    directory.make_directory(name)
                     self._created.append("\\".join(done))
+                    directory.make_directory(name)
                 elif not directory.is_directory(name):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory.path / name))
                 directory = stack.enter_context(OpenDirectory(directory.path / name, directory))

@@ -12,19 +12,20 @@ from typing import TypedDict, get_args
 from cimfs_ext.builder import Guard, LayerBuilder
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation, choose
-from cimlayer.errors import ImageBusyError, ImageExistsError, PathNotFoundError
+from cimlayer.errors import ImageExistsError, PathNotFoundError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_REPARSE_POINT, Attachments, FileBasicInfo, creation_time
 from cimlayer.host.directories import make_directories, remove_directories, sync_directories
+from cimlayer.host.interrupts import deferred
 from cimlayer.host.paths import native_path
 from cimlayer.image.files import set_ids
 from cimlayer.image.garbage import remove_leftovers
 from cimlayer.image.inspect import image_chain
-from cimlayer.image.locking import name_holder, patiently
+from cimlayer.image.locking import held, open_patiently
 from cimlayer.layer import processing
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.items import ImageFileItem, Item, RootItem, StandardFileItem, StreamItem
-from cimlayer.layer.marks import Mark, MarkKind
+from cimlayer.layer.marks import Mark, MarkKind, clear_abandoned
 from cimlayer.layer.paths import get_cim_dir_from_layer, get_cim_name_from_layer, get_cim_path_from_layer
 from cimlayer.layer.removals import Removals
 from cimlayer.layer.standard import STANDARD_FILES, WRITTEN_FILES, StandardFiles
@@ -79,7 +80,7 @@ class CimLayerWriter:
             raise ValueError(f"utility_vm is one of {get_args(processing.UtilityVm)}, not {utility_vm!r}")
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
-        self._cancel = cancel or CancellationToken()
+        self._cancel = CancellationToken(cancel)
         self._implementation = choose(implementation)
         self._path = Path(native_path(path))
         if isinstance(parent_layer_paths, (str, os.PathLike)):
@@ -97,21 +98,26 @@ class CimLayerWriter:
         self._made_directories: list[Path] = []
         self._mark: Mark | None = None
         try:
-            self.image = self._wait_for_image(lock_timeout)
-            self.builder = LayerBuilder(self.image, STANDARD_FILES, time=self._time, has_parent=bool(self._parents))
-            parent = get_cim_path_from_layer(self._parents[0]) if self._parents else None
-            self.removals = Removals(self.builder, parent, self._time, self._cancel)
-            self._take_directory()
+            with deferred(self._cancel):
+                directory = get_cim_dir_from_layer(self._path)
+                self.image = open_patiently(self._open_undestroyed, directory, lock_timeout, self._cancel)
+                self.builder = LayerBuilder(self.image, STANDARD_FILES, time=self._time, has_parent=bool(self._parents))
+                parent = get_cim_path_from_layer(self._parents[0]) if self._parents else None
+                self.removals = Removals(self.builder, parent, self._time, self._cancel)
+                self._take_directory()
         except BaseException:
             self._abandon()
             raise
 
-    def _wait_for_image(self, lock_timeout: float) -> ImageWriter:
+    def _open_undestroyed(self) -> ImageWriter:
+        """An earlier layer of that name may have lost its ``.cim`` file, but not yet its directory."""
+        image = self._open_image_there()
         try:
-            return patiently(self._open_image_there, lock_timeout, self._cancel)
-        except ImageBusyError as error:
-            name_holder(error, get_cim_dir_from_layer(self._path) / error.image_file)
+            clear_abandoned(get_cim_path_from_layer(self._path))
+        except BaseException:
+            image.close()
             raise
+        return image
 
     def _open_image_there(self) -> ImageWriter:
         while True:
@@ -127,7 +133,7 @@ class CimLayerWriter:
         if self._path == directory:
             raise ValueError(f"not the path of a layer directory, but of the images: {self._path}")
         parent = self._check_parents(directory)
-        self._made_directories = make_directories(directory) or self._made_directories
+        make_directories(directory, self._made_directories)
         name = get_cim_name_from_layer(self._path)
         options: _ImageOptions = {
             "implementation": self._implementation,
@@ -139,8 +145,11 @@ class CimLayerWriter:
             return ImageWriter(directory, parent, name, **options)
         except ImageExistsError as error:
             # A reproducible image has the same region set every time, and a crash may have left its files.
-            if self._seed is None or not error.image_file or not remove_leftovers(directory, error.image_file):
+            if self._seed is None or error.image_file in ("", name):
                 raise
+            if not remove_leftovers(directory, error.image_file):
+                with contextlib.suppress(FileNotFoundError), held(directory / error.image_file, "being removed"):
+                    raise
         return ImageWriter(directory, parent, name, **options)
 
     def _take_directory(self) -> None:
@@ -271,7 +280,7 @@ class CimLayerWriter:
 
     def close(self) -> None:
         """Process the standard files and commit the image; on failure the layer is abandoned. Again: nothing."""
-        with self._guard:
+        with self._guard, deferred(self._cancel):
             if self.image.closed:
                 return
             try:
@@ -292,9 +301,10 @@ class CimLayerWriter:
             self._end()
 
     def _end(self) -> None:
-        """Let the next one in."""
+        """Let the next one in; a mark that stays is cleared by gc or destroy."""
         if self._mark is not None:
-            self._mark.clear()
+            with contextlib.suppress(OSError):
+                self._mark.clear()
         self.image.close()
 
     def _commit(self) -> None:
@@ -329,6 +339,7 @@ class CimLayerWriter:
         with self._guard:
             self._abandon()
 
+    @deferred()  # which is done to its end
     def _abandon(self) -> None:
         item, self._item = self._item, None
         if item is not None:
@@ -338,17 +349,16 @@ class CimLayerWriter:
         if image is not None and image.committed:
             self._end()
             return
-        try:
-            self.standard.directory.undo()
-        finally:
-            removals: Removals | None = getattr(self, "removals", None)
-            if removals is not None:
-                removals.close()
-            if self._mark is not None:
-                self._mark.clear()
+        removals: Removals | None = getattr(self, "removals", None)
+        with contextlib.ExitStack() as rest:  # whatever fails
+            rest.callback(remove_directories, self._made_directories)
             if image is not None:
-                image.close()  # last: it lets the next one in
-        remove_directories(self._made_directories)
+                rest.callback(image.close)  # after what lies outside it: it lets the next one in
+            if self._mark is not None:
+                rest.callback(self._mark.clear)
+            if removals is not None:
+                rest.callback(removals.close)
+            self.standard.directory.undo()
 
     def _finish_item(self) -> None:
         if self.image.closed:

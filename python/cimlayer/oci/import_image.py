@@ -18,7 +18,8 @@ from cimlayer.blobs.readahead import PieceReader
 from cimlayer.blobs.streams import LayerStream
 from cimlayer.errors import DigestMismatchError, FormatError, ImageError, KeyNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.host.opendirectory import sync_directory
+from cimlayer.host.directories import sync_directories, taken_back
+from cimlayer.host.interrupts import deferred, interruptible
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.standard import RECORD
@@ -35,15 +36,6 @@ from cimlayer.tracing import span
 
 _RECORD_LIMIT = 1 << 16
 _PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a layer has been committed
-
-
-class _LayerOptions(TypedDict):
-    """How each layer is written."""
-
-    sync: bool
-    reproducible: bool
-    utility_vm: UtilityVm
-    scratch_disks: bool
 
 
 @dataclass(slots=True, frozen=True)
@@ -64,6 +56,17 @@ class _Planned:
         return {"chain_id": str(self.chain_id), "diff_id": str(self.layer.diff_id)}
 
 
+class _WriterOptions(TypedDict):
+    """How each layer is written."""
+
+    sync: bool
+    reproducible: bool
+    utility_vm: UtilityVm
+    scratch_disks: bool
+    lock_timeout: float
+    cancel: CancellationToken
+
+
 def import_image(
     source: str | os.PathLike[str] | ImageSource,
     directory: str | os.PathLike[str],
@@ -77,6 +80,7 @@ def import_image(
     scratch_disks: bool = True,
     jobs: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    lock_timeout: float = 0,
     progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> ImportedImage:
@@ -104,7 +108,7 @@ def import_image(
     FileNotFoundError for a blob that is not in the source, with its URLs if the manifest has any; FileExistsError if
     something else has the place of a layer.
     """
-    cancel = cancel or CancellationToken()
+    cancel = CancellationToken(cancel)
     wanted = Platform.wanted(platform, os_version)
     root = Path(os.path.abspath(directory))
     with opened_source(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
@@ -113,14 +117,16 @@ def import_image(
         plan = [_Planned(layer, id_, root / id_.hex) for layer, id_ in zip(image.layers, chain, strict=True)]
         done = _reused(plan, progress)
         _check_presence(images, plan[len(done) :])
-        with _made(root, sync):
-            options: _LayerOptions = {
-                "sync": sync,
-                "reproducible": reproducible,
-                "utility_vm": utility_vm,
-                "scratch_disks": scratch_disks,
-            }
-            done += _import(images, plan, len(done), options, jobs, limits, progress, cancel)
+        options = _WriterOptions(
+            sync=sync,
+            reproducible=reproducible,
+            utility_vm=utility_vm,
+            scratch_disks=scratch_disks,
+            lock_timeout=lock_timeout,
+            cancel=cancel,
+        )
+        with deferred(cancel), _made(root, sync):
+            done += _import(images, plan, len(done), jobs, limits, progress, options)
     return _result(image, done)
 
 
@@ -132,13 +138,13 @@ def _import(
     images: ImageSource,
     plan: Sequence[_Planned],
     first: int,
-    options: _LayerOptions,
     jobs: int | None,
     limits: Limits,
     progress: ProgressCallback | None,
-    cancel: CancellationToken,
+    options: _WriterOptions,
 ) -> list[ImportedLayer]:
     """Import the layers of a plan from the ``first`` on."""
+    cancel = options["cancel"]
     reading = CancellationToken(cancel)
     streams = (_stream(images, layer.layer, limits, reading) for layer in plan[first:])
     imported = []
@@ -150,7 +156,7 @@ def _import(
             with span("import_layer", layer=layer.path.name, digest=layer.digest), _layer_named(layer.digest):
                 cancel.raise_if_cancelled()
                 task.started()
-                with CimLayerWriter(layer.path, parents, cancel=cancel, **options) as writer:
+                with CimLayerWriter(layer.path, parents, **options) as writer:
                     size = write_layer(reader.pieces(), writer, task, limits, cancel)
                     record = json.dumps({**layer.record, "bytes": size})
                     writer.standard.directory.write(RECORD, f"{record}\n".encode())
@@ -173,7 +179,9 @@ def _imported(layer: _Planned, reused: bool, size: int, seconds: float, utility_
 def _stream(source: ImageSource, layer: Layer, limits: Limits, reading: CancellationToken) -> Iterator[LayerStream]:
     blob = layer.blob
     digest = Digest.parse(blob.digest, "digest of a layer")
-    with source.open_blob(blob) as file:
+    with contextlib.ExitStack() as stack:
+        with interruptible():
+            file = stack.enter_context(source.open_blob(blob))
         yield LayerStream(file, digest=digest, size=blob.size, diff_id=layer.diff_id, limits=limits, cancel=reading)
 
 
@@ -252,14 +260,9 @@ def _in_the_way(layer: _Planned, why: str) -> FileExistsError:
 @contextlib.contextmanager
 def _made(root: Path, sync: bool) -> Iterator[None]:
     """The directory of the layers; one that was made for an image that failed goes again, if nothing is in it."""
-    existed = root.exists()
-    root.mkdir(exist_ok=True)
-    try:
-        if sync and not existed:
-            sync_directory(root.parent)
+    made = [] if root.exists() else [root]
+    with taken_back(made):
+        root.mkdir(exist_ok=True)
+        if sync:
+            sync_directories(made)
         yield
-    except BaseException:
-        if not existed:
-            with contextlib.suppress(OSError):
-                root.rmdir()
-        raise

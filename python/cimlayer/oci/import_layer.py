@@ -20,6 +20,7 @@ from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitE
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
 from cimlayer.formats.sddl import descriptor_from_sddl
+from cimlayer.host.interrupts import deferred
 from cimlayer.layer.directory import write_through
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.writer import CimLayerWriter
@@ -62,8 +63,11 @@ def import_layer(
     the events of ``cimlayer.events``, ``cancel`` stops the import from anywhere.
     ``utility_vm`` (``auto``, ``process``, ``keep``) and ``scratch_disks`` are as for :class:`~cimlayer.CimLayerWriter`.
     ``limits`` is what the layer may cost: entries, bytes, depth and ratio of decompression (:class:`~cimlayer.Limits`).
-    ``lock_timeout`` is how many seconds to wait while another image is written beside this one; then
+    ``lock_timeout`` is how many seconds to wait while another process holds the layer or its parent; then
     :class:`~cimlayer.errors.ImageBusyError`.
+
+    What a signal's handler raises, such as KeyboardInterrupt, stops the import as ``cancel`` does, and is raised when
+    nothing of the layer is left.
 
     A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
     and its offset, as :class:`~cimlayer.errors.DigestMismatchError` for wrong bytes, and as
@@ -73,9 +77,9 @@ def import_layer(
     """
     expected_digest = Digest.parse(digest, "digest") if digest is not None else None
     expected_diff_id = Digest.parse(diff_id, "diff_id") if diff_id is not None else None
-    cancel = cancel or CancellationToken()
+    cancel = CancellationToken(cancel)
     name = Path(os.path.abspath(layer_path)).name
-    with _opened(source) as file, span("import_layer", layer=name):
+    with deferred(cancel), _opened(source) as file, span("import_layer", layer=name):
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
         with tar_pieces(
             file,
