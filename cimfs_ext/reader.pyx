@@ -43,7 +43,7 @@ from cimfs_ext.libcimfs cimport (
     cimfs_table_entry,
     get16,
 )
-from cimfs_ext.listing cimport Children, compare_children, entry_of, open_children
+from cimfs_ext.listing cimport Children, compare_children, entry_of, open_children, reader_error
 from cimfs_ext.public cimport show_as
 from cimfs_ext.streams cimport find_stream, list_streams, offsets_of
 from cimfs_ext.verify cimport verify_image
@@ -98,9 +98,12 @@ cdef class ImageReader:
     Paths inside the image are relative, separated by backslashes or slashes, compared without regard to case; the
     empty path is the root. Wherever a path is taken, an :class:`~cimlayer.ImageEntry` serves as well.
 
-    Raises :class:`~cimlayer.PathNotFoundError` for what is not there and
-    :class:`~cimlayer.CorruptImageError` for a file that contradicts the format, with the file and the offset.
-    The files must not be shortened while it is open.
+    Raises :class:`~cimlayer.PathNotFoundError` for what is not there,
+    :class:`~cimlayer.CorruptImageError` for a file that contradicts the format, with the file and the offset, and
+    :class:`~cimlayer.ImageNotFoundError` with the path of the ``.cim`` if the image was removed meanwhile and what is
+    asked for was not read before. The files must not be shortened while it is open.
+
+    However many layers an image has, at most 64 of its files are open at a time.
 
     An open reader never changes: threads may share it, with all that it has opened, and call everything together.
     Only :meth:`close` must come alone: while another call is under way it raises RuntimeError.
@@ -186,7 +189,7 @@ cdef class ImageReader:
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_table(self.reader, count - 1, &error, &table, &records)
         if code < 0:
-            raise error_for(code, &error, "read image", self.name)
+            raise reader_error(self.reader, code, &error, "read image", self.name)
         return (count - 1) * CIMFS_FILES_PER_TABLE + get16(table.count)
 
     cdef int read_record(self, uint32_t id, cimfs_record *record) except -1:
@@ -194,7 +197,7 @@ cdef class ImageReader:
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_record(self.reader, id, &error, record)
         if code < 0:
-            raise error_for(code, &error, "read image", self.name)
+            raise reader_error(self.reader, code, &error, "read image", self.name)
         return 0
 
     cdef uint32_t find(self, target) except? 0:
@@ -213,7 +216,7 @@ cdef class ImageReader:
         if code == CIMFS_E_PATH_NOT_FOUND:
             raise self.not_found(target)
         if code < 0:
-            raise error_for(code, &error, "look up", target)
+            raise reader_error(self.reader, code, &error, "look up", target)
         return id
 
     cdef object not_found(self, str path):
@@ -339,7 +342,7 @@ cdef class ImageReader:
             memset(&error, 0, sizeof(error))
             code = cimfs_reader_attachment(self.reader, &record, which, &error, &data, &size)
             if code < 0:
-                raise error_for(code, &error, "read metadata", _name_of(target))
+                raise reader_error(self.reader, code, &error, "read metadata", _name_of(target))
             return (<const char *>data)[:size] if size else b""
         finally:
             self.leave()
@@ -409,7 +412,7 @@ cdef class ImageReader:
 
         ``progress`` is called with the number of bytes checked so far; raising in it stops the check. It may use the
         reader, but not close it. Returns a :class:`~cimlayer.VerifyReport`; a damaged image is a report with
-        problems, not an exception.
+        problems, not an exception. One that is removed meanwhile is a report whose last problem says so.
         """
         self.enter()
         try:
@@ -464,7 +467,7 @@ cdef class _StreamCursor:
         finally:
             self.image.leave()
         if code < 0:
-            raise error_for(code, &error, "read", self.image.name)
+            raise reader_error(self.image.reader, code, &error, "read", self.image.name)
         return got
 
 

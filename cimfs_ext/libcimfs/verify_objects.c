@@ -76,8 +76,8 @@ static cimfs_hresult load_ids(struct cimfs_check *check, const struct cimfs_set 
     cimfs_set_file_name("objectid", &set->id, number, name);
     cimfs_hresult result = check->io->open(cimfs_reader_directory(check->reader), name, CIMFS_OPEN_READ, &file);
     if (result == CIMFS_E_FILE_NOT_FOUND) {
-        reason = "the object ID file is not there";
-        result = CIMFS_E_FILE_CORRUPT;
+        result = cimfs_reader_missing(check->reader, name, "the object ID file is not there", &check->error);
+        return cimfs_check_problem(check, result, 0);
     } else if (cimfs_is_no_plain_file(result)) {
         reason = "the object ID file is not a plain file";
         result = CIMFS_E_FILE_CORRUPT;

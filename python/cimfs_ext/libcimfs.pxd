@@ -69,6 +69,8 @@ cdef extern from "libcimfs/reader.h" nogil:
     cimfs_hresult cimfs_reader_open(const cimfs_io *, const char *, const char *, cimfs_error *, cimfs_reader **)
     cimfs_hresult cimfs_reader_open_list(const cimfs_io *, const char *, const char *, cimfs_error *, cimfs_reader **)
     void cimfs_reader_close(cimfs_reader *)
+    const char *cimfs_reader_name(const cimfs_reader *)
+    const char *cimfs_reader_directory_path(const cimfs_reader *)
     const cimfs_set *cimfs_reader_sets(const cimfs_reader *, uint32_t *)
     uint32_t cimfs_reader_version(const cimfs_reader *)
     const uint16_t *cimfs_reader_upcase(const cimfs_reader *)
