@@ -21,6 +21,7 @@ from cimfs_ext.libcimfs cimport (
     CIMFS_REPARSE_DATA,
     CIMFS_SECURITY_DESCRIPTOR,
     cimfs_attachment,
+    cimfs_content_check,
     cimfs_extent,
     cimfs_extent_of,
     cimfs_is_directory,
@@ -32,6 +33,7 @@ from cimfs_ext.libcimfs cimport (
     cimfs_reader_open,
     cimfs_reader_open_list,
     cimfs_reader_read,
+    cimfs_reader_read_checked,
     cimfs_reader_record,
     cimfs_reader_sets,
     cimfs_reader_table,
@@ -398,12 +400,14 @@ cdef class ImageReader:
     def open(self, target, stream=None):
         """A raw binary file over the content, or over the alternate stream of that bare name.
 
-        The image must stay open for as long as the file is used: afterwards reading raises ValueError.
+        The image must stay open for as long as the file is used: afterwards reading raises ValueError. Whoever reads
+        it in order to its end gets a :class:`~cimlayer.CorruptImageError` there if the content does not match its
+        content ID (images written by Windows have none that can be compared).
         """
         return StreamReader(_StreamCursor(self, target, stream))
 
     def read(self, target, stream=None):
-        """All bytes of the content or of an alternate stream."""
+        """All bytes of the content or of an alternate stream, checked as by :meth:`open`."""
         with StreamReader(_StreamCursor(self, target, stream)) as file:
             return file.readall()
 
@@ -431,13 +435,18 @@ def _name_of(target):
 
 @cython.no_gc_clear  # a cursor without its image is none
 cdef class _StreamCursor:
-    """Reads of one stream, position by position, without the GIL."""
+    """Reads of one stream, position by position, without the GIL; checked when all of it comes in order."""
 
     cdef ImageReader image
+    cdef str path  # for errors
     cdef cimfs_extent extent
+    cdef cimfs_content_check check
+    cdef bint checking  # whether a call is under way that has the check
 
     def __cinit__(self, ImageReader image not None, target, stream):
         self.image = image
+        self.path = _name_of(target) if stream is None else f"{_name_of(target)}:{stream}"
+        memset(&self.check, 0, sizeof(self.check))
         image.enter()
         try:
             image.find_extent(target, stream, &self.extent)
@@ -460,14 +469,23 @@ cdef class _StreamCursor:
             return 0
         to = &view[0]
         memset(&error, 0, sizeof(error))
+        cdef bint alone = not self.checking
         self.image.enter()
         try:
+            if alone:
+                self.checking = True
             with nogil:
-                code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
+                if alone:
+                    code = cimfs_reader_read_checked(
+                        self.image.reader, &self.extent, &self.check, position, to, size, &error, &got)
+                else:
+                    code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
+            if code < 0:
+                raise reader_error(self.image.reader, code, &error, "read", self.path)
         finally:
+            if alone:
+                self.checking = False
             self.image.leave()
-        if code < 0:
-            raise reader_error(self.image.reader, code, &error, "read", self.image.name)
         return got
 
 

@@ -26,6 +26,12 @@ void cimfs_reader_file_name(const struct cimfs_reader *reader, uint64_t offset, 
     }
 }
 
+void cimfs_reader_object_id_name(const struct cimfs_reader *reader, uint32_t index, char name[CIMFS_FILE_NAME])
+{
+    const struct cimfs_set *set = set_of(reader, index);
+    cimfs_set_file_name("objectid", &set->id, index - set->first, name);
+}
+
 cimfs_hresult cimfs_reader_corrupt(const struct cimfs_reader *reader, uint64_t offset, const char *reason,
                                    struct cimfs_error *error)
 {
@@ -45,6 +51,7 @@ static void free_map(const struct cimfs_io *io, struct cimfs_region_map *map)
         io->unmap(map->data, (size_t)map->size);
     if (map->file != CIMFS_NO_FILE)
         io->close(map->file);
+    free(map->listed);
     free(map);
 }
 
@@ -95,8 +102,8 @@ static cimfs_hresult load_region(const struct cimfs_reader *reader, uint32_t ind
 }
 
 /* Threads that come at once may each load the region; one of them keeps it. */
-static cimfs_hresult get_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
-                                struct cimfs_region_map **region)
+cimfs_hresult cimfs_reader_get_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
+                                      struct cimfs_region_map **region)
 {
     _Atomic(struct cimfs_region_map *) *at = &reader->regions->maps[index];
     *region = atomic_load_explicit(at, memory_order_acquire);
@@ -142,7 +149,7 @@ static cimfs_hresult locate(const struct cimfs_reader *reader, uint64_t offset, 
     *within = offset & CIMFS_OFFSET_MASK;
     if (region_index(offset) >= reader->region_count)
         return cimfs_reader_corrupt(reader, offset, NULL, error);
-    CIMFS_TRY(get_region(reader, region_index(offset), error, region));
+    CIMFS_TRY(cimfs_reader_get_region(reader, region_index(offset), error, region));
     if (*within > (*region)->size || size > (*region)->size - *within)
         return cimfs_reader_corrupt(reader, offset, "an object reaches beyond the end of its region", error);
     if (*within < sizeof(struct cimfs_region_header) && size > 0)
@@ -188,7 +195,7 @@ cimfs_hresult cimfs_reader_region(const struct cimfs_reader *reader, uint32_t in
     struct cimfs_region_map *region = NULL;
     *size = 0;
     *type = 0;
-    CIMFS_TRY(get_region(reader, index, error, &region));
+    CIMFS_TRY(cimfs_reader_get_region(reader, index, error, &region));
     *size = region->size;
     *type = region->type;
     return CIMFS_OK;
@@ -199,7 +206,7 @@ cimfs_hresult cimfs_reader_check_region_header(const struct cimfs_reader *reader
 {
     struct cimfs_region_map *region = NULL;
     uint64_t start = cimfs_region_offset(index, 0);
-    CIMFS_TRY(get_region(reader, index, error, &region));
+    CIMFS_TRY(cimfs_reader_get_region(reader, index, error, &region));
     if (region->header_length != sizeof(struct cimfs_region_header))
         return cimfs_reader_corrupt(reader, start, "the header has another length than it says", error);
     if (region->type >= CIMFS_OWN_REGIONS)

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include "contentcheck.h"
 #include "reader.h"
 
 /* A region file, mapped when first needed; constant but for the open file, which only some of them keep. */
@@ -16,6 +17,7 @@ struct cimfs_region_map {
     uint64_t size;
     uint32_t header_length;
     uint8_t type;
+    _Atomic(struct cimfs_listed *) listed; /* its content IDs, once one was asked for */
 };
 
 struct cimfs_regions {
@@ -45,6 +47,11 @@ struct cimfs_reader {
 /* What all files of an image start with; reason says what is wrong with it. */
 cimfs_hresult cimfs_reader_check_common(const struct cimfs_common_header *common, uint8_t file_type, uint32_t least,
                                         const char **reason);
+
+/* A region file; opens and maps it on first use. */
+cimfs_hresult cimfs_reader_get_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
+                                      struct cimfs_region_map **region);
+void cimfs_reader_object_id_name(const struct cimfs_reader *reader, uint32_t index, char name[CIMFS_FILE_NAME]);
 
 /* Every region file that was opened. */
 void cimfs_reader_close_regions(struct cimfs_reader *reader);

@@ -101,6 +101,12 @@ cdef extern from "libcimfs/reader.h" nogil:
                                     cimfs_error *, size_t *)
     void cimfs_reader_file_name(const cimfs_reader *, uint64_t, char *)
 
+cdef extern from "libcimfs/contentcheck.h" nogil:
+    struct cimfs_content_check:
+        uint64_t position
+    cimfs_hresult cimfs_reader_read_checked(const cimfs_reader *, const cimfs_extent *, cimfs_content_check *, uint64_t,
+                                            void *, size_t, cimfs_error *, size_t *)
+
 cdef extern from "libcimfs/verify.h" nogil:
     struct cimfs_verify_counts:
         uint64_t files

@@ -84,7 +84,7 @@ static cimfs_hresult fill_new(cimfs_image image)
     CIMFS_TRY(add(image, W("d\\again"), noise, LARGE, 70001));
     CIMFS_TRY(add(image, W("d\\empty"), noise, 0, 1));
     CIMFS_TRY(add(image, W("x"), noise + 5, 5000, 777));
-    CIMFS_TRY(api->create_alternate_stream(image, W("x:s"), 10, &stream));
+    CIMFS_TRY(api->create_alternate_stream(image, W("x:s"), 5, &stream));
     CIMFS_TRY(write_pieces(stream, noise, 5, 5));
     CIMFS_TRY(api->create_hard_link(image, W("d\\link"), W("x")));
     CIMFS_TRY(add(image, W("gone"), noise, 10, 10));
