@@ -51,6 +51,14 @@ class LayerDone:
 
 
 @dataclass(slots=True, frozen=True)
+class LayerWarning:
+    """Something in the layer was not as it should be, and what was done about it; the import goes on."""
+
+    layer: str
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
 class LayerReused:
     """The layer already existed."""
 
@@ -61,7 +69,7 @@ class LayerReused:
     bytes: int
 
 
-Event = LayerStarted | LayerProgress | LayerCommitting | LayerDone | LayerReused
+Event = LayerStarted | LayerProgress | LayerCommitting | LayerDone | LayerReused | LayerWarning
 ProgressCallback = Callable[[Event], object]
 
 _NAMES = {
@@ -70,6 +78,7 @@ _NAMES = {
     LayerCommitting: "layer-committing",
     LayerDone: "layer-done",
     LayerReused: "layer-reused",
+    LayerWarning: "layer-warning",
 }
 
 

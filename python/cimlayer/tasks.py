@@ -12,6 +12,7 @@ from cimlayer.events import (
     LayerProgress,
     LayerReused,
     LayerStarted,
+    LayerWarning,
     ProgressCallback,
 )
 
@@ -55,6 +56,11 @@ class LayerTask:
         self._entries = entries
         _log.debug("layer %s: tar taken after %.3f s", self.name, time.monotonic() - self._began)
         self._tell(LayerCommitting(self.name, entries))
+
+    def warn(self, text: str) -> None:
+        """Something was not as it should be."""
+        _log.warning("layer %s: %s", self.name, text)
+        self._tell(LayerWarning(self.name, text))
 
     def done(self, file_bytes: int) -> None:
         """The layer is there."""
