@@ -334,7 +334,7 @@ enum layer_decision layer_builder_make_link(struct layer_builder *builder, struc
 {
     cimfs_hresult result = link_with_parents(builder, path, target);
     if (result == CIMFS_E_PATH_NOT_FOUND || result == CIMFS_E_FILE_NOT_FOUND)
-        return refuse(builder, "the target of the hard link is not there");
+        return refuse(builder, "the target of the hard link does not exist");
     if (result == CIMFS_E_ACCESS_DENIED)
         return refuse(builder, "a hard link to a directory");
     return outcome(builder, result < 0 ? result : remember_added(builder, path, 0));

@@ -1,6 +1,6 @@
 /*
- * The rules of a layer, once for whoever brings its items (hcsshim, internal/wclayer/cim): each item is decided on, and what
- * belongs in the image is made there by calls on cimfs.h.
+ * The rules of a layer, once for whoever brings its items (hcsshim, internal/wclayer/cim): each item is decided on, and
+ * what belongs in the image is made there by calls on cimfs.h.
  *
  * The image knows nothing of the standard files, nor of links to them, before they are final: they stay pending
  * outside it, and nothing that comes later may take their place, or the last item of a path would not be the one that

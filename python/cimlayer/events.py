@@ -42,12 +42,16 @@ class LayerCommitting:
 
 @dataclass(slots=True, frozen=True)
 class LayerDone:
-    """The layer is there. ``bytes`` is the sum of its files' sizes, ``seconds`` the time since it was started."""
+    """The layer is there. ``bytes`` is the sum of its files' sizes, ``seconds`` the time since it was started.
+
+    ``utility_vm`` is ``processed`` or ``kept``, None if the layer brought none.
+    """
 
     layer: str
     entries: int
     bytes: int
     seconds: float
+    utility_vm: str | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -62,11 +62,11 @@ class LayerTask:
         _log.warning("layer %s: %s", self.name, text)
         self._tell(LayerWarning(self.name, text))
 
-    def done(self, file_bytes: int) -> None:
+    def done(self, file_bytes: int, utility_vm: str | None = None) -> None:
         """The layer is there."""
         self.seconds = time.monotonic() - self._began
         _log.info("layer %s: %d bytes of files in %.3f s", self.name, file_bytes, self.seconds)
-        self._tell(LayerDone(self.name, self._entries, file_bytes, self.seconds))
+        self._tell(LayerDone(self.name, self._entries, file_bytes, self.seconds, utility_vm))
 
     def reused(self, file_bytes: int) -> None:
         """The layer was there already."""

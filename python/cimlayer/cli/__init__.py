@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -42,6 +43,7 @@ _COMMANDS = {
     "export": "Export a CIM layer as an OCI layer tar.",
     "create": "Create a CIM from a folder or a plain tar.",
     "destroy": "Delete a layer and its CIM.",
+    "scratch": "Create scratch disks for all layers of a store.",
     "gc": "Find and delete what killed processes left behind.",
     "hive": "Show, compare and export registry hives.",
     "bcd": "Show boot configuration data (BCD) stores.",
@@ -75,7 +77,7 @@ class _Commands(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _failures_reported(ctx):
+        with _failures_reported(ctx), _warnings_reported():
             super().invoke(ctx)
             sys.stdout.flush()
 
@@ -138,6 +140,24 @@ def _failures_reported(ctx: click.Context) -> Iterator[None]:
     except (OSError, ValueError, MemoryError) as error:
         _report(error, as_json=ctx.meta[_JSON])
         ctx.exit(FAILED)
+
+
+@contextmanager
+def _warnings_reported() -> Iterator[None]:
+    """Print each of the package's warnings as one line."""
+    from cimlayer.cli.output import escaped  # noqa: PLC0415
+    from cimlayer.errors import DirtyHiveWarning  # noqa: PLC0415
+
+    def show(message: Warning | str, category: type[Warning], *args: Any, **more: Any) -> None:
+        if issubclass(category, DirtyHiveWarning):
+            click.echo(f"cimlayer: warning: {escaped(str(message))}", err=True)
+        else:
+            usual(message, category, *args, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DirtyHiveWarning)
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def _report(error: OSError | ValueError | MemoryError, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from cimlayer.cli.progress import progress_shown
 from cimlayer.cli.stopping import stoppable
 from cimlayer.events import Event, LayerDone
 from cimlayer.layer.paths import get_cim_path_from_layer
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.limits import Limits
 from cimlayer.oci.import_layer import import_layer
 
@@ -27,8 +28,8 @@ from cimlayer.oci.import_layer import import_layer
     type=HOST_PATH,
     help="The immediate parent layer; its parents may follow, down to the base. Repeatable.",
 )
-@click.option("--digest", metavar="DIGEST", help="What TAR must have, as it is: sha256:HEX or sha512:HEX.")
-@click.option("--diff-id", metavar="DIGEST", help="What the tar in it must have.")
+@click.option("--digest", metavar="DIGEST", help="Expected digest of TAR as it is: sha256:HEX or sha512:HEX.")
+@click.option("--diff-id", metavar="DIGEST", help="Expected digest of the uncompressed tar.")
 @import_options
 @limit_option
 def command(
@@ -39,6 +40,8 @@ def command(
     diff_id: str | None,
     no_sync: bool,
     reproducible: bool,
+    utility_vm: UtilityVm,
+    no_scratch_disks: bool,
     jobs: int | None,
     limits: Limits,
     quiet: bool,
@@ -66,6 +69,8 @@ def command(
             parents,
             sync=not no_sync,
             reproducible=reproducible,
+            utility_vm=utility_vm,
+            scratch_disks=not no_scratch_disks,
             jobs=jobs,
             digest=digest,
             diff_id=diff_id,
@@ -83,6 +88,7 @@ def command(
                 "entries": result.entries,
                 "bytes": result.bytes,
                 "seconds": round(result.seconds, 3),
+                "utility_vm": result.utility_vm,
             }
         )
     else:

@@ -12,6 +12,7 @@ from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
 from cimlayer.cli.progress import progress_shown
 from cimlayer.cli.stopping import stoppable
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.limits import Limits
 from cimlayer.oci.import_image import import_image
 from cimlayer.oci.imported import ImportedImage
@@ -31,6 +32,8 @@ def command(
     os_version: str | None,
     no_sync: bool,
     reproducible: bool,
+    utility_vm: UtilityVm,
+    no_scratch_disks: bool,
     jobs: int | None,
     limits: Limits,
     quiet: bool,
@@ -58,6 +61,8 @@ def command(
             os_version=os_version,
             sync=not no_sync,
             reproducible=reproducible,
+            utility_vm=utility_vm,
+            scratch_disks=not no_scratch_disks,
             jobs=jobs,
             limits=limits,
             progress=progress,

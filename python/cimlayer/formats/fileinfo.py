@@ -112,5 +112,5 @@ def creation_time(reproducible: bool) -> int:
         return _UNIX_EPOCH + time.time_ns() // 100
     seconds = os.environ.get("SOURCE_DATE_EPOCH", "0")
     if not re.fullmatch("[0-9]{1,11}", seconds):  # until the year 5138
-        raise ValueError(f"SOURCE_DATE_EPOCH is no number of seconds since 1970: {seconds[:40]!r}")
+        raise ValueError(f"SOURCE_DATE_EPOCH is not a number of seconds since 1970: {seconds[:40]!r}")
     return filetime_from_unix(int(seconds))

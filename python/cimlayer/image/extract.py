@@ -1,6 +1,6 @@
 """Files out of an image, onto a POSIX file system.
 
-The image comes from strangers: every directory is opened relative to the one above it and no symbolic link is
+The image is untrusted: every directory is opened relative to the one above it and no symbolic link is
 followed below the destination, so that neither a link of the image nor one that lies in wait leads out of it.
 """
 

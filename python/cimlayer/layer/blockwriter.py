@@ -11,11 +11,9 @@ from pathlib import Path
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation
 from cimfs_ext.names import upcase_key
-from cimlayer.errors import FormatError, UnsupportedCallError
+from cimlayer.errors import UnsupportedCallError
 from cimlayer.events import CancellationToken
 from cimlayer.image.block import BlockImage, BlockKind, create_block_image, seal_image
-from cimlayer.layer import processing
-from cimlayer.layer.standard import UTILITY_VM
 from cimlayer.layer.writer import CimLayerWriter
 
 
@@ -32,8 +30,7 @@ class BlockCimLayerWriter(CimLayerWriter):
     library of newer Windows writes such images (:func:`cimlayer.image.features.is_block_cim_supported`); elsewhere the
     constructor raises :class:`~cimlayer.errors.UnsupportedCallError`.
 
-    A base layer's utility VM is stored, but not prepared to boot from the image; in a child layer it is refused, as by
-    hcsshim (:class:`~cimlayer.errors.FormatError`).
+    A utility VM is kept as it is: its boot store would name a ``.cim`` file, and there is none.
     """
 
     def __init__(
@@ -42,6 +39,7 @@ class BlockCimLayerWriter(CimLayerWriter):
         parents: Sequence[BlockImage] = (),
         *,
         verified: bool = False,
+        scratch_disks: bool = True,
         sync: bool = True,
         implementation: str | Implementation | None = None,
         cancel: CancellationToken | None = None,
@@ -61,6 +59,8 @@ class BlockCimLayerWriter(CimLayerWriter):
             [Path(parent.native_path).parent for parent in parents],
             sync=sync,
             implementation=implementation,
+            utility_vm="keep",
+            scratch_disks=scratch_disks,
             cancel=cancel,
         )
 
@@ -73,8 +73,6 @@ class BlockCimLayerWriter(CimLayerWriter):
         """It is there, and a file with several images has several layers' files beside it."""
 
     def _admit(self, path: str) -> None:
-        if self._parents and upcase_key(path.partition("\\")[0]) == upcase_key(UTILITY_VM):
-            raise FormatError("a utility VM in a block image that is not a base layer's", path)
         self._added.add(upcase_key(path))
         self._links.pop(upcase_key(path), None)  # it has taken the link's place
 
@@ -89,9 +87,6 @@ class BlockCimLayerWriter(CimLayerWriter):
 
     def _remove_contents(self, directory: str) -> None:
         raise UnsupportedCallError(errno.ENOSYS, "a block image hides single paths, not the contents of one", directory)
-
-    def _process_utility_vm(self, context: processing.LayerContext) -> None:
-        """The boot store would name a ``.cim`` file, and there is none."""
 
     def _commit(self) -> None:
         for name, target in self._links.values():

@@ -125,8 +125,8 @@ def _reasons_to_stay(images: ImageDirectory, name: str, set_id: UUID) -> Iterato
         return  # a parent's files are gone, and so nobody can use it
     others = {other: [one.set_id for one in sets] for other, sets in images.region_sets.items() if other != name}
     if forks := [other for other, ids in others.items() if set_id in ids[:-1]]:
-        yield f"images are forked from it: {', '.join(forks)}"
+        yield f"CIMs are forked from it: {', '.join(forks)}"
     if twins := [other for other, ids in others.items() if set_id == ids[-1]]:
-        yield f"images have the same region set: {', '.join(twins)}"
+        yield f"CIMs have the same region set: {', '.join(twins)}"
     for other, error in images.unreadable.items():
         yield f"{other}, which cannot be read ({error.strerror}), may be forked from it"

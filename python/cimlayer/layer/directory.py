@@ -42,6 +42,11 @@ class LayerDirectory:
             return None if found is None else parent.path / found
         return None
 
+    def names(self, relative: str) -> list[str]:
+        """The names in a directory."""
+        with self._opened(relative) as directory:
+            return directory.names()
+
     def open(self, relative: str) -> BinaryIO:
         """A file, opened for reading; FileNotFoundError names the path that was looked for."""
         with self._parent_of(relative) as (parent, name):

@@ -51,15 +51,9 @@ UTILITY_VM_SYSTEM = r"UtilityVM\Files\Windows\System32\config\SYSTEM"
 UTILITY_VM_SOFTWARE = r"UtilityVM\Files\Windows\System32\config\SOFTWARE"
 UTILITY_VM_BCD = r"UtilityVM\Files\EFI\Microsoft\Boot\BCD"
 UTILITY_VM_BOOT_MANAGER = r"UtilityVM\Files\EFI\Microsoft\Boot\bootmgfw.efi"
+UTILITY_VM_FILES = (UTILITY_VM_SYSTEM, UTILITY_VM_SOFTWARE, UTILITY_VM_BCD, UTILITY_VM_BOOT_MANAGER)
 
-STANDARD_FILES = (
-    *(hive.path for hive in HIVES),
-    *(hive.delta_path for hive in HIVES),
-    UTILITY_VM_SYSTEM,
-    UTILITY_VM_SOFTWARE,
-    UTILITY_VM_BCD,
-    UTILITY_VM_BOOT_MANAGER,
-)
+STANDARD_FILES = (*(hive.path for hive in HIVES), *(hive.delta_path for hive in HIVES), *UTILITY_VM_FILES)
 
 # What an import makes beside them.
 LAYOUT = "layout"

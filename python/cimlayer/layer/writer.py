@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 from cimfs_ext.builder import Guard, LayerBuilder
 from cimfs_ext.image import ImageWriter
@@ -43,6 +43,12 @@ class CimLayerWriter:
     directories above them are made. ``sync`` false does not wait for the disk. ``reproducible`` (or the environment's
     ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the system's library cannot promise that, and
     refuses. ``implementation`` is ``portable`` or ``system``, the latter by default on Windows.
+    ``utility_vm`` says what becomes of the layer's utility VM: ``process`` prepares it for booting from the image, and
+    fails if a file that it needs is missing; ``auto`` prepares one that is complete (SYSTEM, SOFTWARE, BCD, boot
+    manager) and newer than build 20348, and keeps any other as it is; ``keep`` changes nothing. After :meth:`close`,
+    :attr:`utility_vm` has what was done: ``processed``, ``kept`` or None. ``scratch_disks=False`` makes no
+    ``blank-base.vhdx`` and ``blank.vhdx`` for a base layer. :attr:`warnings` has what closing the layer noticed, such
+    as a dirty hive that was read as it is.
     ``cancel`` stops :meth:`close` between its steps, up to the commit.
     ``lock_timeout`` is how many seconds to wait while another image is written beside this one.
 
@@ -63,10 +69,14 @@ class CimLayerWriter:
         sync: bool = True,
         reproducible: bool = False,
         implementation: str | Implementation | None = None,
+        utility_vm: processing.UtilityVm = "auto",
+        scratch_disks: bool = True,
         lock_timeout: float = 0,
         cancel: CancellationToken | None = None,
     ) -> None:
         """Open the image: empty for a base layer, else forked off the immediate parent's."""
+        if utility_vm not in get_args(processing.UtilityVm):
+            raise ValueError(f"utility_vm is one of {get_args(processing.UtilityVm)}, not {utility_vm!r}")
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
         self._cancel = cancel or CancellationToken()
@@ -80,6 +90,9 @@ class CimLayerWriter:
         self._guard = Guard(self._path.name, "layer writer")
         self._item: Item | None = None
         self._process_id = os.getpid()
+        self._utility_vm_mode, self._scratch_disks = utility_vm, scratch_disks
+        self.utility_vm: processing.UtilityVmResult | None = None
+        self.warnings: list[str] = []
         self.standard = StandardFiles(LayerDirectory(self._path))
         self._made_directories: list[Path] = []
         self._mark: Mark | None = None
@@ -288,20 +301,22 @@ class CimLayerWriter:
         self.image.commit()
 
     def _process(self) -> None:
-        context = processing.LayerContext(self._path.name, self.standard, self._parents, self._time, self._seed)
+        context = processing.LayerContext(
+            self._path.name, self.standard, self._parents, self._time, self._seed, self.warnings
+        )
         steps: list[Callable[[processing.LayerContext], None]] = []
         if self.builder.has_utility_vm:
             steps.append(self._process_utility_vm)
         if self._parents:
             steps.append(processing.process_child_layer)
         else:
-            steps += [processing.create_scratch_disks, processing.process_base_layer]
+            steps += [processing.create_scratch_disks] * self._scratch_disks + [processing.process_base_layer]
         for step in steps:
             self._cancel.raise_if_cancelled()
             step(context)
 
     def _process_utility_vm(self, context: processing.LayerContext) -> None:
-        processing.process_utility_vm(context)
+        self.utility_vm = processing.process_utility_vm(context, self._utility_vm_mode)
 
     def abandon(self) -> None:
         """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.

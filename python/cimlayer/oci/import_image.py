@@ -9,20 +9,22 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.arrival import PIECE
 from cimlayer.blobs.digests import Digest, chain_ids
 from cimlayer.blobs.readahead import PieceReader
 from cimlayer.blobs.streams import LayerStream
-from cimlayer.errors import DigestMismatchError, FormatError, ImageError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError, KeyNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.opendirectory import sync_directory
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.standard import RECORD
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
-from cimlayer.oci.import_layer import write_layer
+from cimlayer.oci.import_layer import finish_task, write_layer
 from cimlayer.oci.imported import ImportedImage, ImportedLayer
 from cimlayer.oci.locations import opened_source
 from cimlayer.oci.platforms import Platform
@@ -33,6 +35,15 @@ from cimlayer.tracing import span
 
 _RECORD_LIMIT = 1 << 16
 _PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a layer has been committed
+
+
+class _LayerOptions(TypedDict):
+    """How each layer is written."""
+
+    sync: bool
+    reproducible: bool
+    utility_vm: UtilityVm
+    scratch_disks: bool
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,6 +73,8 @@ def import_image(
     os_version: str | None = None,
     sync: bool = True,
     reproducible: bool = False,
+    utility_vm: UtilityVm = "auto",
+    scratch_disks: bool = True,
     jobs: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: ProgressCallback | None = None,
@@ -101,7 +114,13 @@ def import_image(
         done = _reused(plan, progress)
         _check_presence(images, plan[len(done) :])
         with _made(root, sync):
-            done += _import(images, plan, len(done), sync, reproducible, jobs, limits, progress, cancel)
+            options: _LayerOptions = {
+                "sync": sync,
+                "reproducible": reproducible,
+                "utility_vm": utility_vm,
+                "scratch_disks": scratch_disks,
+            }
+            done += _import(images, plan, len(done), options, jobs, limits, progress, cancel)
     return _result(image, done)
 
 
@@ -113,8 +132,7 @@ def _import(
     images: ImageSource,
     plan: Sequence[_Planned],
     first: int,
-    sync: bool,
-    reproducible: bool,
+    options: _LayerOptions,
     jobs: int | None,
     limits: Limits,
     progress: ProgressCallback | None,
@@ -132,12 +150,12 @@ def _import(
             with span("import_layer", layer=layer.path.name, digest=layer.digest), _layer_named(layer.digest):
                 cancel.raise_if_cancelled()
                 task.started()
-                with CimLayerWriter(layer.path, parents, sync=sync, reproducible=reproducible, cancel=cancel) as writer:
+                with CimLayerWriter(layer.path, parents, cancel=cancel, **options) as writer:
                     size = write_layer(reader.pieces(), writer, task, limits, cancel)
                     record = json.dumps({**layer.record, "bytes": size})
                     writer.standard.directory.write(RECORD, f"{record}\n".encode())
-                task.done(size)
-            imported.append(_imported(layer, False, size, task.seconds))
+                finish_task(task, writer, size)
+            imported.append(_imported(layer, False, size, task.seconds, writer.utility_vm))
     return imported
 
 
@@ -146,8 +164,9 @@ def _task(plan: Sequence[_Planned], at: int, progress: ProgressCallback | None) 
     return LayerTask(layer.path.name, at + 1, len(plan), layer.digest, layer.layer.blob.size, progress)
 
 
-def _imported(layer: _Planned, reused: bool, size: int, seconds: float) -> ImportedLayer:
-    return ImportedLayer(layer.path, str(layer.chain_id), str(layer.layer.diff_id), layer.digest, reused, size, seconds)
+def _imported(layer: _Planned, reused: bool, size: int, seconds: float, utility_vm: str | None = None) -> ImportedLayer:
+    chain_id, diff_id = str(layer.chain_id), str(layer.layer.diff_id)
+    return ImportedLayer(layer.path, chain_id, diff_id, layer.digest, reused, size, seconds, utility_vm)
 
 
 @contextlib.contextmanager
@@ -165,7 +184,7 @@ def _layer_named(digest: str) -> Iterator[None]:
         yield
     except DigestMismatchError:
         raise  # it does already
-    except (FormatError, ImageError) as error:
+    except (FormatError, ImageError, KeyNotFoundError) as error:
         error.layer = digest
         raise
 

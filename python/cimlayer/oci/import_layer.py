@@ -21,6 +21,7 @@ from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
 from cimlayer.formats.sddl import descriptor_from_sddl
 from cimlayer.layer.directory import write_through
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci.imported import ImportedLayer
@@ -38,6 +39,8 @@ def import_layer(
     sync: bool = True,
     reproducible: bool = False,
     implementation: str | Implementation | None = None,
+    utility_vm: UtilityVm = "auto",
+    scratch_disks: bool = True,
     jobs: int | None = None,
     digest: str | None = None,
     diff_id: str | None = None,
@@ -57,6 +60,7 @@ def import_layer(
     ``digest`` and ``diff_id`` (``sha256:...`` or ``sha512:...``) are what the source and the tar in it must have; both
     are checked in the same pass, before the layer is committed. ``progress`` is called in the caller's thread with
     the events of ``cimlayer.events``, ``cancel`` stops the import from anywhere.
+    ``utility_vm`` (``auto``, ``process``, ``keep``) and ``scratch_disks`` are as for :class:`~cimlayer.CimLayerWriter`.
     ``limits`` is what the layer may cost: entries, bytes, depth and ratio of decompression (:class:`~cimlayer.Limits`).
     ``lock_timeout`` is how many seconds to wait while another image is written beside this one; then
     :class:`~cimlayer.errors.ImageBusyError`.
@@ -89,12 +93,15 @@ def import_layer(
                 sync=sync,
                 reproducible=reproducible,
                 implementation=implementation,
+                utility_vm=utility_vm,
+                scratch_disks=scratch_disks,
                 lock_timeout=lock_timeout,
                 cancel=cancel,
             ) as writer:
                 file_bytes = write_layer(pieces, writer, task, limits, cancel)
-            task.done(file_bytes)
-    return ImportedLayer(Path(layer_path), None, diff_id, digest, False, file_bytes, task.seconds)
+            finish_task(task, writer, file_bytes)
+    path, seconds, result = Path(layer_path), task.seconds, writer.utility_vm
+    return ImportedLayer(path, None, diff_id, digest, False, file_bytes, seconds, result)
 
 
 def write_layer(
@@ -119,6 +126,13 @@ def write_layer(
         cancel.raise_if_cancelled()
         task.committing(importer.entries)
         return importer.file_bytes
+
+
+def finish_task(task: LayerTask, writer: CimLayerWriter, file_bytes: int) -> None:
+    """Report a layer that was committed, with what closing it took notice of."""
+    for text in writer.warnings:
+        task.warn(text)
+    task.done(file_bytes, writer.utility_vm)
 
 
 def _feed(importer: LayerImporter, pieces: Iterator[Piece], task: LayerTask, cancel: CancellationToken) -> None:
