@@ -21,7 +21,7 @@ from cimlayer.image.create import create_image
 from cimlayer.image.extract import extract
 from support import layers, tars
 from support.images import assert_sound, read_files
-from support.tars import TarBuilder
+from support.tars import SPARSE_FORMS, Regions, TarBuilder, sparse_tar
 
 LAST = (1 << 63) - 1
 ZERO_TIME = -62135596800  # 0001-01-01, a Go time that was never set
@@ -214,54 +214,6 @@ def test_entries_that_are_passed_over_count_for_the_limit(tmp_path: Path) -> Non
 
 # ---- sparse files ----
 
-Regions = list[tuple[int, bytes]]
-FORMS = ("S", "0.0", "0.1", "1.0")
-
-
-def sparse_tar(form: str, size: int, regions: Regions, name: str = "sparse") -> bytes:
-    """One sparse file as GNU tar stores it, and a plain file behind it."""
-    pairs = [(start, len(data)) for start, data in regions]
-    if not regions or sum(pairs[-1]) < size:
-        pairs.append((size, 0))
-    numbers = [number for pair in pairs for number in pair]
-    data = b"".join(content for _, content in regions)
-    tar = TarBuilder()
-    if form == "S":
-        tar.raw(_old_headers(name.encode(), size, pairs, len(data)) + tars.padded(data))
-    elif form == "1.0":
-        start = tars.padded("".join(f"{number}\n" for number in (len(pairs), *numbers)).encode())
-        records = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(size)}
-        tar.file("GNUSparseFile.1/x", start + data, pax={**records, "GNU.sparse.name": name})
-    elif form == "0.1":
-        records = {"GNU.sparse.size": str(size), "GNU.sparse.numblocks": str(len(pairs))}
-        records |= {"GNU.sparse.map": ",".join(map(str, numbers)), "GNU.sparse.name": name}
-        tar.file("GNUSparseFile.1/x", data, pax=records)
-    else:
-        body = tars.pax_record("GNU.sparse.size", str(size)) + tars.pax_record("GNU.sparse.numblocks", str(len(pairs)))
-        for start, count in pairs:
-            body += tars.pax_record("GNU.sparse.offset", str(start)) + tars.pax_record("GNU.sparse.numbytes", str(count))
-        tar.pax_raw(body)
-        tar.file(name, data)
-    tar.file("after", b"after")
-    return tar.finish()
-
-
-def _old_headers(name: bytes, size: int, pairs: list[tuple[int, int]], stored: int) -> bytes:
-    """A header of type S with four regions, and as many blocks of 21 as it takes."""
-
-    def listed(some: list[tuple[int, int]], room: int) -> bytes:
-        return b"".join(tars.number(number, 12) for pair in some for number in pair).ljust(24 * room, b"\0")
-
-    head = bytearray(tars.header(name, stored, b"S", magic=tars.GNU_MAGIC))
-    head[386:495] = listed(pairs[:4], 4) + bytes([len(pairs) > 4]) + tars.number(size, 12)
-    head[148:156] = b" " * 8
-    head[148:156] = b"%06o\0 " % sum(head)
-    result = bytes(head)
-    for at in range(4, len(pairs), 21):
-        more = len(pairs) > at + 21
-        result += (listed(pairs[at : at + 21], 21) + bytes([more])).ljust(512, b"\0")
-    return result
-
 
 def content(size: int, regions: Regions) -> bytes:
     whole = bytearray(size)
@@ -283,7 +235,7 @@ SHAPES: dict[str, tuple[int, Regions]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", SPARSE_FORMS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sparse_file_is_whole(tmp_path: Path, form: str, shape: str) -> None:
     size, regions = SHAPES[shape]
@@ -298,7 +250,7 @@ def test_sparse_file_is_whole(tmp_path: Path, form: str, shape: str) -> None:
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sampled_from(FORMS),
+    st.sampled_from(SPARSE_FORMS),
     st.lists(st.tuples(st.integers(0, 900), st.integers(1, 700)), max_size=30),
     st.integers(0, 2000),
     st.integers(1, 700),
@@ -323,7 +275,7 @@ def test_sparse_file_in_pieces_of_any_size(
     assert found == {"sparse": content(end + tail, regions), "after": b"after"}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", SPARSE_FORMS)
 def test_hole_of_a_standard_file(tmp_path: Path, form: str) -> None:
     tar = TarBuilder()
     layers.add_base_hives(tar, leave_out="SAM")
@@ -335,7 +287,7 @@ def test_hole_of_a_standard_file(tmp_path: Path, form: str) -> None:
     assert (tmp_path / "layer" / path).read_bytes() == hive + bytes(200_000)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", SPARSE_FORMS)
 @pytest.mark.parametrize(
     "pairs", [[(10, b"a"), (5, b"b")], [(0, b"ab"), (1, b"c")], [(100, b"a")], [((1 << 63) - 1, b"a")]]
 )

@@ -8,7 +8,7 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.output import Output, amount, counted
+from cimlayer.cli.output import Output, amount, counted, escaped
 from cimlayer.cli.stopping import stoppable
 from cimlayer.image.create import create_image
 from cimlayer.limits import Limits
@@ -30,6 +30,8 @@ def command(image: str, source: str, no_sync: bool, reproducible: bool, limits: 
     output = Output()
     with stoppable() as cancel:
         done = create_image(image, source, sync=not no_sync, reproducible=reproducible, limits=limits, cancel=cancel)
+    for text in done.warnings:
+        click.echo(f"cimlayer: warning: {escaped(text)}", err=True)
     if as_json:
         output.json({"image": image} | asdict(done))
     else:

@@ -86,7 +86,11 @@ def _entry_as_tar(
         start = b""
         if regions != _whole(info.size):
             start = _sparse_map(regions)
-            info.pax_headers |= {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(info.size)}
+            info.pax_headers |= {
+                "GNU.sparse.major": "1",
+                "GNU.sparse.minor": "0",
+                "GNU.sparse.realsize": str(info.size),
+            }
             info.size = len(start) + sum(size for _, size in regions)
         yield _encoded(info)
         yield start
