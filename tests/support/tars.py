@@ -266,7 +266,7 @@ def _old_headers(name: bytes, size: int, pairs: list[tuple[int, int]], stored: i
     """A header of type S with four regions, and as many blocks of 21 as it takes."""
 
     def listed(some: list[tuple[int, int]], room: int) -> bytes:
-        return b"".join(number(number, 12) for pair in some for number in pair).ljust(24 * room, b"\0")
+        return b"".join(number(value, 12) for pair in some for value in pair).ljust(24 * room, b"\0")
 
     head = bytearray(header(name, stored, b"S", magic=GNU_MAGIC))
     head[386:495] = listed(pairs[:4], 4) + bytes([len(pairs) > 4]) + number(size, 12)
