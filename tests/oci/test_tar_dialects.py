@@ -398,3 +398,60 @@ def test_holes_of_a_folder_stay_holes(tmp_path: Path) -> None:
     if has_holes:
         assert (tmp_path / "out/whole").stat().st_blocks == 0
         assert (tmp_path / "out/middle").stat().st_blocks * 512 < 1 << 20
+
+
+# ---- as Microsoft's tools write them ----
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_streams_of_a_directory_whose_name_has_a_slash(tmp_path: Path, slash: str) -> None:
+    tar = TarBuilder()
+    tar.directory("Files/d")
+    tar.file(f"Files/d{slash}:s:$DATA", b"1")
+    tar.file(f"Files/d{slash}:t", b"22")
+    tar.node("Files/e\\", tars.DIRECTORY)
+    with image(tmp_path, tar) as opened:
+        assert opened.read("Files/d", "s") == b"1"
+        assert opened.read("Files/d", "t") == b"22"
+        assert opened.stat("Files/e").is_directory
+
+
+@pytest.mark.parametrize("name", [":s", "/:s", "Files/:s/x", "Files/d\\e\\"])
+def test_colons_and_backslashes_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    tar = TarBuilder()
+    tar.directory("Files")
+    tar.file(name, b"1")
+    refused(tmp_path, tar, ".")
+
+
+def round_trip(tmp_path: Path, tar: TarBuilder) -> dict[str, bytes]:
+    """A base layer imported, exported, imported again; both times with the same files."""
+    cimlayer.import_layer(io.BytesIO(tar.finish()), tmp_path / "first", sync=False)
+    cimlayer.export_layer(tmp_path / "first", [], tmp_path / "out.tar")
+    cimlayer.import_layer(tmp_path / "out.tar", tmp_path / "second", sync=False)
+    found = [read_files(tmp_path / f"cim-layers/{name}.cim") for name in ("first", "second")]
+    assert found[0] == found[1]
+    return found[0]
+
+
+def test_base_image_of_host_processes_makes_the_round_trip(tmp_path: Path) -> None:
+    """Five hives of 0 bytes, as in Microsoft's image, and the licence."""
+    tar = TarBuilder()
+    for directory in ("Files", "Files/Windows", "Files/Windows/System32", "Files/Windows/System32/config"):
+        tar.directory(directory)
+    for name in ("DEFAULT", "SAM", "SECURITY", "SOFTWARE", "SYSTEM"):
+        tar.file(f"Files/Windows/System32/config/{name}")
+    tar.file("Files/License.txt", b"licence")
+    found = round_trip(tmp_path, tar)
+    assert found["Files\\License.txt"] == b"licence"
+    assert found["Hives\\SYSTEM_BASE"] == b""
+
+
+def test_base_layer_of_a_build_tool_makes_the_round_trip(tmp_path: Path) -> None:
+    """Empty hives and the BCD of a utility VM that is not there, as imgutil makes a scratch base."""
+    tar = TarBuilder()
+    for name in ("DEFAULT", "SAM", "SECURITY", "SOFTWARE", "SYSTEM"):
+        tar.file(f"Files/Windows/System32/config/{name}", kind=tars.V7_FILE, mtime=tars.base256(ZERO_TIME, 12))
+    tar.file("UtilityVM/Files/EFI/Microsoft/Boot/BCD", b"")
+    found = round_trip(tmp_path, tar)
+    assert found["UtilityVM\\Files\\EFI\\Microsoft\\Boot\\BCD"] == b""

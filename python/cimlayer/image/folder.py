@@ -86,7 +86,8 @@ def _entry_as_tar(
         start = b""
         if regions != _whole(info.size):
             start = _sparse_map(regions)
-            info.pax_headers |= {
+            info.pax_headers = {
+                **info.pax_headers,
                 "GNU.sparse.major": "1",
                 "GNU.sparse.minor": "0",
                 "GNU.sparse.realsize": str(info.size),
@@ -140,7 +141,7 @@ def _regions(file: BinaryIO, size: int) -> list[tuple[int, int]]:
     """Where a file has data, as offsets and sizes in bytes; everywhere if the filesystem does not tell."""
     if sys.platform == "win32":
         return _whole(size)
-    found = []
+    found: list[tuple[int, int]] = []
     end = 0
     with contextlib.suppress(OSError):
         while end < size and len(found) < _MOST_REGIONS:
