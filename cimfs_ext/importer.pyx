@@ -27,7 +27,9 @@ cdef extern from "liblayer/importer.h" nogil:
 
     struct layer_entry:
         uint64_t offset
+        const char *other
         layer_slice name
+        layer_slice link
         layer_slice sddl
 
     struct layer_tar:
@@ -44,8 +46,11 @@ cdef extern from "liblayer/importer.h" nogil:
         LAYER_IMPORT_OPAQUE
         LAYER_IMPORT_STANDARD_FILE
         LAYER_IMPORT_STANDARD_DATA
+        LAYER_IMPORT_STANDARD_HOLE
         LAYER_IMPORT_STANDARD_END
         LAYER_IMPORT_STANDARD_LINK
+        LAYER_IMPORT_PASSED_OVER
+        LAYER_IMPORT_PAUSE
         LAYER_IMPORT_BAD_ENTRY
         LAYER_IMPORT_BAD_ARCHIVE
         LAYER_IMPORT_LIMIT
@@ -72,6 +77,18 @@ cdef enum:
     NO_LIMIT = 0xFFFFFFFFFFFFFFFF
 
 
+cdef str shown(layer_slice text):
+    return blob(text.data, text.size).decode("utf-8", "backslashreplace")
+
+
+cdef bint is_utf8(layer_slice text):
+    try:
+        blob(text.data, text.size).decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 cdef bytes blob(const void *data, size_t size):
     return (<const char *>data)[:size] if size else b""
 
@@ -85,9 +102,11 @@ cdef class LayerImporter:
     - ``descriptor_from_sddl(text) -> bytes``
     - ``whiteout(path)`` and ``opaque_whiteout(directory)``
     - ``begin_standard_file(path, size, attributes, times, security_descriptor, extended_attributes)``, then
-      ``standard_data(memoryview)`` for each piece, then ``end_standard_file()``; ``times`` are the creation, last
-      write, change and last access FILETIME
+      ``standard_data(memoryview)`` for each piece and ``standard_hole(size)`` for each run of zeros, then
+      ``end_standard_file()``; ``times`` are the creation, last write, change and last access FILETIME
     - ``link_to_standard_file(path, target)``
+    - ``passed_over(name, what)``: an entry that has no place in an image
+    - ``pause()``, now and then while the zeros of a large hole are written: what it raises ends the import
 
     For an image, ``options`` are those of :class:`~cimfs_ext.builder.LayerBuilder`. Without ``whiteouts``, their names
     are names like any other. ``max_files``, ``max_bytes`` and
@@ -195,6 +214,8 @@ cdef class LayerImporter:
             self.answer_sddl()
         elif event == LAYER_IMPORT_STANDARD_DATA:
             self.handler.standard_data(memoryview(blob(piece.data, piece.size)))
+        elif event == LAYER_IMPORT_STANDARD_HOLE:
+            self.handler.standard_hole(piece.size)
         elif event == LAYER_IMPORT_STANDARD_END:
             self.handler.end_standard_file()
         elif event == LAYER_IMPORT_WHITEOUT:
@@ -203,6 +224,10 @@ cdef class LayerImporter:
             self.handler.opaque_whiteout(path_of(&self.importer.path))
         elif event == LAYER_IMPORT_STANDARD_LINK:
             self.handler.link_to_standard_file(path_of(&self.importer.path), path_of(&self.importer.target))
+        elif event == LAYER_IMPORT_PASSED_OVER:
+            self.handler.passed_over(self.entry_name(), self.importer.tar.entry.other.decode())
+        elif event == LAYER_IMPORT_PAUSE:
+            self.handler.pause()
         elif event == LAYER_IMPORT_STANDARD_FILE:
             self.handler.begin_standard_file(
                 path_of(&self.importer.path), metadata.file_size, metadata.attributes,
@@ -224,8 +249,7 @@ cdef class LayerImporter:
         return 0
 
     cdef str entry_name(self):
-        cdef layer_slice name = self.importer.tar.entry.name
-        return blob(name.data, name.size).decode("utf-8", "backslashreplace")
+        return shown(self.importer.tar.entry.name)
 
     cdef object error(self, layer_import_event event):
         cdef const layer_tar *tar = &self.importer.tar
@@ -233,6 +257,9 @@ cdef class LayerImporter:
             known = tar.entry_offset == tar.entry.offset and tar.entry.name.data != NULL
             return errors.malformed(tar.reason.decode(), self.entry_name() if known else "tar",
                                     tar.offset if tar.entry_offset == <uint64_t>-1 else tar.entry_offset)
+        if event == LAYER_IMPORT_BAD_ENTRY and is_utf8(tar.entry.name) and not is_utf8(tar.entry.link):
+            return errors.malformed(f"a link target that is not UTF-8: {shown(tar.entry.link)}", self.entry_name(),
+                                    tar.entry.offset)
         decision = (LAYER_REFUSED if event == LAYER_IMPORT_BAD_ENTRY else
                     LAYER_BEYOND if event == LAYER_IMPORT_LIMIT else LAYER_FAILED)
         return self.builder.error(decision, "import", path_of(&self.importer.path), self.entry_name(), tar.entry.offset)

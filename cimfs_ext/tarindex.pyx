@@ -17,12 +17,14 @@ cdef extern from "liblayer/tar.h" nogil:
         LAYER_DIRECTORY
         LAYER_SYMLINK
         LAYER_HARD_LINK
+        LAYER_OTHER
 
     struct layer_entry:
         layer_entry_type type
         layer_slice name
         layer_slice link
         uint64_t size
+        int sparse
 
     struct layer_tar:
         uint64_t offset
@@ -90,7 +92,9 @@ cdef class TarIndex:
         while True:
             event = self.next_event()
             if event == LAYER_TAR_ENTRY:
-                return self.member()
+                member = self.member()
+                if self.tar.entry.type != LAYER_OTHER:
+                    return member
             if event == LAYER_TAR_END:
                 raise StopIteration
             if event == LAYER_TAR_ERROR:
@@ -117,6 +121,9 @@ cdef class TarIndex:
     cdef object member(self):
         cdef const layer_entry *entry = &self.tar.entry
         cdef uint64_t offset = self.tar.offset, size
+        if entry.sparse:
+            self.tar.reason = "a sparse file in GNU's own form"
+            raise self.error()
         name, link = self.text(entry.name), self.text(entry.link)
         size = layer_tar_skip(&self.tar)
         if size <= <uint64_t>len(self.piece) - self.at:

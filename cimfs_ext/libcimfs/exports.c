@@ -10,9 +10,10 @@ cimfs_hresult CIMFS_CALL CimCreateImage(const cimfs_wchar *containing_path, cons
     return cimfs_portable_api()->create_image(containing_path, existing_name, new_name, image);
 }
 
-void CIMFS_CALL CimCloseImage(cimfs_image image)
+cimfs_hresult CIMFS_CALL CimCloseImage(cimfs_image image)
 {
     cimfs_portable_api()->close_image(image);
+    return CIMFS_OK;
 }
 
 cimfs_hresult CIMFS_CALL CimCommitImage(cimfs_image image)
@@ -57,8 +58,10 @@ cimfs_hresult CIMFS_CALL CimCreateImage2(const cimfs_wchar *containing_path, uin
                                          const cimfs_wchar *existing_name, const cimfs_wchar *new_name,
                                          cimfs_image *image)
 {
+    /* PE images are never expanded, and content is never cut at positions that depend on it. */
+    const uint32_t satisfied = CIMFS_CREATE_NO_PE_EXPANSION | CIMFS_CREATE_FIXED_SIZE_CHUNKS;
     *image = NULL;
-    return flags ? CIMFS_E_NOTIMPL : CimCreateImage(containing_path, existing_name, new_name, image);
+    return flags & ~satisfied ? CIMFS_E_NOTIMPL : CimCreateImage(containing_path, existing_name, new_name, image);
 }
 
 cimfs_hresult CimCreateImageWith(const cimfs_wchar *containing_path, const cimfs_wchar *existing_name,

@@ -24,7 +24,8 @@ extern "C" {
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCreateImage(const cimfs_wchar *containing_path,
                                                      const cimfs_wchar *existing_name, const cimfs_wchar *new_name,
                                                      cimfs_image *image);
-CIMFS_EXPORT void CIMFS_CALL CimCloseImage(cimfs_image image);
+/* The Windows SDK declares this void, but older hcsshim reads a result: it is always CIMFS_OK. */
+CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCloseImage(cimfs_image image);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCommitImage(cimfs_image image);
 CIMFS_EXPORT cimfs_hresult CIMFS_CALL CimCreateFile(cimfs_image image, const cimfs_wchar *path,
                                                     const struct cimfs_file_metadata *metadata, cimfs_stream *stream);

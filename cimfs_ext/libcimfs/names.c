@@ -87,12 +87,15 @@ cimfs_hresult cimfs_path_parse(const cimfs_wchar *text, struct cimfs_path *path,
             *reason = "a reserved character";
             return CIMFS_E_INVALID_ARG;
         }
+        if (text[i] == '\\' && i > start && (text[i + 1] == 0 || text[i + 1] == ':'))
+            break; /* a directory's, at the end of its name */
         if (text[i] == '\\') {
             CIMFS_TRY(check_component((struct cimfs_name){text + start, (uint32_t)(i - start)}, reason));
             start = i + 1;
         }
     }
     path->leaf = (struct cimfs_name){text + start, (uint32_t)(i - start)};
+    i += text[i] == '\\';
     path->directory = (struct cimfs_name){text, start ? (uint32_t)start - 1 : 0};
     CIMFS_TRY(check_component(path->leaf, reason));
     if (text[i] == 0)

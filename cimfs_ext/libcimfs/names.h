@@ -1,8 +1,8 @@
 /*
  * Names and paths: UTF-16 code units, compared after upcasing each one through a table of 65,536 units.
  *
- * A path is relative, its components are separated by backslashes, and a colon may stand before a stream's
- * name in the last one (docs/format.md, "Paths").
+ * A path is relative, its components are separated by backslashes, one may stand at the end, and a colon may stand
+ * before a stream's name in the last component (docs/format.md, "Paths").
  */
 #ifndef CIMFS_NAMES_H
 #define CIMFS_NAMES_H

@@ -15,7 +15,7 @@ enum state {
     SKIP         /* it has no data of interest */
 };
 
-enum { REGULAR_ATTRIBUTES = CIMFS_ATTRIBUTE_ARCHIVE };
+enum { REGULAR_ATTRIBUTES = CIMFS_ATTRIBUTE_ARCHIVE, ZEROS_AT_ONCE = 1 << 16, ZEROS_BETWEEN_PAUSES = 1 << 24 };
 
 int layer_importer_init(struct layer_importer *importer, struct layer_builder *builder)
 {
@@ -185,6 +185,8 @@ static uint32_t attributes_of(const struct layer_entry *entry)
     if (!entry->has_attributes && entry->type != LAYER_DIRECTORY)
         attributes = REGULAR_ATTRIBUTES;
     attributes &= ~CIMFS_ATTRIBUTE_REPARSE_POINT;
+    if (entry->sparse)
+        attributes |= CIMFS_ATTRIBUTE_SPARSE;
     if (entry->type == LAYER_SYMLINK)
         return attributes | CIMFS_ATTRIBUTE_REPARSE_POINT;
     return entry->type == LAYER_DIRECTORY ? attributes | CIMFS_ATTRIBUTE_DIRECTORY
@@ -276,8 +278,11 @@ static enum layer_import_event start_entry(struct layer_importer *importer)
     enum layer_decision counted = layer_builder_count(importer->builder, &importer->path, entry->size);
     importer->entries++;
     importer->state = SKIP;
+    importer->has_data = 0;
     if (counted != LAYER_INSIDE)
         return proceed(counted);
+    if (entry->type == LAYER_OTHER)
+        return LAYER_IMPORT_PASSED_OVER;
     if (reason)
         return bad(importer, reason);
     if (importer->path.length == 0 && entry->type == LAYER_DIRECTORY)
@@ -319,7 +324,33 @@ static enum layer_import_event take_data(struct layer_importer *importer, struct
         return LAYER_IMPORT_STANDARD_DATA;
     if (importer->state != TO_IMAGE)
         return LAYER_IMPORT_NEED_INPUT;
+    importer->has_data = 1;
     return proceed(layer_builder_write(importer->builder, piece.data, piece.size));
+}
+
+/* A file that is one hole is not written at all, which makes it sparse. */
+static enum layer_import_event take_hole(struct layer_importer *importer, size_t size)
+{
+    if (importer->state == TO_STANDARD)
+        return LAYER_IMPORT_STANDARD_HOLE;
+    if (importer->state == TO_IMAGE && (importer->tar.left > 0 || importer->has_data))
+        importer->zeros = size;
+    return LAYER_IMPORT_NEED_INPUT;
+}
+
+static enum layer_import_event write_zeros(struct layer_importer *importer)
+{
+    static const uint8_t zeros[ZEROS_AT_ONCE];
+    for (uint64_t written = 0; importer->zeros > 0; written += ZEROS_AT_ONCE) {
+        if (written == ZEROS_BETWEEN_PAUSES)
+            return LAYER_IMPORT_PAUSE;
+        size_t count = importer->zeros < sizeof zeros ? (size_t)importer->zeros : sizeof zeros;
+        enum layer_decision decision = layer_builder_write(importer->builder, zeros, count);
+        if (decision != LAYER_INSIDE)
+            return proceed(decision);
+        importer->zeros -= count;
+    }
+    return LAYER_IMPORT_NEED_INPUT;
 }
 
 static enum layer_import_event take_event(struct layer_importer *importer, enum layer_tar_event event,
@@ -330,6 +361,8 @@ static enum layer_import_event take_event(struct layer_importer *importer, enum 
         return start_entry(importer);
     case LAYER_TAR_DATA:
         return take_data(importer, piece);
+    case LAYER_TAR_HOLE:
+        return take_hole(importer, piece.size);
     case LAYER_TAR_ENTRY_END:
         return end_entry(importer);
     case LAYER_TAR_END:
@@ -346,6 +379,10 @@ enum layer_import_event layer_importer_next(struct layer_importer *importer, con
     if (event == LAYER_IMPORT_NEED_INPUT && importer->state == AWAITING)
         event = start_file(importer);
     while (event == LAYER_IMPORT_NEED_INPUT) {
+        if (importer->zeros > 0) {
+            event = write_zeros(importer);
+            continue;
+        }
         enum layer_tar_event found = layer_tar_next(&importer->tar, input, size, piece);
         if (found == LAYER_TAR_NEED_INPUT)
             return LAYER_IMPORT_NEED_INPUT;

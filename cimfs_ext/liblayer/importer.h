@@ -22,8 +22,11 @@ enum layer_import_event {
     LAYER_IMPORT_OPAQUE,        /* path: the directory whose content is to be hidden */
     LAYER_IMPORT_STANDARD_FILE, /* path, metadata; DATA and STANDARD_END follow */
     LAYER_IMPORT_STANDARD_DATA,
+    LAYER_IMPORT_STANDARD_HOLE, /* piece has the number of zeros alone */
     LAYER_IMPORT_STANDARD_END,
     LAYER_IMPORT_STANDARD_LINK, /* path, target */
+    LAYER_IMPORT_PASSED_OVER,   /* tar.entry is nothing for an image: tar.entry.other says what it is */
+    LAYER_IMPORT_PAUSE,         /* many zeros have been written, and more follow: a moment to be interrupted */
     LAYER_IMPORT_BAD_ENTRY,     /* builder->reason; tar.entry names it */
     LAYER_IMPORT_BAD_ARCHIVE,   /* tar.reason, tar.offset */
     LAYER_IMPORT_LIMIT,         /* builder->limit: which; tar.entry is the entry that goes beyond it */
@@ -44,6 +47,8 @@ struct layer_importer {
     struct cimfs_file_metadata metadata;
     uint64_t file_bytes; /* sum of the sizes of files; streams and links not counted */
     uint64_t entries;
+    uint64_t zeros; /* to be written before the data that comes next */
+    int has_data; /* some of the entry's content was written to the image */
     struct layer_buffer descriptor, reparse, ea;
     struct layer_sddl cache[LAYER_SDDL_CACHE];
     size_t cache_next;

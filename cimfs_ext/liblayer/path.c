@@ -34,12 +34,13 @@ static const char *canonicalize(struct layer_path *path, size_t length)
             continue;
         size_t count = i - start;
         if (count > 0 && !(count == 1 && units[start] == '.')) {
-            if (to > 0)
+            int is_stream = to > 0 && units[start] == ':'; /* of a directory whose name ends in a separator */
+            if (to > 0 && !is_stream)
                 units[to++] = '\\';
             if (to < start)
                 memmove(units + to, units + start, count * sizeof *units);
             to += count;
-            depth++;
+            depth += !is_stream;
         }
         start = i + 1;
     }
@@ -57,7 +58,10 @@ const char *layer_path_from_tar(struct layer_path *path, const char *name, size_
     path->units[0] = 0;
     if (size > 0 && name[0] == '/')
         return "an absolute name";
-    if (memchr(name, '\\', size))
+    size_t end = size;
+    while (end > 0 && name[end - 1] == '\\')
+        end--; /* as Windows ends the name of a directory */
+    if (memchr(name, '\\', end))
         return "a backslash in a name";
     if (memchr(name, 0, size))
         return "a NUL in a name";

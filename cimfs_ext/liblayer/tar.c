@@ -18,6 +18,8 @@ void layer_tar_cleanup(struct layer_tar *tar)
     layer_tar_free_records(&tar->long_link);
     free(tar->eas);
     tar->eas = NULL;
+    free(tar->sparse.regions);
+    tar->sparse = (struct layer_sparse){0};
 }
 
 static void use(struct layer_tar *tar, const uint8_t **input, size_t *size, size_t count)
@@ -57,6 +59,7 @@ static void end_entry(struct layer_tar *tar)
     layer_tar_reset_records(&tar->local);
     layer_tar_reset_records(&tar->long_name);
     layer_tar_reset_records(&tar->long_link);
+    layer_tar_reset_sparse(tar);
     tar->entry_offset = UINT64_MAX;
     tar->state = HEADER;
 }
@@ -98,6 +101,16 @@ static enum layer_tar_event step(struct layer_tar *tar, const uint8_t **input, s
                 tar->entry_offset = UINT64_MAX;
         }
         break;
+    case SPARSE_HEADER:
+        gather_header(tar, input, size);
+        if (tar->gathered == LAYER_TAR_BLOCK) {
+            tar->gathered = 0;
+            result = layer_tar_take_sparse_header(tar);
+        }
+        break;
+    case SPARSE_MAP:
+        result = layer_tar_take_sparse_map(tar, input, size);
+        break;
     default: /* DATA_PADDING */
         if (skip_padding(tar, input, size))
             end_entry(tar);
@@ -116,6 +129,13 @@ enum layer_tar_event layer_tar_next(struct layer_tar *tar, const uint8_t **input
             use(tar, input, size, *size);
             return LAYER_TAR_END;
         }
+        uint64_t run = tar->left;
+        if (tar->state == DATA && tar->entry.sparse) {
+            *piece = (struct layer_slice){NULL, layer_tar_take_hole(tar)};
+            if (piece->size > 0)
+                return LAYER_TAR_HOLE;
+            run = layer_tar_run(tar);
+        }
         if (tar->state == DATA && tar->left == 0) {
             tar->state = DATA_PADDING;
             return LAYER_TAR_ENTRY_END;
@@ -126,8 +146,9 @@ enum layer_tar_event layer_tar_next(struct layer_tar *tar, const uint8_t **input
         if (*size == 0 && !free_step)
             return LAYER_TAR_NEED_INPUT;
         if (tar->state == DATA) {
-            *piece = (struct layer_slice){(const char *)*input, at_most(*size, tar->left)};
+            *piece = (struct layer_slice){(const char *)*input, at_most(*size, run)};
             tar->left -= piece->size;
+            tar->sparse.position += piece->size;
             use(tar, input, size, piece->size);
             return LAYER_TAR_DATA;
         }
@@ -142,6 +163,8 @@ uint64_t layer_tar_skip(struct layer_tar *tar)
     uint64_t count = tar->left;
     tar->left = 0;
     tar->offset += count;
+    tar->sparse.next = tar->sparse.count;
+    tar->sparse.position = tar->entry.size;
     return count;
 }
 

@@ -2,8 +2,9 @@
  * Tar archives as they come, in pieces of any size: headers of all dialects and PAX records become entries,
  * data is handed on where it lies (go-winio, backuptar/tar.go; POSIX, "pax Interchange Format").
  *
- * Read: v7, ustar with prefix, GNU long names and links, base-256 numbers, PAX records per file and global.
- * Sparse dialects are refused. Two zero blocks end the archive, what follows is ignored.
+ * Read: v7, ustar with prefix, GNU long names and links, base-256 numbers, PAX records per file and global, sparse
+ * files in all of GNU's forms. Two zero blocks end the archive, what follows is ignored. Where readers differ, this
+ * one reads as Go's archive/tar does, since the system's own importer is built on that.
  */
 #ifndef LAYER_TAR_H
 #define LAYER_TAR_H
@@ -16,6 +17,7 @@
 #define LAYER_TAR_MAX_RECORDS (8u << 20) /* bytes of PAX records or of a GNU long name */
 /* Bytes of global PAX records: every entry that follows has to look through them. */
 #define LAYER_TAR_MAX_GLOBALS (1u << 13)
+#define LAYER_TAR_MAX_REGIONS (1u << 20) /* of data in a sparse file */
 
 struct layer_slice {
     const char *data; /* NULL: absent */
@@ -46,20 +48,29 @@ static inline int layer_ea_compare(const void *left, const void *right)
 struct layer_pax {
     struct layer_slice path, link_path, size;
     struct layer_slice mtime, atime, ctime, creation_time;
-    struct layer_slice attributes, raw_descriptor, sddl, mount_point, sparse;
+    struct layer_slice attributes, raw_descriptor, sddl, mount_point;
+    struct layer_slice sparse_major, sparse_minor, sparse_name, sparse_size, sparse_real_size, sparse_map;
     struct layer_ea *eas;
     size_t ea_count, ea_capacity;
     char *text; /* the slices point into it */
     size_t text_size, text_capacity;
 };
 
-enum layer_entry_type { LAYER_FILE, LAYER_DIRECTORY, LAYER_SYMLINK, LAYER_HARD_LINK };
+enum layer_entry_type {
+    LAYER_FILE,
+    LAYER_DIRECTORY,
+    LAYER_SYMLINK,
+    LAYER_HARD_LINK,
+    LAYER_OTHER /* something about the archive, to be passed over */
+};
 
 struct layer_entry {
     uint64_t offset; /* of its first header in the archive */
     enum layer_entry_type type;
+    const char *other;             /* what an entry of type OTHER is */
     struct layer_slice name, link; /* UTF-8 as it stands there */
-    uint64_t size;
+    uint64_t size;                 /* with the holes of a sparse file */
+    int sparse;
     int64_t creation_time, last_write_time, change_time, last_access_time; /* FILETIME */
     int has_attributes;
     uint32_t attributes;
@@ -73,9 +84,25 @@ enum layer_tar_event {
     LAYER_TAR_NEED_INPUT, /* all input was used */
     LAYER_TAR_ENTRY,      /* tar->entry, valid until the next entry */
     LAYER_TAR_DATA,       /* a piece of its content */
+    LAYER_TAR_HOLE,       /* zeros in its content: piece has their number alone */
     LAYER_TAR_ENTRY_END,
     LAYER_TAR_END,
     LAYER_TAR_ERROR /* tar->reason and tar->offset */
+};
+
+/* The data of a sparse file stands in the archive without its holes. */
+struct layer_region {
+    uint64_t offset, size;
+};
+
+struct layer_sparse {
+    struct layer_region *regions; /* in order, none empty, once the entry begins */
+    size_t count, capacity;
+    size_t next;       /* the region that is being read, or comes next */
+    uint64_t position; /* in the file */
+    /* While the map is read: */
+    int has_offset; /* of the next region, whose size is still to come */
+    uint64_t offset, number, numbers, expected, map_size;
 };
 
 struct layer_tar {
@@ -95,7 +122,8 @@ struct layer_tar {
     struct layer_pax local, global;
     struct layer_pax incoming;             /* a global header as it comes */
     struct layer_pax long_name, long_link; /* GNU: only the text is used */
-    struct layer_ea *eas;                  /* of the entry, if it has both global and local ones */
+    struct layer_sparse sparse;
+    struct layer_ea *eas; /* of the entry, if it has both global and local ones */
     size_t ea_count, ea_capacity;
 };
 
@@ -110,7 +138,7 @@ uint64_t layer_tar_skip(struct layer_tar *tar);
 /* The input has ended: 0, or -1 with reason and offset if it was cut inside an entry. */
 int layer_tar_finish(struct layer_tar *tar);
 
-/* PAX decimal seconds since 1970 as a FILETIME, cut to 100 ns; -1 if malformed or out of range. */
+/* PAX decimal seconds since 1970 as the nearest FILETIME that there is, cut to 100 ns; -1 if malformed. */
 int layer_tar_time(struct layer_slice text, int64_t *filetime);
 
 #endif

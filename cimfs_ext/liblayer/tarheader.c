@@ -36,32 +36,34 @@ static int pick_time(struct layer_tar *tar, struct layer_slice text, int64_t oth
 {
     *time = otherwise;
     if (text.data && layer_tar_time(text, time) < 0)
-        return layer_tar_fail(tar, "a time that is malformed or out of range");
+        return layer_tar_fail(tar, "a malformed time");
     return 0;
 }
 
-/* GNU headers may carry two more times; zero, or what is no number, means that they do not. */
-static int gnu_time(const uint8_t *block, struct layer_tar_field field, int64_t *time)
+static int is_gnu(const uint8_t *block)
 {
-    int64_t seconds;
-    if (layer_tar_number(block, field, &seconds) < 0 || seconds == 0)
-        return 0;
-    return layer_tar_filetime(seconds, 0, time);
+    return memcmp(block + MAGIC_OFFSET, "ustar  ", 8) == 0;
+}
+
+/* GNU headers may carry two more times, where others have the prefix; zero means that they do not. */
+static int gnu_times(const uint8_t *block, int64_t *access, int64_t *change)
+{
+    return layer_tar_number(block, GNU_ATIME, access) < 0 ? -1 : layer_tar_number(block, GNU_CTIME, change);
 }
 
 static int take_times(struct layer_tar *tar, struct layer_entry *entry)
 {
     const uint8_t *block = tar->header;
-    int64_t seconds, time = 0;
-    if (!PICK(tar, mtime).data &&
-        (layer_tar_number(block, MTIME, &seconds) < 0 || layer_tar_filetime(seconds, 0, &time) < 0))
-        return layer_tar_fail(tar, "a modification time that is malformed or out of range");
+    int64_t seconds = 0, time, access_seconds, change_seconds;
+    if (!PICK(tar, mtime).data && layer_tar_number(block, MTIME, &seconds) < 0)
+        return layer_tar_fail(tar, "a malformed modification time");
+    time = layer_tar_filetime(seconds, 0);
     if (pick_time(tar, PICK(tar, mtime), time, &time) < 0)
         return -1;
     int64_t access = time, change = time;
-    if (memcmp(block + MAGIC_OFFSET, "ustar  ", 8) == 0) {
-        if (gnu_time(block, GNU_ATIME, &access) < 0 || gnu_time(block, GNU_CTIME, &change) < 0)
-            return layer_tar_fail(tar, "a time that is malformed or out of range");
+    if (is_gnu(block) && gnu_times(block, &access_seconds, &change_seconds) == 0) {
+        access = access_seconds ? layer_tar_filetime(access_seconds, 0) : time;
+        change = change_seconds ? layer_tar_filetime(change_seconds, 0) : time;
     }
     entry->last_write_time = time;
     if (pick_time(tar, PICK(tar, atime), access, &entry->last_access_time) < 0 ||
@@ -70,25 +72,49 @@ static int take_times(struct layer_tar *tar, struct layer_entry *entry)
     return pick_time(tar, PICK(tar, creation_time), time, &entry->creation_time);
 }
 
+static int is_ascii(struct layer_slice text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] & 0x80)
+            return 0;
+    return 1;
+}
+
+/*
+ * POSIX headers have a prefix. GNU's have times there; but Go before 1.8 could write a prefix behind GNU's magic, and
+ * its reader takes one for what are no times.
+ */
+static int has_prefix(const uint8_t *block, struct layer_slice prefix)
+{
+    int64_t access, change;
+    if (prefix.size == 0)
+        return 0;
+    return is_gnu(block) ? gnu_times(block, &access, &change) < 0 && is_ascii(prefix)
+                         : memcmp(block + MAGIC_OFFSET, "ustar", 6) == 0;
+}
+
+/* GNU's long name counts before a PAX record, whichever stands first. */
+static struct layer_slice pick_name(const struct layer_pax *gnu, struct layer_slice record, struct layer_slice field)
+{
+    if (gnu->text_size)
+        return (struct layer_slice){gnu->text, strnlen(gnu->text, gnu->text_size)};
+    return record.data ? record : field;
+}
+
 static void take_names(struct layer_tar *tar, struct layer_entry *entry)
 {
     const uint8_t *block = tar->header;
     struct layer_slice name = text_field(block, NAME);
     struct layer_slice prefix = text_field(block, PREFIX);
-    /* Only POSIX headers have a prefix; GNU keeps other things there. */
-    if (memcmp(block + MAGIC_OFFSET, "ustar", 6) == 0 && prefix.size > 0) {
+    if (has_prefix(block, prefix)) {
         memcpy(tar->ustar_name, prefix.data, prefix.size);
         tar->ustar_name[prefix.size] = '/';
         memcpy(tar->ustar_name + prefix.size + 1, name.data, name.size);
         name = (struct layer_slice){tar->ustar_name, prefix.size + 1 + name.size};
     }
     struct layer_slice link = text_field(block, LINK);
-    if (tar->long_name.text_size)
-        name = (struct layer_slice){tar->long_name.text, strnlen(tar->long_name.text, tar->long_name.text_size)};
-    if (tar->long_link.text_size)
-        link = (struct layer_slice){tar->long_link.text, strnlen(tar->long_link.text, tar->long_link.text_size)};
-    entry->name = PICK(tar, path).data ? PICK(tar, path) : name;
-    entry->link = PICK(tar, link_path).data ? PICK(tar, link_path) : link;
+    entry->name = pick_name(&tar->long_name, PICK(tar, path), name);
+    entry->link = pick_name(&tar->long_link, PICK(tar, link_path), link);
 }
 
 static int take_eas(struct layer_tar *tar, struct layer_entry *entry)
@@ -102,6 +128,13 @@ static int take_eas(struct layer_tar *tar, struct layer_entry *entry)
         return -1;
     entry->eas = tar->eas;
     entry->ea_count = tar->ea_count;
+    return 0;
+}
+
+static int other(struct layer_entry *entry, const char *what)
+{
+    entry->type = LAYER_OTHER;
+    entry->other = what;
     return 0;
 }
 
@@ -130,9 +163,16 @@ static int take_type(struct layer_tar *tar, char type, struct layer_entry *entry
     case '6':
         return layer_tar_fail(tar, "a FIFO");
     case 'S':
-        return layer_tar_fail(tar, "a sparse file in GNU's own form");
+        entry->type = LAYER_FILE;
+        return 0;
+    case 'D':
+        return other(entry, "a list of the files in a directory");
+    case 'M':
+        return other(entry, "the rest of a file from another volume");
+    case 'V':
+        return other(entry, "a volume label");
     default:
-        return layer_tar_fail(tar, "an entry of unknown type");
+        return other(entry, "an entry of unknown type");
     }
 }
 
@@ -153,8 +193,6 @@ static int take_entry(struct layer_tar *tar, char type)
         entry->size = (uint64_t)size;
     if (entry->size > INT64_MAX - LAYER_TAR_BLOCK)
         return layer_tar_fail(tar, "a size beyond all limits");
-    if (PICK(tar, sparse).data)
-        return layer_tar_fail(tar, "a sparse file in GNU's own form");
     text = PICK(tar, attributes);
     if (text.data) {
         if (layer_tar_decimal(text, &attributes) < 0 || attributes > UINT32_MAX)
@@ -190,6 +228,8 @@ static int start_records(struct layer_tar *tar, char type)
     if (layer_tar_number(tar->block, SIZE, &size) < 0 || size < 0 || size > (int64_t)LAYER_TAR_MAX_RECORDS)
         return layer_tar_fail(tar, "PAX records or a long name of more than 8 MiB");
     layer_tar_reset_records(pax); /* a second header of the kind replaces what the first one said */
+    if (pax == &tar->local)
+        layer_tar_reset_sparse(tar);
     if ((size_t)size > pax->text_capacity) {
         char *text = realloc(pax->text, (size_t)size);
         if (!text)
@@ -231,10 +271,10 @@ int layer_tar_take_header(struct layer_tar *tar)
     memcpy(tar->header, block, LAYER_TAR_BLOCK);
     if (take_entry(tar, type) < 0)
         return -1;
-    /* Only files bring data; a size in another header means nothing, except that old writers gave links one. */
-    tar->left = tar->entry.type == LAYER_FILE ? tar->entry.size : 0;
+    /* Only files bring data, and perhaps what nobody knows; old writers gave links a size that means nothing. */
+    tar->left = tar->entry.type == LAYER_FILE || tar->entry.type == LAYER_OTHER ? tar->entry.size : 0;
     tar->entry.size = tar->left;
     tar->padding = (uint32_t)(-tar->left % LAYER_TAR_BLOCK);
     tar->state = DATA;
-    return 1;
+    return tar->entry.type == LAYER_FILE ? layer_tar_start_sparse(tar, type) : 1;
 }

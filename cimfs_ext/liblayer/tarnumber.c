@@ -3,7 +3,7 @@
 static const int64_t UNIX_EPOCH = 116444736000000000; /* 1970-01-01 as a FILETIME */
 static const int64_t TICKS = 10000000;                /* FILETIME units in a second */
 
-static int parse_base256(const uint8_t *field, size_t width, int64_t *value)
+static int64_t parse_base256(const uint8_t *field, size_t width)
 {
     /* The first bit marks the form, the second is the sign. */
     int negative = field[0] & 0x40;
@@ -12,13 +12,14 @@ static int parse_base256(const uint8_t *field, size_t width, int64_t *value)
         uint8_t byte = i == 0 ? (uint8_t)(negative ? field[0] | 0x80 : field[0] & 0x7F) : field[i];
         uint8_t top = (uint8_t)(result >> 56);
         if (top != (negative ? 0xFF : 0))
-            return -1;
+            return negative ? INT64_MIN : INT64_MAX;
         result = result << 8 | byte;
     }
     if ((result >> 63) != (negative ? 1u : 0u))
-        return -1;
-    memcpy(value, &result, sizeof result);
-    return 0;
+        return negative ? INT64_MIN : INT64_MAX;
+    int64_t value;
+    memcpy(&value, &result, sizeof result);
+    return value;
 }
 
 int layer_tar_number(const uint8_t *block, struct layer_tar_field field, int64_t *value)
@@ -27,8 +28,10 @@ int layer_tar_number(const uint8_t *block, struct layer_tar_field field, int64_t
     size_t i = 0;
     uint64_t result = 0;
     *value = 0;
-    if (text[0] & 0x80)
-        return parse_base256(text, field.width, value);
+    if (text[0] & 0x80) {
+        *value = parse_base256(text, field.width);
+        return 0;
+    }
     while (i < field.width && text[i] == ' ')
         i++;
     for (; i < field.width && text[i] >= '0' && text[i] <= '7'; i++)
@@ -40,14 +43,20 @@ int layer_tar_number(const uint8_t *block, struct layer_tar_field field, int64_t
     return 0;
 }
 
+static int are_digits(struct layer_slice text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return 0;
+    return text.size > 0;
+}
+
 int layer_tar_decimal(struct layer_slice text, uint64_t *value)
 {
     *value = 0;
-    if (text.size == 0)
+    if (!are_digits(text))
         return -1;
     for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9')
-            return -1;
         uint64_t digit = (uint64_t)(text.data[i] - '0');
         if (*value > (UINT64_MAX - digit) / 10)
             return -1;
@@ -56,15 +65,14 @@ int layer_tar_decimal(struct layer_slice text, uint64_t *value)
     return 0;
 }
 
-int layer_tar_filetime(int64_t seconds, int64_t ticks, int64_t *filetime)
+int64_t layer_tar_filetime(int64_t seconds, int64_t ticks)
 {
-    if (seconds > (INT64_MAX - UNIX_EPOCH) / TICKS - 1 || seconds < (INT64_MIN + UNIX_EPOCH) / TICKS + 1)
-        return -1;
+    if (seconds > (INT64_MAX - UNIX_EPOCH) / TICKS - 1)
+        return INT64_MAX;
+    if (seconds < -UNIX_EPOCH / TICKS)
+        return 0;
     int64_t time = UNIX_EPOCH + seconds * TICKS + ticks;
-    if (time < 0)
-        return -1;
-    *filetime = time;
-    return 0;
+    return time < 0 ? 0 : time;
 }
 
 int layer_tar_time(struct layer_slice text, int64_t *filetime)
@@ -72,17 +80,21 @@ int layer_tar_time(struct layer_slice text, int64_t *filetime)
     int negative = text.size > 0 && text.data[0] == '-';
     size_t start = (size_t)negative, dot = start;
     uint64_t seconds;
+    const uint64_t most = INT64_MAX;
     int64_t ticks = 0, unit = TICKS;
     while (dot < text.size && text.data[dot] != '.')
         dot++;
-    if (layer_tar_decimal((struct layer_slice){text.data + start, dot - start}, &seconds) < 0 || seconds > INT64_MAX)
+    struct layer_slice whole = {text.data + start, dot - start};
+    if (!are_digits(whole))
         return -1;
+    if (layer_tar_decimal(whole, &seconds) < 0 || seconds > most)
+        seconds = most;
     for (size_t i = dot + 1; i < text.size; i++) {
         if (text.data[i] < '0' || text.data[i] > '9')
             return -1;
         unit /= 10; /* digits beyond 100 ns are cut */
         ticks += (text.data[i] - '0') * unit;
     }
-    return negative ? layer_tar_filetime(-(int64_t)seconds, -ticks, filetime)
-                    : layer_tar_filetime((int64_t)seconds, ticks, filetime);
+    *filetime = negative ? layer_tar_filetime(-(int64_t)seconds, -ticks) : layer_tar_filetime((int64_t)seconds, ticks);
+    return 0;
 }

@@ -5,7 +5,7 @@
 
 #include "tar.h"
 
-enum layer_tar_state { HEADER, RECORDS, RECORDS_PADDING, DATA, DATA_PADDING, DONE };
+enum layer_tar_state { HEADER, RECORDS, RECORDS_PADDING, SPARSE_HEADER, SPARSE_MAP, DATA, DATA_PADDING, DONE };
 
 /* Where a field stands in a header block: offset and width. */
 struct layer_tar_field {
@@ -31,11 +31,17 @@ static inline struct layer_slice layer_tar_pick(const struct layer_tar *tar, siz
     return chosen.size ? chosen : (struct layer_slice){NULL, 0};
 }
 
-/* Octal, or GNU's base 256. */
+/* Forget the map but keep the memory. */
+static inline void layer_tar_reset_sparse(struct layer_tar *tar)
+{
+    tar->sparse = (struct layer_sparse){.regions = tar->sparse.regions, .capacity = tar->sparse.capacity};
+}
+
+/* Octal, or GNU's base 256, to the nearest number of 64 bits; -1 if malformed. */
 int layer_tar_number(const uint8_t *block, struct layer_tar_field field, int64_t *value);
 int layer_tar_decimal(struct layer_slice text, uint64_t *value);
-/* From seconds since 1970 and units of 100 ns; -1 if it is out of range. */
-int layer_tar_filetime(int64_t seconds, int64_t ticks, int64_t *filetime);
+/* From seconds since 1970 and units of 100 ns, to the nearest time that there is. */
+int64_t layer_tar_filetime(int64_t seconds, int64_t ticks);
 
 /* Forget what the records said but keep the memory. */
 void layer_tar_reset_records(struct layer_pax *pax);
@@ -46,6 +52,19 @@ int layer_tar_parse_records(struct layer_tar *tar, struct layer_pax *pax);
 int layer_tar_merge_eas(struct layer_tar *tar, const struct layer_pax *first, struct layer_pax *later);
 /* What a global header says holds until a later one says otherwise: keep what still counts, in a text of its own. */
 int layer_tar_merge_globals(struct layer_tar *tar);
+
+/* GNU.sparse.offset or .numbytes of format 0.0, which come by turns. */
+int layer_tar_sparse_record(struct layer_tar *tar, int is_size, struct layer_slice value);
+/* The entry is a file, or of GNU's type S: if it is sparse, take what is known of its map. As take_header. */
+int layer_tar_start_sparse(struct layer_tar *tar, char type);
+/* Another header block with a part of the map, in tar->block. As take_header. */
+int layer_tar_take_sparse_header(struct layer_tar *tar);
+/* A part of the map that stands before the data; takes what it uses off the input. As take_header. */
+int layer_tar_take_sparse_map(struct layer_tar *tar, const uint8_t **input, size_t *size);
+/* The bytes of the hole at the position, which moves behind it; 0 if there is data, or the end. */
+size_t layer_tar_take_hole(struct layer_tar *tar);
+/* The bytes of data at the position. */
+uint64_t layer_tar_run(const struct layer_tar *tar);
 
 /* Where the records of the kind that is being read go. */
 struct layer_pax *layer_tar_records(struct layer_tar *tar);

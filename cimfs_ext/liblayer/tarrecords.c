@@ -31,10 +31,15 @@ static const struct {
     {"MSWINDOWS.rawsd", offsetof(struct layer_pax, raw_descriptor)},
     {"MSWINDOWS.sd", offsetof(struct layer_pax, sddl)},
     {"MSWINDOWS.mountpoint", offsetof(struct layer_pax, mount_point)},
-    {"GNU.sparse.major", offsetof(struct layer_pax, sparse)},
-    {"GNU.sparse.size", offsetof(struct layer_pax, sparse)},
+    {"GNU.sparse.major", offsetof(struct layer_pax, sparse_major)},
+    {"GNU.sparse.minor", offsetof(struct layer_pax, sparse_minor)},
+    {"GNU.sparse.name", offsetof(struct layer_pax, sparse_name)},
+    {"GNU.sparse.size", offsetof(struct layer_pax, sparse_size)},
+    {"GNU.sparse.realsize", offsetof(struct layer_pax, sparse_real_size)},
+    {"GNU.sparse.map", offsetof(struct layer_pax, sparse_map)},
 };
 static const char EA_PREFIX[] = "MSWINDOWS.xattr.";
+static const char SPARSE_OFFSET[] = "GNU.sparse.offset", SPARSE_SIZE[] = "GNU.sparse.numbytes";
 
 static int add_ea(struct layer_ea **eas, size_t *count, size_t *capacity, struct layer_ea ea)
 {
@@ -52,6 +57,11 @@ static int add_ea(struct layer_ea **eas, size_t *count, size_t *capacity, struct
     return 0;
 }
 
+static int is_key(struct layer_slice key, const char *name)
+{
+    return strlen(name) == key.size && memcmp(name, key.data, key.size) == 0;
+}
+
 /* No list of 65,535 bytes holds more: header, a name of one byte and its NUL, a value of one byte. */
 enum { MAX_EAS = 65535 / 12 };
 
@@ -67,11 +77,14 @@ static int take_record(struct layer_tar *tar, struct layer_pax *pax, struct laye
         return 0;
     }
     for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
-        if (strlen(KEYS[i].key) == key.size && memcmp(KEYS[i].key, key.data, key.size) == 0) {
+        if (is_key(key, KEYS[i].key)) {
             memcpy((char *)pax + KEYS[i].field, &value, sizeof value);
             return 0;
         }
     }
+    /* A map is that of one file. */
+    if (pax == &tar->local && (is_key(key, SPARSE_OFFSET) || is_key(key, SPARSE_SIZE)))
+        return layer_tar_sparse_record(tar, is_key(key, SPARSE_SIZE), value);
     return 0;
 }
 
@@ -157,8 +170,7 @@ int layer_tar_merge_globals(struct layer_tar *tar)
         return layer_tar_fail(tar, "out of memory");
     for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
         struct layer_slice *known = (struct layer_slice *)(void *)((char *)global + KEYS[i].field);
-        if (i == 0 || KEYS[i].field != KEYS[i - 1].field)
-            *known = moved(*known, &to);
+        *known = moved(*known, &to);
     }
     for (size_t i = 0; i < global->ea_count; i++) {
         global->eas[i].name = moved(global->eas[i].name, &to);

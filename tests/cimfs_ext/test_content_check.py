@@ -144,7 +144,7 @@ def test_threads_that_share_a_stream_find_no_damage_where_none_is(image: Path) -
                 file.seek(offset)
                 file.read(100_000)
                 assert reader.read("large") == LARGE
-        except BaseException as raised:  # noqa: BLE001  it is looked at in the main thread
+        except BaseException as raised:
             failures.append(raised)
 
     with ImageReader(image) as reader, reader.open("large") as file:

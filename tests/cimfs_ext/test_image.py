@@ -320,7 +320,7 @@ BAD_PATHS = [
     "",
     "\\",
     "\\\\x",
-    "x\\",
+    "x\\\\",
     "d\\\\x",
     ".",
     "..",
@@ -1230,3 +1230,16 @@ def test_file_ids_go_on_where_the_parent_stopped(tmp_path: Path) -> None:
     with ImageReader(tmp_path / "a.cim") as old, ImageReader(tmp_path / "b.cim") as new:
         assert new.stat("x").file_id == old.stat("x").file_id
         assert new.stat("z").file_id == old.stat("y").file_id + 1
+
+
+def test_a_backslash_may_end_the_name_of_a_directory(image: ImageWriter) -> None:
+    add(image, "d\\", attributes=DIRECTORY)
+    add(image, "d\\e\\", attributes=DIRECTORY)
+    add(image, "d\\e\\f", b"1")
+    image.create_alternate_stream("d\\e\\:s:$DATA", 1)
+    image.write(b"2")
+    image.close_stream()
+    image.commit()
+    with ImageReader(Path(image.directory) / image.name) as reader:
+        assert reader.read("d\\e\\f") == b"1"
+        assert reader.read("d\\e", "s") == b"2"

@@ -448,7 +448,8 @@ def test_program_builds_with_the_pkg_config_file_and_writes_an_image(libcimfs: P
             cimfs_image image;
             if (CimCreateImage(here, NULL, name, &image) < 0 || CimCommitImage(image) < 0)
                 return 1;
-            CimCloseImage(image);
+            if (CimCloseImage(image) != CIMFS_OK)
+                return 2;
             return CimTombstoneFile(NULL, name) != CIMFS_E_NOTIMPL;
         }
         """
@@ -457,6 +458,16 @@ def test_program_builds_with_the_pkg_config_file_and_writes_an_image(libcimfs: P
     environment["LD_LIBRARY_PATH"] = environment["DYLD_LIBRARY_PATH"] = str(libcimfs / "lib")
     subprocess.run([tmp_path / "program"], check=True, cwd=tmp_path, env=environment)
     assert (tmp_path / "a.cim").is_file()
+
+
+def test_shared_library_takes_flags_that_its_images_satisfy(libcimfs: Path, tmp_path: Path) -> None:
+    library = load(str(next((libcimfs / "lib").glob("libcimfs.*[!c]"))))
+    with ImageWriter(tmp_path, None, "a.cim", flags=3, implementation=library) as image:
+        image.commit()
+    assert (tmp_path / "a.cim").is_file()
+    for flag in (4, 8, 0x10, 0x20, 0x40, 0x80000000):
+        with pytest.raises(UnsupportedCallError):
+            ImageWriter(tmp_path, None, "b.cim", flags=flag | 1, implementation=library)
 
 
 def test_newer_calls_of_the_shared_library_are_not_implemented(libcimfs: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from support.hives import TOMBSTONE, Node, Val, build, corpus
 from support.images import DIRECTORY, METADATA, add, writer
 from support.shared import SHARED_HIVES
 from support.tars import DIRECTORY as TAR_DIRECTORY
-from support.tars import GNU_MAGIC, V7_FILE, V7_MAGIC, TarBuilder, base256, windows_pax
+from support.tars import GNU_MAGIC, SPARSE_FORMS, V7_FILE, V7_MAGIC, TarBuilder, base256, sparse_tar, windows_pax
 
 UPCASE_SIZE = 131072
 DESCRIPTOR = bytes([1, 0, 4, 0x80]) + bytes(16)
@@ -61,6 +61,14 @@ def _path_that_fills_the_buffer_exactly() -> bytes:
     return builder.finish()
 
 
+def _kinds_that_are_passed_over() -> bytes:
+    builder = TarBuilder()
+    builder.node("label", b"V")
+    builder.file("list", b"Ya\0\0", kind=b"D")
+    builder.file("f", b"1", magic=GNU_MAGIC, prefix=b"prefix of Go")
+    return builder.finish()
+
+
 def tar() -> dict[str, bytes]:
     """A byte that says how the tar is cut, then the tar."""
     return {
@@ -69,6 +77,12 @@ def tar() -> dict[str, bytes]:
         "linux-for-real": b"\xf5" + linux_layer(),
         "linux": b"\x3c" + linux_layer(),
         "long-path": b"\0" + _path_that_fills_the_buffer_exactly(),
+        "other-kinds": b"\xf1" + _kinds_that_are_passed_over(),
+        **{
+            f"sparse-{form}": b"\xf3" + sparse_tar(form, 5000, [(n * 700, b"data") for n in range(6)], "Hives/f")
+            for form in SPARSE_FORMS
+        },
+        **{f"hole-{form}": b"\0" + sparse_tar(form, 500, [], "Hives/System_Delta") for form in SPARSE_FORMS},
     }
 
 

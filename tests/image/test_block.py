@@ -8,7 +8,7 @@ import pytest
 
 from cimfs_ext.implementation import Implementation, load
 from cimlayer.errors import FormatError, ImageError, UnsupportedCallError
-from cimlayer.formats.fileinfo import FileBasicInfo
+from cimlayer.formats.fileinfo import FileBasicInfo, creation_time
 from cimlayer.host.paths import native_path
 from cimlayer.image.block import (
     BlockImage,
@@ -400,3 +400,26 @@ def test_windows_path_is_absolute_with_backslashes_and_a_prefix_if_long(given: s
 def test_other_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert native_path("a\\b/../c", windows=False) == str(tmp_path / "c")
+
+
+@needs_dlopen
+@pytest.mark.parametrize("verified", [False, True])
+def test_merged_image_replaces_no_file(
+    tmp_path: Path, recording: Implementation, calls: Recorder, verified: bool
+) -> None:
+    sources = [BlockImage(tmp_path / name, "a.cim") for name in ("1", "2")]
+    (tmp_path / "merged").write_bytes(b"other")
+    with pytest.raises(FileExistsError):
+        merge_block_images(
+            BlockImage(tmp_path / "merged", "m.cim"), sources, verified=verified, implementation=recording
+        )
+    assert (tmp_path / "merged").read_bytes() == b"other"
+
+
+@needs_dlopen
+def test_verified_layer_has_no_time_of_the_clock(tmp_path: Path, recording: Implementation, calls: Recorder) -> None:
+    image, parent = BlockImage(tmp_path / "2" / "block", "a.cim"), BlockImage(tmp_path / "1" / "block", "a.cim")
+    for verified in (True, False):
+        writer = BlockCimLayerWriter(image, [parent], verified=verified, sync=False, implementation=recording)
+        assert (writer.time == creation_time(reproducible=True)) == verified
+        writer.abandon()

@@ -113,6 +113,13 @@ def test_the_root_of_all_is_no_layer() -> None:
         get_cim_path_from_layer("/")
 
 
+def test_root_of_a_filesystem_is_no_layer() -> None:
+    root = Path.cwd().anchor
+    assert not is_cim_layer(root)
+    destroy_cim_layer(root)
+    destroy_cim_layer(root, force=True)
+
+
 def test_is_cim_layer_when_the_image_is_there(made_base: Path) -> None:
     assert is_cim_layer(made_base / "base")
     assert not is_cim_layer(made_base / "other")

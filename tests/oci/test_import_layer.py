@@ -436,33 +436,6 @@ def fails(root: Path, tar: TarBuilder | bytes, reason: str, **where: object) -> 
     return caught.value
 
 
-BEFORE_1601 = tars.base256(-12_000_000_000, 12)
-
-
-@pytest.mark.parametrize(
-    "times", [BEFORE_1601, bytes(12) + BEFORE_1601, tars.base256(1 << 60, 12), tars.base256(5, 12) + BEFORE_1601]
-)
-def test_times_of_a_gnu_header_that_are_out_of_range_are_refused(root: Path, times: bytes) -> None:
-    fails(root, tars.header(b"Files/f", magic=tars.GNU_MAGIC, prefix=times), "time that is malformed", what="Files/f")
-
-
-@pytest.mark.parametrize(
-    ("field", "access", "change"),
-    [
-        (tars.base256(5, 12) + tars.base256(-6, 12), 5, -6),
-        (bytes(12) + tars.octal(6, 12), 1, 6),
-        (b"a prefix, as some write it there", 1, 1),
-    ],
-)
-def test_times_of_a_gnu_header(root: Path, field: bytes, access: int, change: int) -> None:
-    add(root, tars.header(b"Files/f", magic=tars.GNU_MAGIC, mtime=1, prefix=field) + bytes(1024))
-    with cimlayer.ImageReader(root / "cim-layers" / "child.cim") as image:
-        entry = image.stat("Files\\f")
-    epoch = 116_444_736_000_000_000
-    times = [(time - epoch) / 10**7 for time in (entry.last_write_time, entry.last_access_time, entry.change_time)]
-    assert times == [1, access, change]
-
-
 @pytest.mark.parametrize("case", BAD_NAMES)
 def test_bad_name_is_refused_and_named(root: Path, case: str) -> None:
     name, reason = BAD_NAMES[case]
@@ -616,7 +589,6 @@ def test_streams_of_directories_are_kept(root: Path) -> None:
         (tars.BLOCK_DEVICE, "block device"),
         (tars.FIFO, "FIFO"),
         (b"S", "sparse"),
-        (b"V", "unknown type"),
     ],
 )
 def test_special_file_is_refused_and_named(root: Path, kind: bytes, reason: str) -> None:
@@ -637,7 +609,7 @@ def test_special_file_is_refused_and_named(root: Path, kind: bytes, reason: str)
         ({"MSWINDOWS.fileattr": "0x20"}, "attributes"),
         ({"MSWINDOWS.fileattr": "4294967296"}, "attributes"),
         ({"mtime": "soon"}, "time"),
-        ({"mtime": "-99999999999"}, "time"),
+        ({"mtime": "-"}, "time"),
         ({"LIBARCHIVE.creationtime": "1e5"}, "time"),
         ({"size": "-1"}, "size"),
         ({"size": "99999999999999999999"}, "size"),

@@ -226,3 +226,54 @@ class TarBuilder:
             self.pax(records)
         own = {"size": len(data), "kind": kind, "link": raw_link[:100]}
         self.raw(header(raw_name[:100], **(own | dict(fields))) + padded(data))
+
+
+# ---- sparse files ----
+
+Regions = list[tuple[int, bytes]]  # of data: offsets and content
+SPARSE_FORMS = ("S", "0.0", "0.1", "1.0")
+
+
+def sparse_tar(form: str, size: int, regions: Regions, name: str = "sparse") -> bytes:
+    """One sparse file as GNU tar stores it, and a plain file behind it."""
+    pairs = [(start, len(data)) for start, data in regions]
+    if not regions or sum(pairs[-1]) < size:
+        pairs.append((size, 0))
+    numbers = [number for pair in pairs for number in pair]
+    data = b"".join(content for _, content in regions)
+    tar = TarBuilder()
+    if form == "S":
+        tar.raw(_old_headers(name.encode(), size, pairs, len(data)) + padded(data))
+    elif form == "1.0":
+        start = padded("".join(f"{number}\n" for number in (len(pairs), *numbers)).encode())
+        records = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(size)}
+        tar.file("GNUSparseFile.1/x", start + data, pax={**records, "GNU.sparse.name": name})
+    elif form == "0.1":
+        records = {"GNU.sparse.size": str(size), "GNU.sparse.numblocks": str(len(pairs))}
+        records |= {"GNU.sparse.map": ",".join(map(str, numbers)), "GNU.sparse.name": name}
+        tar.file("GNUSparseFile.1/x", data, pax=records)
+    else:
+        body = pax_record("GNU.sparse.size", str(size)) + pax_record("GNU.sparse.numblocks", str(len(pairs)))
+        for start, count in pairs:
+            body += pax_record("GNU.sparse.offset", str(start)) + pax_record("GNU.sparse.numbytes", str(count))
+        tar.pax_raw(body)
+        tar.file(name, data)
+    tar.file("after", b"after")
+    return tar.finish()
+
+
+def _old_headers(name: bytes, size: int, pairs: list[tuple[int, int]], stored: int) -> bytes:
+    """A header of type S with four regions, and as many blocks of 21 as it takes."""
+
+    def listed(some: list[tuple[int, int]], room: int) -> bytes:
+        return b"".join(number(value, 12) for pair in some for value in pair).ljust(24 * room, b"\0")
+
+    head = bytearray(header(name, stored, b"S", magic=GNU_MAGIC))
+    head[386:495] = listed(pairs[:4], 4) + bytes([len(pairs) > 4]) + number(size, 12)
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    result = bytes(head)
+    for at in range(4, len(pairs), 21):
+        more = len(pairs) > at + 21
+        result += (listed(pairs[at : at + 21], 21) + bytes([more])).ljust(512, b"\0")
+    return result

@@ -8,7 +8,7 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.output import Output, amount, counted
+from cimlayer.cli.output import Output, amount, counted, escaped
 from cimlayer.cli.stopping import stoppable
 from cimlayer.cli.waiting import wait_option
 from cimlayer.image.create import create_image
@@ -48,6 +48,8 @@ def command(
             lock_timeout=lock_timeout,
             cancel=cancel,
         )
+    for text in done.warnings:
+        click.echo(f"cimlayer: warning: {escaped(text)}", err=True)
     with output.after(f"{image} was created"):
         if as_json:
             output.json({"image": image} | asdict(done))

@@ -6,6 +6,7 @@ The format is not public, so only the system's library of newer Windows versions
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from enum import Enum, IntFlag
 from cimfs_ext import volumes
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation
+from cimlayer.errors import ImageExistsError
 from cimlayer.host.paths import native_path
 
 ROOT_HASH_SIZE = 32
@@ -93,9 +95,11 @@ def merge_block_images(
     """Make ``merged`` from at least two images of its kind, the topmost first, the base last.
 
     It refers to them and contains none of their data; they are mounted together, in the same order
-    (:func:`cimlayer.image.mount.mount_merged_image`). A verified one is sealed.
+    (:func:`cimlayer.image.mount.mount_merged_image`). A verified one is sealed. ImageExistsError if its file exists.
     """
     check_sources(merged, sources)
+    if merged.kind is BlockKind.SINGLE_FILE and os.path.lexists(merged.native_path):
+        raise ImageExistsError(errno.EEXIST, "the file of the merged image exists already", merged.native_path)
     flags = _MERGE[merged.kind]
     if verified:
         flags |= MergeFlags.VERIFIED

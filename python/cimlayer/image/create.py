@@ -25,10 +25,14 @@ from cimlayer.limits import DEFAULT_LIMITS, Limits
 
 @dataclass(slots=True, frozen=True)
 class Creation:
-    """What :func:`create_image` stored: entries, and the sum of the sizes of files in bytes."""
+    """What :func:`create_image` stored: entries, and the sum of the sizes of files in bytes.
+
+    ``warnings`` tell of entries of a tar that have no place in an image.
+    """
 
     entries: int
     bytes: int
+    warnings: tuple[str, ...] = ()
 
 
 def create_image(
@@ -63,6 +67,7 @@ def create_image(
     folder = Path(source) if Path(source).is_dir() else None
     if folder is not None and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"the image would lie in the folder that goes into it: {path}")
+    policy = _PlainPolicy(cancel)
     made: list[Path] = []
 
     def open_image() -> ImageWriter:
@@ -82,7 +87,7 @@ def create_image(
     ):
         importer = LayerImporter(
             image,
-            _PlainPolicy(),
+            policy,
             (),
             time=time,
             whiteouts=False,
@@ -97,7 +102,7 @@ def create_image(
         if sync:
             sync_directories(made)
         image.commit()
-        return Creation(importer.entries, importer.file_bytes)
+        return Creation(importer.entries, importer.file_bytes, tuple(policy.warnings))
 
 
 @contextmanager
@@ -120,6 +125,13 @@ def _pieces_of(
 class _PlainPolicy:
     """A tar that is no layer: see :class:`LayerImporter` for what may be asked."""
 
+    def __init__(self, cancel: CancellationToken) -> None:
+        self.warnings: list[str] = []
+        self.pause = cancel.raise_if_cancelled
+
+    def passed_over(self, name: str, what: str) -> None:
+        self.warnings.append(f"{name}: {what}, passed over")
+
     @staticmethod
     def descriptor_from_sddl(text: str) -> bytes:
         return descriptor_from_sddl(text)
@@ -129,4 +141,4 @@ class _PlainPolicy:
         raise AssertionError("no file is special here")
 
     opaque_whiteout = whiteout
-    begin_standard_file = standard_data = end_standard_file = link_to_standard_file = whiteout
+    begin_standard_file = standard_data = standard_hole = end_standard_file = link_to_standard_file = whiteout

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import os
 import stat
 import sys
@@ -10,6 +12,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from cimfs_ext.names import upcase_key
 from cimlayer.errors import FormatError
@@ -17,6 +20,7 @@ from cimlayer.image.directories import Directories, Location
 from cimlayer.image.kinds import value_kinds
 
 _PIECE = 1 << 20
+_MOST_REGIONS = 1 << 16  # of data in a file; with more, its holes are read as data
 _OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -74,12 +78,33 @@ def _entry_as_tar(
         first = links.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
             info.type, info.linkname, info.size = tarfile.LNKTYPE, first, 0
+    if not info.isreg():
+        yield _encoded(info)
+        return
+    with os.fdopen(os.open(entry.path, _OPEN, dir_fd=fd), "rb") as file:
+        regions = _regions(file, info.size)
+        start = b""
+        if regions != _whole(info.size):
+            start = _sparse_map(regions)
+            info.pax_headers = {
+                **info.pax_headers,
+                "GNU.sparse.major": "1",
+                "GNU.sparse.minor": "0",
+                "GNU.sparse.realsize": str(info.size),
+            }
+            info.size = len(start) + sum(size for _, size in regions)
+        yield _encoded(info)
+        yield start
+        yield from _content(file, regions, entry.path)
+        yield bytes(-info.size % tarfile.BLOCKSIZE)
+
+
+def _encoded(info: tarfile.TarInfo) -> bytes:
     try:
-        yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
     except UnicodeEncodeError as error:
-        raise FormatError("a name that is not UTF-8", path.encode("utf-8", "replace").decode()) from error
-    if info.isreg():
-        yield from _content(entry, fd, info.size)
+        name = os.fsencode(info.name).decode("utf-8", "backslashreplace")
+        raise FormatError("a name or link target that is not UTF-8", name) from error
 
 
 def _header(path: str, entry: os.DirEntry[str], fd: int | None, status: os.stat_result) -> tarfile.TarInfo:
@@ -108,14 +133,46 @@ def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _content(entry: os.DirEntry[str], fd: int | None, size: int) -> Iterator[bytes]:
-    with open(entry.path, "rb", opener=lambda path, _: os.open(path, _OPEN, dir_fd=fd)) as file:
+def _whole(size: int) -> list[tuple[int, int]]:
+    return [(0, size)] if size else []
+
+
+def _regions(file: BinaryIO, size: int) -> list[tuple[int, int]]:
+    """Where a file has data, as offsets and sizes in bytes; everywhere if the filesystem does not tell."""
+    if sys.platform == "win32":
+        return _whole(size)
+    found: list[tuple[int, int]] = []
+    end = 0
+    with contextlib.suppress(OSError):
+        while end < size and len(found) < _MOST_REGIONS:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return found  # nothing but a hole
+            if start >= size:
+                return found
+            end = min(os.lseek(file.fileno(), start, os.SEEK_HOLE), size)
+            found.append((start, end - start))
+        if end >= size:
+            return found
+    return _whole(size)
+
+
+def _sparse_map(regions: list[tuple[int, int]]) -> bytes:
+    """What stands before the data of a sparse file (GNU tar, "Storing Sparse Files", version 1.0)."""
+    text = "".join(f"{number}\n" for number in (len(regions), *itertools.chain(*regions))).encode()
+    return text + bytes(-len(text) % tarfile.BLOCKSIZE)
+
+
+def _content(file: BinaryIO, regions: list[tuple[int, int]], path: str) -> Iterator[bytes]:
+    for start, size in regions:
+        file.seek(start)
         left = size
         while left:
             piece = file.read(min(left, _PIECE))
             if not piece:
-                raise OSError(errno.EIO, "the file became shorter while it was read", entry.path)
+                raise OSError(errno.EIO, "the file became shorter while it was read", path)
             left -= len(piece)
             yield piece
-    if padding := -size % tarfile.BLOCKSIZE:
-        yield bytes(padding)

@@ -25,7 +25,8 @@ class BlockCimLayerWriter(CimLayerWriter):
     then. The hives and the scratch disks lie in the directory of the image's file, one directory per layer, and
     ``parents`` (from the immediate parent to the base) are looked for in theirs.
 
-    With ``verified`` the image is sealed when it is closed; :attr:`root_hash` has its hash then. If that fails, the
+    With ``verified`` the image is sealed when it is closed; :attr:`root_hash` has its hash then, which is that of the
+    same input at any time: what is created here has the time of a reproducible image. If that fails, the
     committed image stays, and :func:`cimlayer.image.block.seal_image` may be tried again. Only the system's
     library of newer Windows writes such images (:func:`cimlayer.image.features.is_block_cim_supported`); elsewhere the
     constructor raises :class:`~cimlayer.errors.UnsupportedCallError`.
@@ -58,6 +59,7 @@ class BlockCimLayerWriter(CimLayerWriter):
             Path(image.native_path).parent,
             [Path(parent.native_path).parent for parent in parents],
             sync=sync,
+            reproducible=verified,
             implementation=implementation,
             utility_vm="keep",
             scratch_disks=scratch_disks,

@@ -38,8 +38,10 @@ def destroy_cim_layer(layer_path: str | os.PathLike[str], *, force: bool = False
     The ``.cim`` file goes first, and nothing else before that is on the disk; then the rest goes, whatever fails or
     interrupts, and the error is raised at the end.
     """
-    image_path = get_cim_path_from_layer(layer_path)
     layer = Path(native_path(layer_path))
+    if not layer.name:
+        return  # the root of a filesystem
+    image_path = get_cim_path_from_layer(layer_path)
     if image_path.parent == layer:
         raise ValueError(f"not the path of a layer directory, but of the images: {layer_path!s}")
     if is_cim_layer(layer_path):

@@ -1,6 +1,6 @@
 """What the bytes of a layer's writer belong to: a file of the image, a standard file, an alternate stream.
 
-Each takes a Win32 backup stream (Microsoft, "WIN32_STREAM_ID") in pieces of any size.
+Each takes a Win32 backup stream (Microsoft, "WIN32_STREAM_ID") or its content alone, in pieces of any size.
 """
 
 from __future__ import annotations
@@ -22,28 +22,76 @@ if TYPE_CHECKING:
     from cimfs_ext.backupstream import _Event
 
 _ZEROS = bytes(1 << 16)
+_HEADER_SIZE = 20  # bytes of a WIN32_STREAM_ID without a name
+
+
+class _RawContent:
+    """Takes what hcsshim's importer writes: the content itself; ``doubt`` is why it is no backup stream."""
+
+    def __init__(self, size: int, name: str, doubt: FormatError | None = None) -> None:
+        self._size, self._name, self._doubt = size, name, doubt
+        self._taken = 0
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[_Event]:
+        view = memoryview(data).cast("B")
+        self._taken += len(view)
+        if self._taken > self._size:
+            raise self._error(f"more than the {self._size} bytes that were announced")
+        return [("data", view)] if len(view) else []
+
+    def finish(self) -> None:
+        if self._taken < self._size:
+            raise self._error(f"{self._taken} bytes where {self._size} were announced")
+
+    def _error(self, text: str) -> FormatError:
+        if self._doubt is not None:
+            text = f"no backup stream ({self._doubt}), nor the content: {text}"
+        return FormatError(text, self._name, self._taken)
 
 
 class Item:
-    """What one backup stream belongs to."""
+    """What the bytes after an addition belong to."""
 
-    def __init__(self, name: str, size: int) -> None:
-        """``size`` is the bytes of its main data."""
+    def __init__(self, name: str, size: int, raw: bool | None) -> None:
+        """``size`` is the bytes of its main data; ``raw`` is that of :class:`~cimlayer.CimLayerWriter`."""
         self._name, self._size = name, size
-        self._parser = BackupStreamParser(size, name)
+        self._parser: BackupStreamParser | _RawContent | None = None
+        self._begin = bytearray()  # until there is a parser
+        if raw is not None or size == 0:
+            self._parser = _RawContent(size, name) if raw else BackupStreamParser(size, name)
         self._written = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes of the backup stream."""
+        """Take the next bytes."""
         self._written = True
+        if self._parser is None:
+            self._begin += memoryview(data).cast("B")
+            if len(self._begin) < _HEADER_SIZE:
+                return
+            data, self._parser = self._begin, self._recognized()
         for event in self._parser.feed(data):
             self._take(event)
 
     def finish(self) -> None:
-        """The backup stream has ended. Nothing at all is as good as the stream of an empty file."""
+        """That was all. Nothing at all is as good as the backup stream of an empty file."""
         if self._written or self._size:
+            if self._parser is None:
+                self._parser = self._recognized()
+                for event in self._parser.feed(self._begin):
+                    self._take(event)
             self._parser.finish()
         self._end()
+
+    def _recognized(self) -> BackupStreamParser | _RawContent:
+        """A backup stream has a header, and is longer than the content, so that less than a header is the content."""
+        if len(self._begin) < _HEADER_SIZE:
+            whole = len(self._begin) == self._size
+            return _RawContent(self._size, self._name) if whole else BackupStreamParser(self._size, self._name)
+        try:
+            BackupStreamParser(self._size, self._name).feed(self._begin[:_HEADER_SIZE])
+        except FormatError as error:
+            return _RawContent(self._size, self._name, error)
+        return BackupStreamParser(self._size, self._name)
 
     def discard(self) -> None:
         """Let go of what is open: the layer is abandoned."""
@@ -85,10 +133,16 @@ class ImageFileItem(Item):
     """A file that goes to the image; it is made there when its data begins, since metadata may come first."""
 
     def __init__(
-        self, builder: LayerBuilder, name: str, info: FileBasicInfo, size: int, attachments: Attachments
+        self,
+        builder: LayerBuilder,
+        name: str,
+        info: FileBasicInfo,
+        size: int,
+        attachments: Attachments,
+        raw: bool | None,
     ) -> None:
         """The attachments are those that are known before the backup stream."""
-        super().__init__(name, size)
+        super().__init__(name, size, raw)
         self._builder, self._info = builder, info
         self._gathered = _Gathered(name, attachments)
         self._target: _OpenStream | _GatheredStream = _OpenStream(builder.image)
@@ -194,9 +248,9 @@ class _GatheredStream:
 class StreamItem(Item):
     """An alternate stream; its data comes as a data stream or as the stream itself."""
 
-    def __init__(self, builder: LayerBuilder, name: str, size: int) -> None:
+    def __init__(self, builder: LayerBuilder, name: str, size: int, raw: bool | None) -> None:
         """``name`` is ``path:stream``; it is opened at once."""
-        super().__init__(name, size)
+        super().__init__(name, size, raw)
         self._image = builder.image
         self._content = _OpenStream(builder.image)
         builder.add_stream(name, size)
@@ -219,7 +273,7 @@ class RootItem(Item):
 
     def __init__(self) -> None:
         """What is written to it is read and dropped."""
-        super().__init__("", 0)
+        super().__init__("", 0, None)
 
     def _take(self, event: _Event) -> None:
         if event[0] != "attachment":
@@ -240,9 +294,10 @@ class StandardFileItem(Item):
         info: FileBasicInfo,
         size: int,
         attachments: Attachments,
+        raw: bool | None,
     ) -> None:
         """The attachments are those that are known before the backup stream."""
-        super().__init__(name, size)
+        super().__init__(name, size, raw)
         self._builder = builder
         self._gathered = _Gathered(name, attachments)
         self._file, self._operation = standard.add(name, info, attachments)

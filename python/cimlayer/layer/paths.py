@@ -32,5 +32,5 @@ def get_cim_path_from_layer(layer_path: str | os.PathLike[str]) -> Path:
 
 
 def is_cim_layer(layer_path: str | os.PathLike[str]) -> bool:
-    """Whether the layer's image exists."""
-    return get_cim_path_from_layer(layer_path).is_file()
+    """Whether the layer's image exists. The root of a filesystem has none."""
+    return bool(Path(native_path(layer_path)).name) and get_cim_path_from_layer(layer_path).is_file()

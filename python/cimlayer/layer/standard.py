@@ -99,6 +99,10 @@ class StandardFiles:
         """A hard link in the image to a standard file, or to a link to one."""
         self.pending.append(PendingLink(path, target))
 
+    def in_order(self) -> list[PendingOperation]:
+        """What is pending, in an order in which it can be done: a link may come before the file that it is to."""
+        return sorted(self.pending, key=lambda operation: isinstance(operation, PendingLink))
+
     def has(self, path: str) -> bool:
         """Whether this layer brought the file."""
         return upcase_key(path) in self._paths

@@ -50,6 +50,7 @@ class CimLayerWriter:
     :attr:`utility_vm` has what was done: ``processed``, ``kept`` or None. ``scratch_disks=False`` makes no
     ``blank-base.vhdx`` and ``blank.vhdx`` for a base layer. :attr:`warnings` has what closing the layer noticed, such
     as a dirty hive that was read as it is.
+    ``raw`` says what :meth:`write` takes: true for content as it is, false for backup streams, None for either.
     ``cancel`` stops :meth:`close` between its steps, up to the commit.
     ``lock_timeout`` is how many seconds to wait while another image is written beside this one.
 
@@ -72,6 +73,7 @@ class CimLayerWriter:
         implementation: str | Implementation | None = None,
         utility_vm: processing.UtilityVm = "auto",
         scratch_disks: bool = True,
+        raw: bool | None = None,
         lock_timeout: float = 0,
         cancel: CancellationToken | None = None,
     ) -> None:
@@ -80,6 +82,7 @@ class CimLayerWriter:
             raise ValueError(f"utility_vm is one of {get_args(processing.UtilityVm)}, not {utility_vm!r}")
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
+        self._raw = raw
         self._cancel = CancellationToken(cancel)
         self._implementation = choose(implementation)
         self._path = Path(native_path(path))
@@ -197,7 +200,7 @@ class CimLayerWriter:
         extended_attributes: bytes = b"",
         reparse_data: bytes = b"",
     ) -> None:
-        """Add a file or directory; its data follows with :meth:`write`, as a Win32 backup stream.
+        """Add a file or directory; its data follows with :meth:`write`, as a Win32 backup stream or as it is.
 
         ``file_size`` is in bytes. An empty descriptor becomes the one whose DACL is null; metadata that is not given
         here may come in the backup stream.
@@ -213,9 +216,11 @@ class CimLayerWriter:
             path, outside = decision
             self._admit(path)
             if outside:
-                self._item = StandardFileItem(self.builder, self.standard, path, file_info, file_size, attachments)
+                self._item = StandardFileItem(
+                    self.builder, self.standard, path, file_info, file_size, attachments, self._raw
+                )
             else:
-                self._item = ImageFileItem(self.builder, path, file_info, file_size, attachments)
+                self._item = ImageFileItem(self.builder, path, file_info, file_size, attachments, self._raw)
 
     def _admit(self, path: str) -> None:
         """Where only some items are allowed, FormatError for the others."""
@@ -224,7 +229,7 @@ class CimLayerWriter:
         """Add the stream ``path:stream`` of a file or directory that is in the image; its data follows as for add."""
         with self._guard:
             self._finish_item()
-            self._item = StreamItem(self.builder, name, size)
+            self._item = StreamItem(self.builder, name, size, self._raw)
 
     def add_link(self, name: str, target: str) -> None:
         """Add a hard link; the target may be a parent layer's file."""
@@ -260,9 +265,12 @@ class CimLayerWriter:
         self.removals.remove_contents(directory)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Take the next bytes of the backup stream of what was last added; returns their number.
+        """Take the next bytes of the backup stream of what was last added, or of its content; returns their number.
 
-        Any chunking will do. After a link or a removal there is nothing to write to: ValueError.
+        Any chunking will do. With ``raw`` None, bytes that do not begin with the header of a backup stream (Microsoft,
+        "WIN32_STREAM_ID") that fits the size given are the content itself, as hcsshim's importer writes it. Content
+        that itself begins with such a header needs ``raw`` true. After a link or a removal there is nothing to write
+        to: ValueError.
         """
         with self._guard:
             if self._item is None:
@@ -287,7 +295,7 @@ class CimLayerWriter:
                 self._finish_item()
                 self.removals.close()
                 self._process()
-                for operation in self.standard.pending:
+                for operation in self.standard.in_order():
                     self._cancel.raise_if_cancelled()
                     operation.apply(self.builder)
                 if self._sync:

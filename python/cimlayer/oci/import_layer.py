@@ -112,7 +112,7 @@ def write_layer(
     pieces: Iterator[Piece], writer: CimLayerWriter, task: LayerTask, limits: Limits, cancel: CancellationToken
 ) -> int:
     """Feed a tar to an open layer, which the caller closes; returns the sum of the files' sizes in bytes."""
-    with _TarPolicy(writer) as policy:
+    with _TarPolicy(writer, task, cancel) as policy:
         importer = LayerImporter(
             writer.builder,
             policy,
@@ -158,8 +158,10 @@ def _feed(importer: LayerImporter, pieces: Iterator[Piece], task: LayerTask, can
 class _TarPolicy:
     """What the entries of a layer tar need beyond items of the layer: see :class:`LayerImporter`."""
 
-    def __init__(self, writer: CimLayerWriter) -> None:
+    def __init__(self, writer: CimLayerWriter, task: LayerTask, cancel: CancellationToken) -> None:
         self._standard = writer.standard
+        self._task = task
+        self.pause = cancel.raise_if_cancelled
         self._file: io.FileIO | None = None
         self.whiteout = writer.removals.remove
         self.opaque_whiteout = writer.removals.remove_contents
@@ -195,10 +197,18 @@ class _TarPolicy:
         assert self._file is not None
         write_through(self._file, data)
 
+    def standard_hole(self, size: int) -> None:
+        assert self._file is not None
+        self._file.seek(size, os.SEEK_CUR)
+        self._file.truncate()
+
     def end_standard_file(self) -> None:
         assert self._file is not None
         self._file.close()
         self._file = None
+
+    def passed_over(self, name: str, what: str) -> None:
+        self._task.warn(f"{name}: {what}, passed over")
 
 
 @contextlib.contextmanager
