@@ -48,7 +48,7 @@ struct layer_importer {
     uint64_t file_bytes; /* sum of the sizes of files; streams and links not counted */
     uint64_t entries;
     uint64_t zeros; /* to be written before the data that comes next */
-    int has_data; /* some of the entry's content was written to the image */
+    int has_data;   /* some of the entry's content was written to the image */
     struct layer_buffer descriptor, reparse, ea;
     struct layer_sddl cache[LAYER_SDDL_CACHE];
     size_t cache_next;

@@ -316,7 +316,7 @@ def test_writer_lays_out_each_stream(chunks: list[bytes], expected: bytes) -> No
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_writer_refuses_content_of_another_size(size: int) -> None:
-    with pytest.raises(ValueError, match="3 bytes where"):
+    with pytest.raises(ValueError, match="3 bytes, but"):
         list(make.data([b"a", b"bc"], size))
 
 

@@ -623,7 +623,7 @@ def test_region_set_that_stands_in_the_list_twice(tmp_path: Path, repeated: str)
     header[70:72] = u16(3)
     own, parent, other = (struct.pack("<16sH6x", id_, 1) for id_ in (header[32:48], b"p" * 16, b"q" * 16))
     path.write_bytes(header + parent + other + (own if repeated == "its own set" else parent))
-    with pytest.raises(errors.CorruptImageError, match=r"a region set stands in the list twice .*a\.cim"):
+    with pytest.raises(errors.CorruptImageError, match=r"a region set stands in the list twice: .*a\.cim"):
         ImageReader(path)
 
 
@@ -697,7 +697,7 @@ def test_image_and_object_ids_must_be_plain_files(tmp_path: Path, kind: str) -> 
         }
     make_image(tmp_path, "b.cim", {"y": b"2"}, "a.cim")  # which can do without
     replace(path, kind)
-    with pytest.raises(errors.CorruptImageError, match=r"not a regular file .*a\.cim"):
+    with pytest.raises(errors.CorruptImageError, match=r"not a regular file: .*a\.cim"):
         ImageReader(path)
 
 
@@ -921,7 +921,7 @@ def test_verify_counts(sample: Path) -> None:
     assert seen == sorted(seen)
 
 
-@pytest.mark.parametrize(("more", "where"), [(0, r"files .*a\.cim"), (1, "files in region_")])
+@pytest.mark.parametrize(("more", "where"), [(0, r"files: .*a\.cim"), (1, "files in region_")])
 def test_running_out_of_descriptors_is_no_problem_of_the_image(tmp_path: Path, more: int, where: str) -> None:
     resource = pytest.importorskip("resource")
     with ImageReader(make_image(tmp_path, "a.cim", {"x": b"1"})) as image:

@@ -312,4 +312,4 @@ def test_bcd_show_prints_a_store(tmp_path: Path) -> None:
 def test_bcd_show_of_another_hive_fails(files: Path) -> None:
     result = call("bcd", "show", files / "old")
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"cimlayer: {files / 'old'}: no boot configuration")
+    assert result.stderr.startswith(f"cimlayer: {files / 'old'}: not a boot configuration store")

@@ -145,7 +145,7 @@ def test_create_makes_an_image_of_a_folder(tmp_path: Path) -> None:
     assert succeed("create", image, tmp_path / "folder", "--no-sync") == f"{image}: 1 entry, 7 bytes of files\n"
     assert succeed("cat", image, "file") == "content"
     facts = json.loads(succeed("create", tmp_path / "b.cim", tmp_path / "folder", "--json"))
-    assert facts == {"image": str(tmp_path / "b.cim"), "entries": 1, "bytes": 7}
+    assert facts == {"image": str(tmp_path / "b.cim"), "entries": 1, "bytes": 7, "warnings": []}
 
 
 def test_destroy_keeps_what_others_need_unless_forced(layers: Path) -> None:

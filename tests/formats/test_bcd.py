@@ -311,7 +311,7 @@ def test_a_file_that_is_no_hive_is_an_error_that_names_it(data: bytes, error: ty
 
 
 def test_a_hive_that_is_no_store_is_an_error_that_names_it() -> None:
-    with pytest.raises(FormatError, match="layer 7: BCD: no boot configuration"):
+    with pytest.raises(FormatError, match="layer 7: BCD: not a boot configuration store"):
         BcdStore.open(corpus("EmptyHive"), name="layer 7: BCD")
 
 

@@ -17,7 +17,7 @@ from cimfs_ext.builder import Guard, LayerBuilder
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.importer import LayerImporter
 from cimlayer import CimLayerWriter, FileBasicInfo, destroy_cim_layer, import_layer
-from cimlayer.errors import ImageError
+from cimlayer.errors import ImageError, StreamEndError
 from cimlayer.formats.fileinfo import NO_ATTACHMENTS
 from cimlayer.layer.standard import HIVES
 from support import cimoracle, layers
@@ -258,7 +258,8 @@ def image_of_file(directory: Path) -> dict[str, bytes]:
 def test_a_stream_that_somebody_else_closed_is_an_error(image: ImageWriter) -> None:
     importer = LayerImporter(image, Handler(), [])
     importer.feed(BIG_TAR[:50_000])
-    image.close_stream()
+    with pytest.raises(StreamEndError):
+        image.close_stream()
     with pytest.raises(ImageError):
         importer.feed(BIG_TAR[50_000:])
 
