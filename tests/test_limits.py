@@ -317,7 +317,7 @@ SHAPES: dict[str, tuple[bytes, dict[str, bytes | None] | str]] = {
     "empty directory name": (tars.header(b"", 0, tars.DIRECTORY) + END, {}),
     "nothing at all": (b"", {}),
     "a size of 8 EiB": (tars.header(b"a", (1 << 63) - 1) + END, "beyond all limits"),
-    "a size of 16 EiB": (tars.header(b"a", b"\x80\0\0\0\xff" + bytes(7)) + END, "malformed size"),
+    "a size of 16 EiB": (tars.header(b"a", b"\x80\0\0\0\xff" + bytes(7)) + END, "size beyond all limits"),
     "a size below zero": (tars.header(b"a", tars.base256(-1, 12)) + END, "malformed size"),
     "a size of thirty digits": (THIRTY_DIGITS + tars.header(b"a"), "malformed size"),
     "less than it claims": (tars.header(b"a", 1000) + bytes(512), "ends inside an entry"),

@@ -40,11 +40,6 @@ static int pick_time(struct layer_tar *tar, struct layer_slice text, int64_t oth
     return 0;
 }
 
-static int is_gnu(const uint8_t *block)
-{
-    return memcmp(block + MAGIC_OFFSET, "ustar  ", 8) == 0;
-}
-
 /* GNU headers may carry two more times, where others have the prefix; zero means that they do not. */
 static int gnu_times(const uint8_t *block, int64_t *access, int64_t *change)
 {
@@ -61,7 +56,7 @@ static int take_times(struct layer_tar *tar, struct layer_entry *entry)
     if (pick_time(tar, PICK(tar, mtime), time, &time) < 0)
         return -1;
     int64_t access = time, change = time;
-    if (is_gnu(block) && gnu_times(block, &access_seconds, &change_seconds) == 0) {
+    if (layer_tar_is_gnu(block) && gnu_times(block, &access_seconds, &change_seconds) == 0) {
         access = access_seconds ? layer_tar_filetime(access_seconds, 0) : time;
         change = change_seconds ? layer_tar_filetime(change_seconds, 0) : time;
     }
@@ -89,8 +84,8 @@ static int has_prefix(const uint8_t *block, struct layer_slice prefix)
     int64_t access, change;
     if (prefix.size == 0)
         return 0;
-    return is_gnu(block) ? gnu_times(block, &access, &change) < 0 && is_ascii(prefix)
-                         : memcmp(block + MAGIC_OFFSET, "ustar", 6) == 0;
+    return layer_tar_is_gnu(block) ? gnu_times(block, &access, &change) < 0 && is_ascii(prefix)
+                                   : memcmp(block + MAGIC_OFFSET, "ustar", 6) == 0;
 }
 
 /* GNU's long name counts before a PAX record, whichever stands first. */

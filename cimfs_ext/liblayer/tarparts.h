@@ -31,6 +31,12 @@ static inline struct layer_slice layer_tar_pick(const struct layer_tar *tar, siz
     return chosen.size ? chosen : (struct layer_slice){NULL, 0};
 }
 
+/* GNU's magic and version; those of POSIX end otherwise. */
+static inline int layer_tar_is_gnu(const uint8_t *header)
+{
+    return memcmp(header + 257, "ustar  ", 8) == 0;
+}
+
 /* Forget the map but keep the memory. */
 static inline void layer_tar_reset_sparse(struct layer_tar *tar)
 {

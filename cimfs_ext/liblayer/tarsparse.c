@@ -191,7 +191,7 @@ int layer_tar_start_sparse(struct layer_tar *tar, char type)
     const struct layer_pax *pax = &tar->local;
     if (type == 'S') {
         int64_t size;
-        if (memcmp(tar->header + 257, "ustar  ", 8) != 0)
+        if (!layer_tar_is_gnu(tar->header))
             return layer_tar_fail(tar, "a sparse file of unknown format");
         if (layer_tar_number(tar->header, REAL_SIZE, &size) < 0 || size < 0 || size > INT64_MAX - LAYER_TAR_BLOCK)
             return layer_tar_fail(tar, "a sparse file whose size is missing or malformed");

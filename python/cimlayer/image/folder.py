@@ -81,7 +81,7 @@ def _entry_as_tar(
     if not info.isreg():
         yield _encoded(info)
         return
-    with os.fdopen(os.open(entry.path, _OPEN, dir_fd=fd), "rb") as file:
+    with open(entry.path, "rb", opener=lambda name, _: os.open(name, _OPEN, dir_fd=fd)) as file:
         regions = _regions(file, info.size)
         start = b""
         if regions != _whole(info.size):
