@@ -123,6 +123,7 @@ _MODULES = {
     "cimlayer.oci.imported": ("ImportedImage", "ImportedLayer"),
     "cimlayer.oci.list_images": ("ListedImage", "list_images"),
     "cimlayer.oci.platforms": ("Platform",),
+    "cimlayer.oci.registry.source": ("ContainerRegistry",),
     "cimlayer.oci.sources": ("BlobDescriptor", "ImageReference", "ImageSource"),
 }
 

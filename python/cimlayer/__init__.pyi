@@ -200,6 +200,9 @@ from cimlayer.oci.list_images import (
 from cimlayer.oci.platforms import (
     Platform,
 )
+from cimlayer.oci.registry.source import (
+    ContainerRegistry,
+)
 from cimlayer.oci.sources import (
     BlobDescriptor,
     ImageReference,
@@ -226,6 +229,7 @@ __all__ = [
     "CimLayerWriter",
     "CimfsDevice",
     "CompositeDevice",
+    "ContainerRegistry",
     "Contents",
     "CorruptHiveError",
     "CorruptImageError",

@@ -1,0 +1,72 @@
+"""The options of commands that talk to container registries."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cimlayer.cli.hostpaths import HOST_PATH
+from cimlayer.events import CancellationToken
+
+if TYPE_CHECKING:
+    from cimlayer.oci.registry.source import ContainerRegistry
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_OPTIONS = (
+    click.option(
+        "--tls-verify",
+        type=click.BOOL,
+        default=True,
+        metavar="BOOL",
+        help="false: check no certificates, and use plain HTTP with a container registry that does not speak TLS.",
+    ),
+    click.option(
+        "--cert-dir",
+        metavar="DIR",
+        type=HOST_PATH,
+        help="Directory of CAs (*.crt) and client certificates (*.cert, *.key).",
+    ),
+    click.option("--authfile", metavar="FILE", type=HOST_PATH, help="File of credentials, as docker login writes it."),
+)
+PREFIX = "docker://"
+
+
+@dataclass(slots=True, frozen=True)
+class RegistryOptions:
+    """What they say."""
+
+    tls_verify: bool
+    cert_dir: str | None
+    authfile: str | None
+
+    def source(
+        self, location: str, cancel: CancellationToken
+    ) -> contextlib.AbstractContextManager[str | ContainerRegistry]:
+        """A source in a container registry with these options; any other location stays as it is."""
+        if not location.startswith(PREFIX):
+            return contextlib.nullcontext(location)
+        try:
+            from cimlayer.oci.registry.source import ContainerRegistry  # noqa: PLC0415
+        except ImportError as error:
+            raise click.ClickException(str(error)) from error
+        return ContainerRegistry(
+            location, tls_verify=self.tls_verify, cert_dir=self.cert_dir, authfile=self.authfile, cancel=cancel
+        )
+
+
+def registry_options(command: _Command) -> _Command:
+    """Add them to a command, which gets ``registry``."""
+
+    @wraps(command)
+    def with_options(*args: Any, tls_verify: bool, cert_dir: str | None, authfile: str | None, **options: Any) -> Any:
+        return command(*args, registry=RegistryOptions(tls_verify, cert_dir, authfile), **options)
+
+    decorated: Any = with_options
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
