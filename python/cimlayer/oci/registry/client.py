@@ -175,10 +175,14 @@ class Client:
             if exchange.status != 401 or renewed:
                 return exchange
             challenges = parse_challenges(exchange.headers.getlist("WWW-Authenticate"))
-            if not self._authentication.answer(challenges, header):
+            try:
+                renewed = self._authentication.answer(challenges, header)
+            except BaseException:
+                exchange.close()
+                raise
+            if not renewed:
                 return exchange
             exchange.finish()
-            renewed = True
 
     def _send(
         self,

@@ -62,7 +62,7 @@ def failures_named(connecting: Origin | None = None) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """The innermost cause, in one line: the outer ones show objects and whole URLs."""
-    while isinstance(error, HTTPError) and isinstance(error.__cause__, OSError):
+    while isinstance(error, HTTPError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate cannot be verified: {error.verify_message}"

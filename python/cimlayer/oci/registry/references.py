@@ -17,7 +17,7 @@ _LONGEST = 255  # characters of a repository's name
 _HOST = r"(?:\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)(?::[0-9]{1,5})?"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
-    rf"(?:(?P<host>{_HOST})/)??(?P<repository>{_PART}(?:/{_PART})*)"
+    rf"(?P<host>{_HOST})/(?P<repository>{_PART}(?:/{_PART})*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}))?",
     re.ASCII,
 )
@@ -39,7 +39,7 @@ class RegistryReference:
         first = text.partition("/")[0]
         has_host = "/" in text and ("." in first or ":" in first or first == "localhost")
         match = _REFERENCE.fullmatch(text if has_host else f"{DOCKER_HUB}/{text}")
-        if match is None or match["host"] is None or len(match["repository"]) > _LONGEST:
+        if match is None or len(match["repository"]) > _LONGEST:
             if "@" in text:  # what precedes it may be a password
                 raise ValueError(
                     "not a reference as docker://HOST[:PORT]/NAME[:TAG][@DIGEST]; credentials belong in an authfile"

@@ -19,6 +19,7 @@ from cimlayer.oci.registry.references import RegistryReference
 from cimlayer.oci.sources import BlobDescriptor, ImageReference
 
 _ACCEPT = {"Accept": ", ".join(sorted(type_ for type_ in INDEXES | MANIFESTS if "cimlayer" not in type_))}
+_KEPT = 8 << 20  # bytes of documents
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 
 
@@ -34,9 +35,11 @@ class ContainerRegistry:
 
     A connection that breaks, or on which almost nothing arrives for ``stall_timeout`` seconds, is replaced, and a blob
     continues where it was; six failures in a row without progress are final. Foreign layers are taken from the
-    container registry, or from their URLs if it does not have them. ValueError for an invalid reference, FileNotFoundError
-    for what does not exist, PermissionError without the right credentials, another OSError for a failing network.
-    OperationCancelledError once ``cancel`` is cancelled or the source is closed.
+    container registry, or from their URLs if it does not have them.
+
+    ValueError for an invalid reference, FileNotFoundError for what does not exist, PermissionError without the right
+    credentials, another OSError for a failing network. OperationCancelledError once ``cancel`` is cancelled or the
+    source is closed.
 
     It needs urllib3 (the extra ``registry``).
     """
@@ -61,7 +64,7 @@ class ContainerRegistry:
             authfile=authfile,
             stall_timeout=stall_timeout,
         )
-        self._top: tuple[str, bytes] | None = None  # digest and bytes of what the reference names
+        self._documents: dict[str, bytes] = {}  # by digest, to be asked for once; whoever gets one verifies it
 
     def __enter__(self) -> ContainerRegistry:
         """Return itself."""
@@ -91,20 +94,22 @@ class ContainerRegistry:
         if media_type.startswith(_SCHEMA_1):
             raise FormatError("a manifest of schema 1, which nothing can verify", self.name)
         digest = self._reference.digest or str(Digest.of("sha256", data))
-        self._top = digest, data
+        self._documents[digest] = data
         media_type = media_type if media_type in INDEXES | MANIFESTS else ""
         tag = self._reference.tag
         yield ImageReference((tag,) if tag else (), BlobDescriptor(digest, len(data), media_type))
 
     def document(self, descriptor: BlobDescriptor, limit: int) -> bytes:
         """A manifest, or a configuration, which is a blob."""
-        if self._top is not None and self._top[0] == descriptor.digest:
-            return self._top[1]
-        kind = "manifests" if descriptor.media_type in INDEXES | MANIFESTS else "blobs"
-        what = f"{kind[:-1]} {descriptor.digest}"
-        return self._client.read(
-            f"{kind}/{descriptor.digest}", limit, _ACCEPT if kind == "manifests" else {}, what=what
-        )[1]
+        data = self._documents.get(descriptor.digest)
+        if data is None:
+            kind = "manifests" if descriptor.media_type in INDEXES | MANIFESTS else "blobs"
+            accept = _ACCEPT if kind == "manifests" else {}
+            what = f"{kind[:-1]} {descriptor.digest}"
+            _, data = self._client.read(f"{kind}/{descriptor.digest}", limit, accept, what=what)
+            if sum(map(len, self._documents.values())) + len(data) <= _KEPT:
+                self._documents[descriptor.digest] = data
+        return data
 
     def blob_size(self, descriptor: BlobDescriptor) -> int | None:
         """What the descriptor says; only without that the container registry is asked."""
