@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -268,7 +269,8 @@ def docker_registry(folder: Path, **config: Any) -> Iterator[str]:
     (folder / "config.yml").write_text(json.dumps(document | config))  # JSON is YAML
     with (folder / "log").open("wb") as log:
         command = ["docker-registry", "serve", str(folder / "config.yml")]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}  # its settings
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
         try:
             _wait_for(host, process, folder / "log")
             yield host

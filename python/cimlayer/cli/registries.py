@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -53,7 +54,7 @@ class RegistryOptions:
         try:
             from cimlayer.oci.registry.source import ContainerRegistry  # noqa: PLC0415
         except ImportError as error:
-            raise click.ClickException(str(error)) from error
+            raise OSError(errno.ENOSYS, str(error)) from error
         return ContainerRegistry(
             location, tls_verify=self.tls_verify, cert_dir=self.cert_dir, authfile=self.authfile, cancel=cancel
         )
