@@ -117,6 +117,7 @@ _MODULES = {
     ),
     "cimlayer.layer.writer": ("CimLayerWriter",),
     "cimlayer.limits": ("Limits",),
+    "cimlayer.oci.export_image": ("ExportedImage", "ExportedLayer", "export_image"),
     "cimlayer.oci.export_layer": ("export_layer",),
     "cimlayer.oci.import_image": ("import_image",),
     "cimlayer.oci.import_layer": ("import_layer",),

@@ -180,6 +180,11 @@ from cimlayer.layer.writer import (
 from cimlayer.limits import (
     Limits,
 )
+from cimlayer.oci.export_image import (
+    ExportedImage,
+    ExportedLayer,
+    export_image,
+)
 from cimlayer.oci.export_layer import (
     export_layer,
 )
@@ -241,6 +246,8 @@ __all__ = [
     "DiskFile",
     "DiskIdentity",
     "Event",
+    "ExportedImage",
+    "ExportedLayer",
     "ExtendedAttribute",
     "Extraction",
     "FileBasicInfo",
@@ -313,6 +320,7 @@ __all__ = [
     "encode_device",
     "event_record",
     "explain_delta",
+    "export_image",
     "export_layer",
     "extract",
     "get_cim_dir_from_layer",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +16,7 @@ from cimlayer.events import CancellationToken
 
 if TYPE_CHECKING:
     from cimlayer.oci.registry.source import ContainerRegistry
+    from cimlayer.oci.registry.target import RegistryTarget
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _OPTIONS = (
@@ -51,13 +52,27 @@ class RegistryOptions:
         """A source in a container registry with these options; any other location stays as it is."""
         if not location.startswith(PREFIX):
             return contextlib.nullcontext(location)
-        try:
+        with _urllib3_needed():
             from cimlayer.oci.registry.source import ContainerRegistry  # noqa: PLC0415
-        except ImportError as error:
-            raise OSError(errno.ENOSYS, str(error)) from error
-        return ContainerRegistry(
-            location, tls_verify=self.tls_verify, cert_dir=self.cert_dir, authfile=self.authfile, cancel=cancel
-        )
+        return ContainerRegistry(location, cancel=cancel, **asdict(self))
+
+    def target(
+        self, location: str, cancel: CancellationToken
+    ) -> contextlib.AbstractContextManager[str | RegistryTarget]:
+        """A target likewise."""
+        if not location.startswith(PREFIX):
+            return contextlib.nullcontext(location)
+        with _urllib3_needed():
+            from cimlayer.oci.registry.target import registry_target  # noqa: PLC0415
+        return registry_target(location, cancel=cancel, **asdict(self))
+
+
+@contextlib.contextmanager
+def _urllib3_needed() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise OSError(errno.ENOSYS, str(error)) from error
 
 
 def registry_options(command: _Command) -> _Command:

@@ -25,13 +25,13 @@ from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci.import_layer import write_layer
 from cimlayer.oci.imported import ImportedImage, ImportedLayer
 from cimlayer.oci.locations import opened_source
+from cimlayer.oci.origins import RECORD_LIMIT, origin_records
 from cimlayer.oci.platforms import Platform
 from cimlayer.oci.selection import ContainerImage, Layer, select
 from cimlayer.oci.sources import ImageSource
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
-_RECORD_LIMIT = 1 << 16
 _PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a layer has been committed
 
 
@@ -42,6 +42,7 @@ class _Planned:
     layer: Layer
     chain_id: Digest
     path: Path
+    origin: dict[str, object]
 
     @property
     def digest(self) -> str:
@@ -97,7 +98,11 @@ def import_image(
     with opened_source(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
         image = select(images, wanted, named, cancel.raise_if_cancelled)
         chain = chain_ids([layer.diff_id for layer in image.layers])
-        plan = [_Planned(layer, id_, root / id_.hex) for layer, id_ in zip(image.layers, chain, strict=True)]
+        origins = origin_records(image.platform, [layer.blob for layer in image.layers], image.config)
+        plan = [
+            _Planned(layer, id_, root / id_.hex, origin)
+            for layer, id_, origin in zip(image.layers, chain, origins, strict=True)
+        ]
         done = _reused(plan, progress)
         _check_presence(images, plan[len(done) :])
         with _made(root, sync):
@@ -134,7 +139,7 @@ def _import(
                 task.started()
                 with CimLayerWriter(layer.path, parents, sync=sync, reproducible=reproducible, cancel=cancel) as writer:
                     size = write_layer(reader.pieces(), writer, task, limits, cancel)
-                    record = json.dumps({**layer.record, "bytes": size})
+                    record = json.dumps({**layer.record, "bytes": size, "origin": layer.origin})
                     writer.standard.directory.write(RECORD, f"{record}\n".encode())
                 task.done(size)
             imported.append(_imported(layer, False, size, task.seconds))
@@ -203,9 +208,9 @@ def _recorded_size(layer: _Planned, parent: Path | None) -> int:
     """The size of the files of a layer that is there and is the one that is wanted."""
     try:
         with (layer.path / RECORD).open("rb") as file:
-            record = json.loads(file.read(_RECORD_LIMIT))
-        size = record.pop("bytes", None) if isinstance(record, dict) else None
-        if record != layer.record or not isinstance(size, int):
+            record = json.loads(file.read(RECORD_LIMIT))
+        size = record.get("bytes") if isinstance(record, dict) else None
+        if not isinstance(size, int) or {key: record.get(key) for key in layer.record} != layer.record:
             raise ValueError
     except (OSError, ValueError, RecursionError) as error:
         raise _in_the_way(layer, f"its {RECORD} does not say that it is the same") from error

@@ -66,7 +66,7 @@ def opened_source(
         with ContainerRegistry(os.fspath(location), cancel=cancel) as registry:
             yield OpenedSource(registry, reference)
         return
-    form, path, named = _parsed(os.fspath(location))
+    form, path, named = parse_location(os.fspath(location))
     if None not in (named, reference):
         raise ValueError(f"two references, {named!r} and {reference!r}")
     with contextlib.ExitStack() as stack:
@@ -81,7 +81,7 @@ def opened_source(
         yield OpenedSource(_recognised(files) if form is None else _FORMS[form](files), named or reference)
 
 
-def _parsed(location: str) -> tuple[str | None, str, str | None]:
+def parse_location(location: str) -> tuple[str | None, str, str | None]:
     """Form, path and reference."""
     form, _, rest = location.partition(":")
     if form not in _FORMS:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
@@ -21,6 +21,8 @@ _MOST_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TOKEN_LIMIT = 1 << 20  # bytes of a token server's answer
 _ERROR_LIMIT = 1 << 16  # and of an error's
+
+_T = TypeVar("_T")
 
 _ERRORS: dict[int, tuple[type[OSError], int]] = {
     401: (PermissionError, errno.EACCES),
@@ -81,12 +83,20 @@ class Client:
         self, path: str, limit: int, headers: Mapping[str, str] | None = None, *, what: str = ""
     ) -> tuple[Mapping[str, str], bytes]:
         """GET a document of at most ``limit`` bytes, tried again where that may help; its headers and bytes."""
+
+        def once() -> tuple[Mapping[str, str], bytes]:
+            exchange = self.open("GET", path, headers or {})
+            return exchange.headers, _read_all(exchange, limit, what)
+
+        return self.retried(once, what)
+
+    def retried(self, action: Callable[[], _T], what: str) -> _T:
+        """The result of an action that is tried again where that may help; OSError if it does not."""
         retries = Retries(self.cancel)
         while True:
             try:
                 try:
-                    exchange = self.open("GET", path, headers or {})
-                    return exchange.headers, _read_all(exchange, limit, what)
+                    return action()
                 except RequestError as error:
                     retries.wait(error)
             except RequestError as error:
@@ -99,6 +109,13 @@ class Client:
         if self._scheme is None:
             self._find_scheme()
         return self._succeeded(self._follow(method, self.url(path), headers, body, authorized=True))
+
+    def open_url(
+        self, method: str, url: urllib.parse.SplitResult, headers: Mapping[str, str], body: bytes | None
+    ) -> Exchange:
+        """A request where an answer said; it is authorized only if that is the same host and port."""
+        authorized = origin_of(self._usable(url)) == origin_of(self.url(""))
+        return self._succeeded(self._follow(method, url, headers, body, authorized=authorized))
 
     def open_elsewhere(self, url: str, headers: Mapping[str, str]) -> Exchange:
         """GET a URL that a document names; nobody's credentials are sent."""
