@@ -56,7 +56,7 @@ def failures_named(connecting: Origin | None = None) -> Iterator[None]:
             raise RequestError(reason, transient=True) from error
         scheme, host, port = connecting
         not_tls = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError)
-        hint = " (it may be a server of plain HTTP)" if not_tls else ""
+        hint = "; it may be a server of plain HTTP" if not_tls else ""
         raise ConnectError(f"cannot connect to {scheme}://{host}:{port}: {reason}{hint}", tls=not_tls) from error
 
 
@@ -66,6 +66,8 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate cannot be verified: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or 'without a reason'})"
     if isinstance(error, IncompleteRead | http.client.IncompleteRead):
         return "the connection was closed early"
     if isinstance(error, OSError):
