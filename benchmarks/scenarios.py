@@ -15,7 +15,7 @@ from cimfs_ext.contentid import ContentHash, content_id
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from cimlayer import extract, import_layer
-from cimlayer.cli import commands
+from cimlayer.cli.program import commands
 from examples.layer_tar import LayerTar
 
 MIB = 1 << 20

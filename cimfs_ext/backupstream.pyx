@@ -124,7 +124,7 @@ def _whole(stream_id, name, content, size):
         left -= memoryview(chunk).nbytes
         yield chunk
     if left != 0:
-        raise ValueError(f"the content is of {size - left} bytes where {size} were announced")
+        raise ValueError(f"the content has {size - left} bytes, but {size} were announced")
 
 
 def _sparse(stream_id, name, size, ranges):

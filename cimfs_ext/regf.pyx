@@ -1,20 +1,30 @@
-"""Registry hives: read, edit, merge and write them. The work is done in ``hive/``, without the GIL."""
+"""Registry hives: read, edit, merge and write them. The work is done in ``hive/``, without the GIL.
 
-import errno
+Each call on a hive either reads or changes it, and says so before it looks at the tree: Python code that runs in
+between (a finalizer, a signal handler, another thread) can call the same hive.
+"""
+
 import os
-import stat
 import warnings
 from collections import namedtuple
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_XDECREF
 
-from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError, KeyNotFoundError
-
+from cimfs_ext.guard cimport check_idle
+from cimfs_ext.hive cimport (
+    HIVE_CORRUPT, HIVE_KEY_SYMLINK, HIVE_MAX_DEPTH, HIVE_NO_MEMORY, HIVE_NO_OFFSET, HIVE_NO_SECURITY, hive,
+    hive_add_subkey, hive_bytes, hive_create, hive_destroy, hive_error, hive_find_subkey, hive_find_value, hive_key,
+    hive_merge, hive_read, hive_remove_subkey, hive_remove_value, hive_set_value, hive_use_huge_pages,
+    hive_value, hive_write,
+)
+from cimfs_ext.hivenames cimport as_name, decode, encode, split, view, view_bytes
 from cimfs_ext.public cimport show_as
+
+from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError, KeyNotFoundError
+from cimfs_ext.hivesource import load, load_log
 
 
 cdef extern from "Python.h":
@@ -24,131 +34,9 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **block, Py_ssize_t size) except -1
 
 
-cdef extern from "hive/hive.h" nogil:
-    int HIVE_NO_MEMORY, HIVE_CORRUPT, HIVE_MAX_DEPTH, HIVE_KEY_SYMLINK
-    uint32_t HIVE_NO_SECURITY
-    uint64_t HIVE_NO_OFFSET
-
-    ctypedef struct hive_error:
-        const char *reason
-        uint64_t offset
-
-    ctypedef struct hive_bytes:
-        const uint8_t *data
-        size_t size
-
-    ctypedef struct hive_name:
-        const uint8_t *bytes
-        uint16_t size
-        bint latin1
-
-    ctypedef struct hive_value:
-        hive_name name
-        const uint8_t *data
-        uint32_t data_size
-        uint32_t type
-        bint tombstone
-
-    ctypedef struct hive_key:
-        hive_name name
-        const uint8_t *class_name
-        hive_key **subkeys
-        hive_value *values
-        uint64_t last_written
-        uint32_t subkey_count
-        uint32_t value_count
-        uint32_t security
-        uint16_t class_size
-        uint16_t flags
-        uint8_t layering
-
-    ctypedef struct hive:
-        hive_key *root
-        hive_bytes *descriptors
-        uint64_t last_written
-        uint32_t minor_version
-        size_t source_size
-        bint layered
-        bint dirty
-        uint8_t *recovered
-
-    int hive_read(hive_bytes file, const hive_bytes *logs, size_t log_count, hive **out, hive_error *error)
-    int hive_create(uint64_t last_written, hive **out, hive_error *error)
-    void hive_destroy(hive *h)
-    hive_key *hive_find_subkey(const hive_key *parent, hive_name name)
-    int hive_add_subkey(hive *h, hive_key *parent, hive_name name, uint64_t last_written, hive_key **out,
-                        hive_error *error)
-    bint hive_remove_subkey(hive_key *parent, hive_name name)
-    hive_value *hive_find_value(const hive_key *key, hive_name name)
-    int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data, hive_error *error)
-    bint hive_remove_value(hive_key *key, hive_name name)
-    int hive_merge(hive *base, const hive *delta, hive_error *error)
-    int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error)
-    void hive_use_huge_pages(void *block, size_t size)
-
-
 Value = namedtuple("HiveValue", "name type data tombstone", module="cimlayer")
 
 cdef object MADE_HERE = object()  # no caller has it: there are no hives without a tree
-cdef uint64_t MAX_FILE = 4096 + (1 << 31)  # base block and bins, where the top bit of an offset means volatile storage
-
-
-cdef bytes allocate(size_t size):
-    """Bytes that nobody else has seen yet, to be filled."""
-    cdef bytes block = PyBytes_FromStringAndSize(NULL, size)
-    hive_use_huge_pages(PyBytes_AS_STRING(block), size)
-    return block
-
-
-cdef object load(source):
-    """The buffer itself, or the bytes of the regular file at a path."""
-    cdef bytes block
-    cdef size_t size
-    if not isinstance(source, (str, os.PathLike)):
-        return source
-    with open(source, "rb") as file:  # buffered, which reads on where the system gives less than it was asked for
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", os.fspath(source))
-        if status.st_size > MAX_FILE:
-            raise CorruptHiveError("the file is larger than a hive can be", os.fspath(source), MAX_FILE)
-        size = status.st_size
-        if size == 0:
-            return b""
-        block = allocate(size)
-        if file.readinto(<uint8_t[:size]> <uint8_t *>PyBytes_AS_STRING(block)) != size:
-            raise OSError(f"{source}: the file changed while it was read")
-    return block
-
-
-cdef hive_bytes view(const uint8_t[::1] data):
-    """Where a buffer lies; whoever asks keeps the buffer."""
-    cdef hive_bytes found = hive_bytes(NULL, <size_t>data.shape[0])
-    if data.shape[0]:
-        found.data = &data[0]
-    return found
-
-
-cdef bytes encode(str name):
-    cdef bytes encoded = name.encode("utf-16-le", "surrogatepass")
-    if len(encoded) > 0xFFFF:
-        raise FormatError("a name is too long", name[:40] + "...")
-    return encoded
-
-
-cdef hive_name as_name(bytes encoded):
-    return hive_name(<const uint8_t *>PyBytes_AS_STRING(encoded), <uint16_t>len(encoded), False)
-
-
-cdef str decode(const hive_name *name):
-    cdef bytes raw = name.bytes[:name.size]
-    return raw.decode("latin-1") if name.latin1 else raw.decode("utf-16-le", "surrogatepass")
-
-
-cdef list split(path):
-    """The names in a key's path; a backslash at either end is ignored."""
-    path = path.strip("\\")
-    return path.split("\\") if path else []
 
 
 cdef object as_value(const hive_value *value):
@@ -156,7 +44,10 @@ cdef object as_value(const hive_value *value):
 
 
 cdef class Key:
-    """A key of a hive. It shows what the key is at the time of asking; a deleted one shows what it last was."""
+    """A key of a hive. It shows what the key is at the time of asking; a deleted one shows what it last was.
+
+    Everything here reads the hive; :class:`Hive` says which calls may run at the same time.
+    """
 
     cdef Hive hive
     cdef hive_key *key
@@ -164,6 +55,7 @@ cdef class Key:
     cdef str given  # the whole path as a caller had it, or None
 
     cdef hive_key *held(self) except NULL:
+        """The key, to be looked at before anything runs that could change the hive."""
         if self.hive is None:  # checked here, and not in a constructor: keys are made by the hundred thousand
             raise TypeError("a key that no hive has made")
         self.hive.check()
@@ -199,14 +91,15 @@ cdef class Key:
     @property
     def security(self) -> bytes:
         """The self-relative security descriptor; empty: none."""
-        if self.held().security == HIVE_NO_SECURITY:
+        cdef uint32_t index = self.held().security
+        if index == HIVE_NO_SECURITY:
             return b""
-        cdef hive_bytes found = self.hive.hive.descriptors[self.held().security]
+        cdef hive_bytes found = self.hive.hive.descriptors[index]
         return <bytes>found.data[:found.size]
 
     @property
     def layering(self) -> int:
-        """The layered-key byte: semantics in bits 0 and 1, inherit class 0x80 (docs/format.md, "Delta hives")."""
+        """The layered-key byte (docs/format.md, "Delta hives"); 0 in a hive that is not layered."""
         return self.held().layering
 
     @property
@@ -218,21 +111,31 @@ cdef class Key:
         """The keys right below, sorted by upper-case name."""
         cdef uint32_t i
         cdef hive_key *key = self.held()
-        path = self.path
-        return [self.hive.wrap(key.subkeys[i], path, None) for i in range(key.subkey_count)]
+        cdef Hive owner = self.hive
+        owner.begin_reading()
+        try:
+            path = self.path
+            return [owner.wrap(key.subkeys[i], path, None) for i in range(key.subkey_count)]
+        finally:
+            owner.end_reading()
 
     def values(self) -> list[Value]:
         """The values in the order of the hive; the default value's name is empty."""
         cdef uint32_t i
         cdef hive_key *key = self.held()
-        return [as_value(&key.values[i]) for i in range(key.value_count)]
+        cdef Hive owner = self.hive
+        owner.begin_reading()
+        try:
+            return [as_value(&key.values[i]) for i in range(key.value_count)]
+        finally:
+            owner.end_reading()
 
     def value(self, str name not None) -> Value:
         """The value of that name. KeyNotFoundError: there is none."""
         cdef bytes encoded = encode(name)
-        cdef hive_value *found = hive_find_value(self.held(), as_name(encoded))
+        cdef hive_value *found = hive_find_value(self.held(), as_name(name, encoded))
         if found == NULL:
-            raise KeyNotFoundError(f"{self.path}: no value {name!r}", self.hive.name)
+            raise self.hive.missing(f"no value {name!r}", self.path)
         return as_value(found)
 
     def __repr__(self) -> str:
@@ -245,13 +148,19 @@ cdef class Hive:
     """A registry hive in memory.
 
     ``name`` stands in errors. Key paths are separated by backslashes, names compare without regard to case, and the
-    empty path is the root. A hive serves one thread at a time: while one method runs without the GIL, others raise
-    RuntimeError.
+    empty path is the root.
+
+    Calls that read a hive may run at the same time, in any threads. A call that changes it (``create_key``,
+    ``delete_key``, ``set_value``, ``delete_value``, ``merge``) raises RuntimeError while another call on the hive is
+    running, in another thread or in the same one (a finalizer or a signal handler may make calls); until it returns,
+    every other call does too. ``merge`` reads its delta.
     """
 
     cdef hive *hive
-    cdef bint busy
-    cdef list sources  # what the tree refers to: the file's bytes and the deltas that were merged
+    cdef Py_ssize_t readers  # calls that are looking at the tree
+    cdef bint changing
+    cdef bint lost           # a merge ran out of memory half-way
+    cdef list sources        # what the tree refers to: the file's bytes and the deltas that were merged
     cdef readonly str name
 
     def __cinit__(self, made_here=None):
@@ -259,6 +168,7 @@ cdef class Hive:
             raise TypeError("use Hive.open or Hive.empty")
         self.sources = []
         self.name = ""
+        self.changing = True  # until there is a tree
 
     def __dealloc__(self):
         hive_destroy(self.hive)
@@ -275,7 +185,7 @@ cdef class Hive:
         """
         cdef Hive self = Hive.__new__(Hive, MADE_HERE)
         cdef const uint8_t[::1] data = load(source)
-        cdef list log_data = [memoryview(load(log)) for log in logs]
+        cdef list log_data = [load_log(log) for log in logs]
         cdef hive_bytes file = view(data)
         cdef size_t i, count = len(log_data)
         cdef hive_bytes *views = <hive_bytes *>malloc((count + 1) * sizeof(hive_bytes))
@@ -286,7 +196,7 @@ cdef class Hive:
         try:
             self.name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "hive")
             for i in range(count):
-                views[i] = view(log_data[i])
+                views[i] = view_bytes(log_data[i])
             with nogil:
                 code = hive_read(file, views, count, &self.hive, &error)
         finally:
@@ -294,6 +204,7 @@ cdef class Hive:
         if code:
             self.fail(code, error)
         self.sources.append(data)
+        self.changing = False
         if self.hive.dirty:
             warnings.warn(f"{self.name}: a dirty hive is read as it is", DirtyHiveWarning, stacklevel=2)
         return self
@@ -310,11 +221,30 @@ cdef class Hive:
         cdef int code = hive_create(timestamp, &self.hive, &error)
         if code:
             self.fail(code, error)
+        self.changing = False
         return self
 
-    cdef check(self):
-        if self.busy:
-            raise RuntimeError(f"{self.name}: the hive is in use by another thread")
+    # ---- the calls under way: none looks at the tree while another one changes it ----
+
+    cdef int check(self) except -1:
+        check_idle(self.changing, self.name, "hive")
+        if self.lost:
+            raise RuntimeError(f"{self.name}: the hive is of no use: memory ran out during a merge onto it")
+
+    cdef int begin_reading(self) except -1:
+        self.check()
+        self.readers += 1
+
+    cdef void end_reading(self) noexcept:
+        self.readers -= 1
+
+    cdef int begin_changing(self) except -1:
+        self.check()
+        check_idle(self.readers > 0, self.name, "hive")
+        self.changing = True
+
+    cdef void end_changing(self) noexcept:
+        self.changing = False
 
     cdef fail(self, int code, hive_error error):
         if code == HIVE_NO_MEMORY:
@@ -322,6 +252,11 @@ cdef class Hive:
         offset = -1 if error.offset == HIVE_NO_OFFSET else error.offset
         kind = CorruptHiveError if code == HIVE_CORRUPT else FormatError
         raise kind(error.reason.decode("ascii"), self.name, offset)
+
+    cdef object missing(self, str reason, str path):
+        return KeyNotFoundError(reason, f"{self.name}: {path}" if path else self.name)
+
+    # ---- the tree, between begin and end ----
 
     cdef Key wrap(self, hive_key *key, str above, str given):
         cdef Key wrapped = Key.__new__(Key)
@@ -331,60 +266,92 @@ cdef class Hive:
         wrapped.given = given
         return wrapped
 
-    cdef hive_key *find(self, path) except? NULL:
-        """The key at path, or NULL."""
+    cdef hive_key *find(self, list parts) except? NULL:
+        """The key of that path, or NULL."""
         cdef hive_key *key = self.hive.root
         cdef bytes encoded
-        self.check()
-        for part in split(path):
+        cdef str part
+        for part in parts:
             encoded = encode(part)
-            key = hive_find_subkey(key, as_name(encoded))
+            key = hive_find_subkey(key, as_name(part, encoded))
             if key == NULL:
                 return NULL
         return key
 
-    cdef hive_key *get(self, path) except NULL:
-        cdef hive_key *key = self.find(path)
-        if key == NULL:
-            raise KeyNotFoundError(f"no key {path!r}", self.name)
+    cdef hive_key *make(self, list parts, uint64_t time) except NULL:
+        """The key of that path, made with its missing parents if it is not there."""
+        cdef hive_key *key = self.hive.root
+        cdef hive_error error
+        cdef bytes encoded
+        cdef str part
+        cdef int code
+        if len(parts) > HIVE_MAX_DEPTH:
+            raise FormatError("keys nest too deeply", self.name)
+        for part in parts:
+            encoded = encode(part)
+            code = hive_add_subkey(self.hive, key, as_name(part, encoded), time, &key, &error)
+            if code:
+                self.fail(code, error)
         return key
+
+    # ---- reading ----
 
     @property
     def timestamp(self) -> int:
         """When the hive was last written, a FILETIME."""
+        self.check()
         return self.hive.last_written
 
     @property
     def minor_version(self) -> int:
         """3 to 6, of the file that was read."""
+        self.check()
         return self.hive.minor_version
 
     @property
     def layered(self) -> bool:
-        """Whether the hive says that its keys are layered, as deltas do."""
+        """Whether the keys are layered, as in deltas: the hive says so, and is of version 1.6."""
+        self.check()
         return bool(self.hive.layered)
 
     @property
     def dirty(self) -> bool:
         """Whether a dirty hive was read as it is."""
+        self.check()
         return bool(self.hive.dirty)
 
     @property
     def recovered(self) -> bool:
         """Whether transaction logs were applied."""
+        self.check()
         return self.hive.recovered != NULL
 
     @property
     def root(self) -> Key:
         """The root key; its path is empty."""
+        self.check()
         return self.wrap(self.hive.root, None, "")
 
     def __contains__(self, str path not None) -> bool:
-        return self.find(path) != NULL
+        cdef list parts = split(path)
+        self.begin_reading()
+        try:
+            return self.find(parts) != NULL
+        finally:
+            self.end_reading()
 
     def key(self, str path not None) -> Key:
         """The key at ``path``. KeyNotFoundError: there is none."""
-        return self.wrap(self.get(path), None, "\\".join(split(path)))
+        cdef list parts = split(path)
+        cdef hive_key *key
+        self.begin_reading()
+        try:
+            key = self.find(parts)
+        finally:
+            self.end_reading()
+        if key == NULL:
+            raise self.missing("no such key", path)
+        return self.wrap(key, None, "\\".join(parts))
 
     def walk(self, str path not None="") -> Iterator[Key]:
         """The key at ``path`` and all below it, parents first."""
@@ -394,82 +361,9 @@ cdef class Hive:
             yield key
             waiting += reversed(key.subkeys())
 
-    def create_key(self, str path not None, timestamp: int | None = None) -> Key:
-        """The key at ``path``, made with its missing parents if it is not there.
-
-        New keys get ``timestamp`` (a FILETIME; without it the hive's) and the security of their parent.
-        Raises FormatError for a name that is empty or has more than 255 characters, or a path of more than 512 names.
-        """
-        cdef hive_key *key = self.hive.root
-        cdef uint64_t time = self.hive.last_written if timestamp is None else timestamp
-        cdef hive_error error
-        cdef bytes encoded
-        cdef int code
-        cdef list parts = split(path)
-        self.check()
-        if len(parts) > HIVE_MAX_DEPTH:
-            raise FormatError("keys nest too deeply", self.name)
-        for part in parts:
-            encoded = encode(part)
-            code = hive_add_subkey(self.hive, key, as_name(encoded), time, &key, &error)
-            if code:
-                self.fail(code, error)
-        return self.wrap(key, None, "\\".join(parts))
-
-    def delete_key(self, str path not None) -> None:
-        """Delete a key and all below it. KeyNotFoundError: there is none. ValueError: it is the root."""
-        parent, _, name = path.strip("\\").rpartition("\\")
-        cdef bytes encoded = encode(name)
-        if not name:
-            raise ValueError(f"{self.name}: the root key cannot be deleted")
-        if not hive_remove_subkey(self.get(parent), as_name(encoded)):
-            raise KeyNotFoundError(f"no key {path!r}", self.name)
-
     def value(self, str path not None, str name not None) -> Value:
         """The value ``name`` of the key at ``path``. KeyNotFoundError: there is no such key or value."""
         return self.key(path).value(name)
-
-    def set_value(
-        self, str path not None, str name not None, uint32_t type, bytes data not None, timestamp: int | None = None
-    ) -> None:
-        """Set a value, making its key if it is not there. An existing value keeps the spelling of its name.
-
-        ``timestamp`` (a FILETIME) becomes the key's; without it the key keeps its own.
-        Raises FormatError for a name of more than 16,383 characters.
-        """
-        cdef Key key = self.create_key(path, timestamp)
-        cdef bytes encoded = encode(name)
-        cdef hive_error error
-        cdef int code = hive_set_value(self.hive, key.key, as_name(encoded), type, view(data), &error)
-        if code:
-            self.fail(code, error)
-        if timestamp is not None:
-            key.key.last_written = timestamp
-
-    def delete_value(self, str path not None, str name not None) -> None:
-        """Delete a value. KeyNotFoundError: there is no such key or value."""
-        cdef bytes encoded = encode(name)
-        if not hive_remove_value(self.get(path), as_name(encoded)):
-            raise KeyNotFoundError(f"{path}: no value {name!r}", self.name)
-
-    def merge(self, Hive delta not None) -> None:
-        """Merge ``delta`` onto this hive, which stays a plain one (docs/format.md, "Delta hives"). The delta is kept.
-
-        Raises CorruptHiveError if the delta's root is a tombstone. After a MemoryError this hive is of no use.
-        """
-        cdef hive_error error
-        cdef int code
-        if delta is self:
-            raise ValueError(f"{self.name}: a hive cannot be merged onto itself")
-        self.check()
-        delta.check()
-        self.sources.append(delta)
-        self.busy = delta.busy = True
-        with nogil:
-            code = hive_merge(self.hive, delta.hive, &error)
-        self.busy = delta.busy = False
-        if code:
-            delta.fail(code, error)
 
     def to_bytes(self) -> bytes:
         """The hive as a compact file of version 1.5, or 1.6 if it is layered; the same hive gives the same bytes.
@@ -481,8 +375,7 @@ cdef class Hive:
         cdef PyObject *out = NULL
         cdef uint8_t *data
         cdef int code
-        self.check()
-        self.busy = True
+        self.begin_reading()
         try:
             while True:
                 out = new_bytes(NULL, capacity)
@@ -498,8 +391,108 @@ cdef class Hive:
                 Py_CLEAR(out)
                 capacity = size
         finally:
-            self.busy = False
+            self.end_reading()
             Py_XDECREF(out)
+
+    # ---- changing ----
+
+    def create_key(self, str path not None, timestamp: int | None = None) -> Key:
+        """The key at ``path``, made with its missing parents if it is not there.
+
+        New keys get ``timestamp`` (a FILETIME; without it the hive's) and the security of their parent.
+        Raises FormatError for a new name that is empty or has more than 255 characters (a hive that is read may have
+        longer ones), or a path of more than 512 names.
+        """
+        cdef list parts = split(path)
+        cdef uint64_t time = self.hive.last_written if timestamp is None else timestamp
+        cdef hive_key *key
+        self.begin_changing()
+        try:
+            key = self.make(parts, time)
+        finally:
+            self.end_changing()
+        return self.wrap(key, None, "\\".join(parts))
+
+    def delete_key(self, str path not None) -> None:
+        """Delete a key and all below it. KeyNotFoundError: there is none. ValueError: it is the root."""
+        cdef list parts = split(path)
+        if not parts:
+            raise ValueError(f"{self.name}: the root key cannot be deleted")
+        cdef str name = parts.pop()
+        cdef bytes encoded = encode(name)
+        cdef hive_key *parent
+        self.begin_changing()
+        try:
+            parent = self.find(parts)
+            if parent == NULL or not hive_remove_subkey(parent, as_name(name, encoded)):
+                raise self.missing("no such key", path)
+        finally:
+            self.end_changing()
+
+    def set_value(
+        self, str path not None, str name not None, uint32_t type, bytes data not None, timestamp: int | None = None
+    ) -> None:
+        """Set a value, making its key if it is not there. An existing value keeps the spelling of its name.
+
+        ``timestamp`` (a FILETIME) becomes the key's; without it the key keeps its own.
+        Raises FormatError for a new name of more than 16,383 characters (a hive that is read may have longer ones).
+        """
+        cdef list parts = split(path)
+        cdef bytes encoded = encode(name)
+        cdef uint64_t time = self.hive.last_written if timestamp is None else timestamp
+        cdef hive_key *key
+        cdef hive_error error
+        cdef int code
+        self.begin_changing()
+        try:
+            key = self.make(parts, time)
+            code = hive_set_value(self.hive, key, as_name(name, encoded), type, view_bytes(data), &error)
+            if code:
+                self.fail(code, error)
+            if timestamp is not None:
+                key.last_written = time
+        finally:
+            self.end_changing()
+
+    def delete_value(self, str path not None, str name not None) -> None:
+        """Delete a value. KeyNotFoundError: there is no such key or value."""
+        cdef list parts = split(path)
+        cdef bytes encoded = encode(name)
+        cdef hive_key *key
+        self.begin_changing()
+        try:
+            key = self.find(parts)
+            if key == NULL:
+                raise self.missing("no such key", path)
+            if not hive_remove_value(key, as_name(name, encoded)):
+                raise self.missing(f"no value {name!r}", path)
+        finally:
+            self.end_changing()
+
+    def merge(self, Hive delta not None) -> None:
+        """Merge ``delta`` onto this hive, which stays a plain one (docs/format.md, "Delta hives"). The delta is kept.
+
+        Raises CorruptHiveError if the delta's root is a tombstone; this hive is unchanged then. After a MemoryError
+        this hive is of no use: all calls raise RuntimeError.
+        """
+        cdef hive_error error
+        cdef int code
+        if delta is self:
+            raise ValueError(f"{self.name}: a hive cannot be merged onto itself")
+        delta.begin_reading()
+        try:
+            self.begin_changing()
+            try:
+                self.sources.append(delta)
+                with nogil:
+                    code = hive_merge(self.hive, delta.hive, &error)
+                self.lost = code == HIVE_NO_MEMORY
+            finally:
+                self.end_changing()
+        finally:
+            delta.end_reading()
+        if code:
+            delta.fail(code, error)
 
 
 show_as(Hive, "cimlayer", "cimlayer.Hive")

@@ -15,7 +15,7 @@ import click
 import pytest
 
 import cimlayer
-from cimlayer.cli import commands
+from cimlayer.cli.program import commands
 from support import ROOT
 
 if sys.version_info >= (3, 14):

@@ -35,6 +35,7 @@ from cimlayer.events import (
     LayerProgress,
     LayerReused,
     LayerStarted,
+    LayerWarning,
     event_record,
 )
 from support.commands import is_drained, program, wait_until
@@ -120,6 +121,7 @@ def test_records_are_json() -> None:
         LayerCommitting("1", 3),
         LayerDone("1", 3, 4, 0.5),
         LayerReused("1", None, 1, 2, 3),
+        LayerWarning("1", "a dirty hive"),
     ]
     records = [json.loads(json.dumps(event_record(event))) for event in events]
     assert [record["event"] for record in records] == [
@@ -128,6 +130,7 @@ def test_records_are_json() -> None:
         "layer-committing",
         "layer-done",
         "layer-reused",
+        "layer-warning",
     ]
     assert records[0] == {
         "event": "layer-started", "layer": "1", "digest": "sha256:0", "number": 1, "count": 2, "size": None

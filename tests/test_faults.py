@@ -228,8 +228,8 @@ def test_a_failing_file_operation_of_destroying_leaves_all_of_the_layer_or_what_
             left = collect_garbage(root / "cim-layers", delete=True)
             # That the image is gone is known once the directory is synced: before that nothing else is removed.
             all_but_the_image = len(whole.keys() - others.keys()) - 1
-            expected = all_but_the_image if faults.what == "fsync" else 1
-            assert len(left) + (root / "layer").exists() == expected
+            expected = (all_but_the_image,) if faults.what == "fsync" else (0, 1)  # or just the mark of the work
+            assert len(left) + (root / "layer").exists() in expected
             shutil.rmtree(root / "layer", ignore_errors=True)
         assert state(root) == others, f"{faults.what} ({faults.failing}): {error!r}"
         write_sparse_stream(root)

@@ -284,8 +284,8 @@ THIRTY_DIGITS = tars.header(b"x", len(SIZE), tars.PAX_FILE) + tars.padded(SIZE)
 
 # Shape -> tar, and either the tree that it becomes or the error.
 SHAPES: dict[str, tuple[bytes, dict[str, bytes | None] | str]] = {
-    "hard link to itself": (tar_of(("hardlink", "a", "a")), "target of the hard link is not there"),
-    "hard links to each other": (tar_of(("hardlink", "a", "b"), ("hardlink", "b", "a")), "is not there"),
+    "hard link to itself": (tar_of(("hardlink", "a", "a")), "target of the hard link does not exist"),
+    "hard links to each other": (tar_of(("hardlink", "a", "b"), ("hardlink", "b", "a")), "does not exist"),
     "a file's link to itself": (tar_of(("file", "a", FIRST), ("hardlink", "a", "A")), {"a": FIRST}),
     "hard link to its directory": (tar_of(("directory", "d"), ("hardlink", "d/l", "d")), "link to a directory"),
     "symbolic links in a circle": (tar_of(("symlink", "a", "b"), ("symlink", "b", "a")), {"a": b"", "b": b""}),

@@ -28,7 +28,7 @@ def main(path: str) -> int:
     try:
         with cimlayer.ImageReader(path) as image:
             entries: list[cimlayer.ImageEntry] = image.listdir("Files")
-        return import_layer(path, "layers/1") + len(entries)
+        return import_layer(path, "layers/1").bytes + len(entries)
     except LimitError as error:
         limit: str | None = error.limit
         offset: int | None = error.offset

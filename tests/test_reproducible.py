@@ -110,7 +110,7 @@ def test_source_date_epoch_that_is_no_time_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", seconds)
-    with pytest.raises(ValueError, match="SOURCE_DATE_EPOCH is no number of seconds"):
+    with pytest.raises(ValueError, match="SOURCE_DATE_EPOCH is not a number of seconds"):
         import_layer(BASE_TAR, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
 

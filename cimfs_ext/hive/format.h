@@ -16,6 +16,7 @@ enum {
     REGF_SEGMENT = 16344,  /* data bytes in a segment of big data */
     REGF_LIST_MAX = 507,   /* as many lh entries as fill a bin of 4096 bytes */
     REGF_FLAG_LAYERED = 2, /* base block flags */
+    REGF_MINOR_LAYERED = 6,
 };
 
 enum { /* base block */

@@ -13,6 +13,7 @@
  *  - what no reference reaches is not looked at; bytes after the hive bins are ignored.
  *  - the parent that a key names, the hashes in lists and the reference counts are not trusted and not
  * checked.
+ *  - only a hive of version 1.6 whose base block says so has layered keys: in others the bytes mean nothing.
  */
 #ifndef HIVE_H
 #define HIVE_H
@@ -30,8 +31,8 @@ enum {
 
 enum {
     HIVE_MAX_DEPTH = 512,
-    HIVE_MAX_KEY_NAME = 255,     /* UTF-16 code units */
-    HIVE_MAX_VALUE_NAME = 16383, /* UTF-16 code units */
+    HIVE_MAX_KEY_NAME = 255,     /* of a new key, in UTF-16 code units */
+    HIVE_MAX_VALUE_NAME = 16383, /* of a new value, in UTF-16 code units */
 };
 
 enum { /* hive_key.flags */
@@ -112,7 +113,7 @@ typedef struct hive {
     uint32_t sequence;
     uint32_t minor_version; /* of the file read */
     uint8_t file_name[64];
-    bool layered;       /* the base block says that keys are layered */
+    bool layered;       /* the base block says that keys are layered, and the version allows it */
     size_t source_size; /* of what the tree was made from: about what it takes to write */
     bool dirty;         /* read as it was although its sequence numbers differ */
     uint8_t *recovered; /* the hive after its logs were applied, or NULL */
@@ -135,7 +136,7 @@ hive_value *hive_find_value(const hive_key *key, hive_name name);
 int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data, hive_error *error);
 bool hive_remove_value(hive_key *key, hive_name name);
 
-/* Turns base into base + delta (docs/format.md, "Delta hives"). After an error base is of no use. */
+/* Turns base into base + delta (docs/format.md, "Delta hives"). After an error base can only be destroyed. */
 int hive_merge(hive *base, const hive *delta, hive_error *error);
 
 /* Writes the hive into out if it fits into capacity; *size is what it takes in any case. */

@@ -61,12 +61,11 @@ static int take_cell(reader *r, uint32_t offset, uint32_t need, cell *out)
     return HIVE_OK;
 }
 
-static int check_name(const reader *r, hive_name name, uint32_t longest)
+/* Windows reads longer names than it lets anyone create, so their length is bounded by their cells alone. */
+static int check_name(const reader *r, hive_name name)
 {
     if (!name.latin1 && name.size % 2)
         return corrupt(r, offset_of(r, name.bytes), "a UTF-16 name has an odd number of bytes");
-    if (hive_name_length(&name) > longest)
-        return corrupt(r, offset_of(r, name.bytes), "a name is too long");
     return HIVE_OK;
 }
 
@@ -113,13 +112,13 @@ static int read_value(reader *r, uint32_t offset, hive_value *value)
         .data = vk.body + VK_DATA,
         .data_size = load32(vk.body + VK_DATA_SIZE),
         .type = load32(vk.body + VK_TYPE),
-        .tombstone = flags & VK_FLAG_TOMBSTONE,
+        .tombstone = r->h->layered && flags & VK_FLAG_TOMBSTONE,
     };
     if (!has_signature(vk.body, "vk", 2))
         return corrupt(r, offset, "a value cell has no signature");
     if (value->name.size > vk.size - VK_NAME)
         return corrupt(r, offset, "a value name exceeds its cell");
-    code = check_name(r, value->name, HIVE_MAX_VALUE_NAME);
+    code = check_name(r, value->name);
     if (code)
         return code;
     value->fingerprint = hive_fingerprint(&value->name);
@@ -195,11 +194,12 @@ static int read_security(reader *r, uint32_t offset, uint32_t *index)
 
 static int read_class(reader *r, const uint8_t *nk, hive_key *key)
 {
-    key->class_size = load16(nk + NK_CLASS_SIZE);
+    uint32_t offset = load32(nk + NK_CLASS);
+    key->class_size = offset == REGF_NONE ? 0 : load16(nk + NK_CLASS_SIZE); /* a size may be left without a cell */
     if (key->class_size == 0)
         return HIVE_OK;
     cell name;
-    int code = take_cell(r, load32(nk + NK_CLASS), key->class_size, &name);
+    int code = take_cell(r, offset, key->class_size, &name);
     key->class_name = name.body;
     return code;
 }
@@ -307,11 +307,11 @@ static int read_key(reader *r, uint32_t offset, int depth, hive_key **out)
         .flags = flags,
         .user_flags = load16(nk.body + NK_USER_FLAGS),
         .access_bits = nk.body[NK_ACCESS_BITS],
-        .layering = nk.body[NK_LAYERING],
+        .layering = r->h->layered ? nk.body[NK_LAYERING] : 0, /* else a spare byte */
     };
     if (key->name.size > nk.size - NK_NAME || (key->name.size == 0 && depth > 0))
         return corrupt(r, offset, "a key name is empty or exceeds its cell");
-    code = check_name(r, key->name, HIVE_MAX_KEY_NAME);
+    code = check_name(r, key->name);
     key->prefix = code ? 0 : hive_name_prefix(&key->name);
     if (code == HIVE_OK)
         code = read_class(r, nk.body, key);
@@ -337,7 +337,14 @@ static int check_bins(reader *r)
     return HIVE_OK;
 }
 
-static int check_base(hive_bytes file, hive_error *error)
+/* Layered keys came with version 1.6: up to 1.5 the same flag says that the hive was defragmented. */
+static bool says_layered(const uint8_t *base)
+{
+    return load32(base + BASE_MINOR) >= REGF_MINOR_LAYERED && load32(base + BASE_FLAGS) & REGF_FLAG_LAYERED;
+}
+
+/* *bins_size is read once, here: the buffer is the caller's. */
+static int check_base(hive_bytes file, uint32_t *bins_size, hive_error *error)
 {
     const uint8_t *base = file.data;
     if (file.size < REGF_BASE_BLOCK)
@@ -346,7 +353,7 @@ static int check_base(hive_bytes file, hive_error *error)
         return hive_fail(error, HIVE_CORRUPT, 0, "not a registry hive");
     if (load32(base + BASE_CHECKSUM) != regf_checksum(base))
         return hive_fail(error, HIVE_CORRUPT, BASE_CHECKSUM, "the checksum of the base block is wrong");
-    uint32_t minor = load32(base + BASE_MINOR), size = load32(base + BASE_BINS_SIZE);
+    uint32_t minor = load32(base + BASE_MINOR), size = *bins_size = load32(base + BASE_BINS_SIZE);
     if (load32(base + BASE_MAJOR) != 1 || minor < 3 || minor > 6)
         return hive_fail(error, HIVE_CORRUPT, BASE_MAJOR, "not a version from 1.3 to 1.6");
     if (load32(base + BASE_FORMAT) != 1)
@@ -360,7 +367,8 @@ static int check_base(hive_bytes file, hive_error *error)
 
 static int read_tree(hive *h, hive_bytes file, hive_error *error)
 {
-    int code = check_base(file, error);
+    uint32_t bins_size = 0;
+    int code = check_base(file, &bins_size, error);
     if (code)
         return code;
     const uint8_t *base = file.data;
@@ -368,10 +376,10 @@ static int read_tree(hive *h, hive_bytes file, hive_error *error)
     h->sequence = load32(base + BASE_SEQUENCE1);
     h->last_written = load64(base + BASE_LAST_WRITTEN);
     h->source_size = file.size;
-    h->layered = load32(base + BASE_FLAGS) & REGF_FLAG_LAYERED;
+    h->layered = says_layered(base);
     h->dirty = h->sequence != load32(base + BASE_SEQUENCE2);
     memcpy(h->file_name, base + BASE_FILE_NAME, sizeof h->file_name);
-    reader r = {.h = h, .bins = base + REGF_BASE_BLOCK, .size = load32(base + BASE_BINS_SIZE), .error = error};
+    reader r = {.h = h, .bins = base + REGF_BASE_BLOCK, .size = bins_size, .error = error};
     uint32_t units = r.size / REGF_CELL_ALIGN;
     r.claimed = calloc(units / 64 + 1, sizeof *r.claimed);
     r.descriptors = calloc(units, sizeof *r.descriptors);

@@ -155,7 +155,8 @@ hive_value *hive_find_value(const hive_key *key, hive_name name)
 
 int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_bytes data, hive_error *error)
 {
-    if (hive_name_length(&name) > HIVE_MAX_VALUE_NAME)
+    hive_value *value = hive_find_value(key, name);
+    if (!value && hive_name_length(&name) > HIVE_MAX_VALUE_NAME)
         return hive_fail(error, HIVE_TOO_LARGE, HIVE_NO_OFFSET, "a value name has at most 16,383 characters");
     if (data.size > INT32_MAX)
         return hive_fail(error, HIVE_TOO_LARGE, HIVE_NO_OFFSET, "the data of a value would exceed 1 GiB");
@@ -164,7 +165,6 @@ int hive_set_value(hive *h, hive_key *key, hive_name name, uint32_t type, hive_b
         return hive_no_memory(error);
     if (data.size)
         memcpy(copy, data.data, data.size);
-    hive_value *value = hive_find_value(key, name);
     if (!value) {
         void *array = key->values;
         hive_name own;

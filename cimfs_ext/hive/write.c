@@ -237,7 +237,7 @@ static void store_largest(uint8_t *nk, const hive_key *key)
         value_name = larger(value_name, 2 * hive_name_length(&key->values[i].name));
         value_data = larger(value_data, key->values[i].data_size);
     }
-    store16(nk + NK_LARGEST_SUBKEY_NAME, (uint16_t)subkey_name);
+    store16(nk + NK_LARGEST_SUBKEY_NAME, subkey_name > UINT16_MAX ? UINT16_MAX : (uint16_t)subkey_name);
     store32(nk + NK_LARGEST_CLASS, class_size);
     store32(nk + NK_LARGEST_VALUE_NAME, value_name);
     store32(nk + NK_LARGEST_VALUE_DATA, value_data);
@@ -322,7 +322,7 @@ static void write_base(const hive *h, uint8_t *base, uint32_t root, uint32_t bin
     store32(base + BASE_SEQUENCE2, h->sequence);
     store64(base + BASE_LAST_WRITTEN, h->last_written);
     store32(base + BASE_MAJOR, 1);
-    store32(base + BASE_MINOR, h->layered ? 6 : 5);
+    store32(base + BASE_MINOR, h->layered ? REGF_MINOR_LAYERED : 5);
     store32(base + BASE_FORMAT, 1);
     store32(base + BASE_ROOT, root);
     store32(base + BASE_BINS_SIZE, bins_size);

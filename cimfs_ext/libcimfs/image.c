@@ -132,7 +132,7 @@ static cimfs_hresult CIMFS_CALL create_file(cimfs_image image, const cimfs_wchar
         return cimfs_image_fail(image, CIMFS_E_INVALID_ARG, problem);
     cimfs_hresult result = settle(image, add_file(image, &path, metadata, &id));
     if (result == CIMFS_E_PATH_NOT_FOUND)
-        return cimfs_image_fail(image, result, "the parent directory is not there");
+        return cimfs_image_fail(image, result, "the parent directory does not exist");
     CIMFS_TRY(result);
     int is_directory = (metadata->attributes & CIMFS_ATTRIBUTE_DIRECTORY) != 0;
     start_stream(image, id, is_directory ? 0 : (uint64_t)metadata->file_size, is_directory,
@@ -161,7 +161,7 @@ static cimfs_hresult CIMFS_CALL create_alternate_stream(cimfs_image image, const
         return cimfs_image_fail(image, CIMFS_E_INVALID_ARG, "not path:stream, or a size of more than 48 bits");
     cimfs_hresult result = settle(image, find_path(image, &path, &id));
     if (result == CIMFS_E_PATH_NOT_FOUND)
-        return cimfs_image_fail(image, result, "the file of the stream is not there");
+        return cimfs_image_fail(image, result, "the file of the stream does not exist");
     CIMFS_TRY(result);
     CIMFS_TRY(settle(image, cimfs_tree_set_stream(&image->tree, id, path.stream, sparse_stream(size))));
     start_stream(image, id, size, 0, path.stream, stream);
@@ -246,7 +246,7 @@ static cimfs_hresult CIMFS_CALL create_hard_link(cimfs_image image, const cimfs_
     if (result == CIMFS_E_ACCESS_DENIED)
         return cimfs_image_fail(image, result, "a hard link to a directory");
     if (result == CIMFS_E_PATH_NOT_FOUND)
-        return cimfs_image_fail(image, result, "the link's target or its directory is not there");
+        return cimfs_image_fail(image, result, "the link's target or its directory does not exist");
     return result;
 }
 
@@ -267,7 +267,7 @@ static cimfs_hresult CIMFS_CALL delete_path(cimfs_image image, const cimfs_wchar
     CIMFS_TRY(check_idle(image));
     CIMFS_TRY(parse(image, text, 1, &path));
     cimfs_hresult result = settle(image, remove_path(image, &path));
-    return result == CIMFS_E_PATH_NOT_FOUND ? cimfs_image_fail(image, result, "the path is not there") : result;
+    return result == CIMFS_E_PATH_NOT_FOUND ? cimfs_image_fail(image, result, "the path does not exist") : result;
 }
 
 static cimfs_hresult CIMFS_CALL commit_image(cimfs_image image)

@@ -75,8 +75,8 @@ static cimfs_hresult check_absent(struct cimfs_image_writer *image)
     if (result == CIMFS_OK)
         image->io->close(file);
     else if (result == CIMFS_E_IO_DEVICE || result == CIMFS_E_TOO_MANY_OPEN_FILES || result == CIMFS_E_OUT_OF_MEMORY)
-        return cimfs_image_fail(image, result, "whether the name is taken cannot be told");
-    return cimfs_image_fail(image, CIMFS_E_FILE_EXISTS, "an image of that name is there");
+        return cimfs_image_fail(image, result, "cannot check whether the name is taken");
+    return cimfs_image_fail(image, CIMFS_E_FILE_EXISTS, "a CIM with that name already exists");
 }
 
 /* Open a file and hold it; what replaces it meanwhile is held instead. *file is CIMFS_NO_FILE if that fails. */
@@ -154,7 +154,7 @@ static cimfs_hresult open_image(struct cimfs_image_writer *image, const char *pa
     result = cimfs_objects_open(&image->objects, image->io, image->directory, &set, image->base, extends);
     if (result == CIMFS_E_FILE_EXISTS)
         return cimfs_fail(image->error, result, image->objects.regions[image->objects.created].name, CIMFS_NO_OFFSET,
-                          "a region file of that set is there, without its image");
+                          "a region file of this set already exists, without its image");
     if (result < 0)
         return cimfs_image_fail(image, result,
                                 result == CIMFS_E_SHARING_VIOLATION ? "its region files were taken for garbage"

@@ -30,7 +30,7 @@ int cimfs_path_next(struct cimfs_name *directory, struct cimfs_name *component);
 
 int cimfs_name_compare(const uint16_t *upcase, struct cimfs_name a, struct cimfs_name b);
 
-/* A 32-bit hash of the upcased name; the seed keeps strangers from choosing names that collide. */
+/* A 32-bit hash of the upcased name; the seed keeps attackers from choosing names that collide. */
 uint32_t cimfs_name_hash(const uint16_t *upcase, struct cimfs_name name, uint64_t seed);
 
 /* Code units before the terminator; SIZE_MAX if there is none within limit. */

@@ -93,7 +93,7 @@ static cimfs_hresult get_region(const struct cimfs_reader *reader, uint32_t inde
     if (result < 0) {
         free_map(reader->io, map);
         if (result == CIMFS_E_FILE_NOT_FOUND || result == CIMFS_E_HANDLE_EOF) {
-            reason = "the region file is not there";
+            reason = "the region file is missing";
             result = CIMFS_E_FILE_CORRUPT;
         }
         return cimfs_fail(error, result, name, CIMFS_NO_OFFSET, reason);

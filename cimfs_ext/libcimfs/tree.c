@@ -143,7 +143,7 @@ cimfs_hresult cimfs_tree_directory(struct cimfs_tree *tree, struct cimfs_name pa
 
 /*
  * A directory that loses its name is never seen again. Tables that were changed below it before are stored all
- * the same: telling which ones they are would mean to trust the parent IDs of a stranger's image.
+ * the same: telling which ones they are would mean to trust the parent IDs of an untrusted image.
  */
 static cimfs_hresult forget(struct cimfs_tree *tree, uint32_t id)
 {

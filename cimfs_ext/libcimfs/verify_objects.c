@@ -76,7 +76,7 @@ static cimfs_hresult load_ids(struct cimfs_check *check, const struct cimfs_set 
     cimfs_set_file_name("objectid", &set->id, number, name);
     cimfs_hresult result = check->io->open(cimfs_reader_directory(check->reader), name, CIMFS_OPEN_READ, &file);
     if (result == CIMFS_E_FILE_NOT_FOUND) {
-        reason = "the object ID file is not there";
+        reason = "the object ID file is missing";
         result = CIMFS_E_FILE_CORRUPT;
     } else if (cimfs_is_no_plain_file(result)) {
         reason = "the object ID file is not a plain file";

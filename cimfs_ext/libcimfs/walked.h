@@ -20,7 +20,7 @@ struct cimfs_walked {
     struct cimfs_walked_table *tables;
     uint32_t count, capacity;
     struct cimfs_slots slots;
-    uint64_t seeds[2]; /* random: keeps strangers from making tables that collide */
+    uint64_t seeds[2]; /* random: keeps attackers from making tables that collide */
 };
 
 /* Where it stands in tables; fresh: it was not among them. */

@@ -12,7 +12,7 @@ struct layer_path_set {
     uint64_t *slots; /* 0: free; the lowest bit: an entry describes it */
     uint32_t bits;   /* there are 2 to this power; 0: none */
     size_t count;
-    uint64_t seed;           /* random: keeps strangers from choosing paths that collide */
+    uint64_t seed;           /* random: keeps attackers from choosing paths that collide */
     uint64_t last_directory; /* hash of the directory that was added last */
 };
 

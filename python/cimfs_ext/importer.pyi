@@ -3,6 +3,7 @@ from typing import Protocol
 
 from typing_extensions import Buffer, Self
 
+from cimfs_ext.builder import LayerBuilder
 from cimfs_ext.image import ImageWriter
 
 class _Handler(Protocol):
@@ -25,9 +26,9 @@ class _Handler(Protocol):
 class LayerImporter:
     def __new__(
         cls,
-        writer: ImageWriter,
+        target: ImageWriter | LayerBuilder,
         handler: _Handler,
-        standard_files: Iterable[str],
+        standard_files: Iterable[str] = (),
         *,
         time: int = 0,
         has_parent: bool = False,
@@ -42,9 +43,5 @@ class LayerImporter:
     def entries(self) -> int: ...
     @property
     def offset(self) -> int: ...
-    @property
-    def has_utility_vm(self) -> bool: ...
-    def was_added(self, path: str) -> bool: ...
-    def was_described(self, path: str) -> bool: ...
     def feed(self, data: Buffer) -> bool: ...
     def finish(self) -> None: ...

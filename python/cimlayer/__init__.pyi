@@ -53,6 +53,7 @@ from cimlayer.events import (
     LayerProgress,
     LayerReused,
     LayerStarted,
+    LayerWarning,
     ProgressCallback,
     event_record,
 )
@@ -68,6 +69,7 @@ from cimlayer.formats.bcd import (
     GptPartition,
     MbrPartition,
     OtherDevice,
+    RamDisk,
     VmbusDevice,
     decode_device,
     describe as describe_bcd,
@@ -174,6 +176,9 @@ from cimlayer.layer.paths import (
     get_cim_path_from_layer,
     is_cim_layer,
 )
+from cimlayer.layer.scratch import (
+    create_scratch_disks,
+)
 from cimlayer.layer.writer import (
     CimLayerWriter,
 )
@@ -279,6 +284,7 @@ __all__ = [
     "LayerProgress",
     "LayerReused",
     "LayerStarted",
+    "LayerWarning",
     "LimitError",
     "Limits",
     "ListedImage",
@@ -291,6 +297,7 @@ __all__ = [
     "Platform",
     "Problem",
     "ProgressCallback",
+    "RamDisk",
     "RegionSet",
     "ReparsePoint",
     "SetUse",
@@ -310,6 +317,7 @@ __all__ = [
     "create_formatted_disk",
     "create_image",
     "create_scratch_disk",
+    "create_scratch_disks",
     "decode_device",
     "describe_bcd",
     "descriptor_from_sddl",

@@ -42,12 +42,24 @@ class LayerCommitting:
 
 @dataclass(slots=True, frozen=True)
 class LayerDone:
-    """The layer is there. ``bytes`` is the sum of its files' sizes, ``seconds`` the time since it was started."""
+    """The layer is there. ``bytes`` is the sum of its files' sizes, ``seconds`` the time since it was started.
+
+    ``utility_vm`` is ``processed`` or ``kept``, None if the layer brought none.
+    """
 
     layer: str
     entries: int
     bytes: int
     seconds: float
+    utility_vm: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class LayerWarning:
+    """Something in the layer was not as it should be, and what was done about it; the import goes on."""
+
+    layer: str
+    text: str
 
 
 @dataclass(slots=True, frozen=True)
@@ -61,7 +73,7 @@ class LayerReused:
     bytes: int
 
 
-Event = LayerStarted | LayerProgress | LayerCommitting | LayerDone | LayerReused
+Event = LayerStarted | LayerProgress | LayerCommitting | LayerDone | LayerReused | LayerWarning
 ProgressCallback = Callable[[Event], object]
 
 _NAMES = {
@@ -70,6 +82,7 @@ _NAMES = {
     LayerCommitting: "layer-committing",
     LayerDone: "layer-done",
     LayerReused: "layer-reused",
+    LayerWarning: "layer-warning",
 }
 
 

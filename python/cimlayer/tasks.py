@@ -12,6 +12,7 @@ from cimlayer.events import (
     LayerProgress,
     LayerReused,
     LayerStarted,
+    LayerWarning,
     ProgressCallback,
 )
 
@@ -56,11 +57,21 @@ class LayerTask:
         _log.debug("layer %s: tar taken after %.3f s", self.name, time.monotonic() - self._began)
         self._tell(LayerCommitting(self.name, entries))
 
-    def done(self, file_bytes: int) -> None:
+    def warn(self, text: str) -> None:
+        """Something was not as it should be."""
+        _log.warning("layer %s: %s", self.name, text)
+        self._tell(LayerWarning(self.name, text))
+
+    def done(self, file_bytes: int, utility_vm: str | None = None) -> None:
         """The layer is there."""
         self.seconds = time.monotonic() - self._began
         _log.info("layer %s: %d bytes of files in %.3f s", self.name, file_bytes, self.seconds)
-        self._tell(LayerDone(self.name, self._entries, file_bytes, self.seconds))
+        try:
+            self._tell(LayerDone(self.name, self._entries, file_bytes, self.seconds, utility_vm))
+        except Exception:
+            if self._number < self._count:
+                raise  # there is more to be imported, and the caller does not want it
+            _log.warning("layer %s is there; its progress callback failed", self.name, exc_info=True)
 
     def reused(self, file_bytes: int) -> None:
         """The layer was there already."""

@@ -299,6 +299,9 @@ def test_hive() -> None:
             "delete": lambda: hive.delete_key("b"),
             "value": lambda: hive.value("a\\k7", "v"),
             "has": lambda: "a\\k8" in hive,
+            "subkeys": lambda: [key.name for key in hive.key("a").subkeys()],
+            "values": lambda: [key.values() for key in hive.root.subkeys()],
+            "walk": lambda: [key.path for key in hive.walk()],
         }
     )
     assert Hive.open(hive.to_bytes()).value("a\\k7", "v").data == bytes(1000)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cimfs_ext.image import ImageWriter
-from cimlayer.cli import _COMMANDS
 from cimlayer.cli.output import amount, counted, escaped
+from cimlayer.cli.program import _COMMANDS
 from cimlayer.formats.fileinfo import iso_time
 from cimlayer.formats.sddl import descriptor_from_sddl
 from support import ROOT
@@ -79,13 +79,13 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(name: str) -> No
 
 def test_help_imports_no_command() -> None:
     probe = (
-        "import sys\nfrom cimlayer.cli import commands\n"
+        "import sys\nfrom cimlayer.cli.program import commands\n"
         "try:\n    commands()\nexcept SystemExit: pass\n"
         "print([name for name in sys.modules if name.startswith('cimlayer.cli.')], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", probe, "--help"], capture_output=True, check=True, timeout=60)
     assert b"verify" in done.stdout
-    assert done.stderr == b"[]\n"
+    assert done.stderr == b"['cimlayer.cli.program']\n"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.regf import Hive
 from support.commands import call, run, succeed
-from support.hives import REG_DWORD, REG_SZ, TOMBSTONE, Builder, Node, Val, corpus
+from support.hives import REG_DWORD, REG_SZ, TOMBSTONE, Builder, Node, Val, corpus, with_checksum
 
 REG_MULTI_SZ = 7
 SELECT = "\\Select\n    Current  REG_DWORD  0x1 (1)\n"
@@ -97,7 +97,7 @@ def test_show_takes_a_hive_by_name_and_by_path(files: Path, hive: str) -> None:
 def test_show_of_a_key_has_its_values_and_subkeys(files: Path) -> None:
     assert succeed("hive", "show", files / "old", "Select") == SELECT
     assert succeed("hive", "show", files / "old") == "\\\n\\Select\n\\Software\n"
-    shown = succeed("hive", "show", files / "old", "Software/Vendor").splitlines()
+    shown = succeed("hive", "show", files / "old", "Software\\Vendor").splitlines()
     assert shown[0] == "\\Software\\Vendor"
     assert '    (default)  REG_SZ  "default"' in shown
     assert '    List  REG_MULTI_SZ  "one", "two"' in shown
@@ -138,7 +138,8 @@ def test_the_earlier_name_of_the_command_works_but_is_not_listed(files: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["old", "Nothing/There"], "old: Nothing\\There: no such key"),
+        (["old", "Nothing\\There"], "old: Nothing\\There: no such key"),
+        (["old", "Nothing/There"], "old: Nothing/There: no such key (backslashes separate keys)"),
         (["1", "SAM"], "SAM: no such hive in 1.cim (it has: SYSTEM, DEFAULT)"),
         (["missing"], "missing: No such file or directory"),
         (["3"], "3: not a CIM layer: "),
@@ -169,6 +170,26 @@ def test_show_of_a_dirty_hive_uses_the_logs_beside_it(tmp_path: Path) -> None:
     assert recovered != result.stdout
     hive.write_bytes(corpus("NewDirtyHive1.RecoveredHive_Windows10"))
     assert succeed("hive", "show", hive, "-R") == recovered
+
+
+def test_show_takes_names_with_slashes(tmp_path: Path) -> None:
+    hive = Hive.empty(0)
+    hive.set_value("Control\\I/O System", "v", 4, b"\1\0\0\0")
+    (tmp_path / "hive").write_bytes(hive.to_bytes())
+    assert "v  REG_DWORD  0x1 (1)" in succeed("hive", "show", tmp_path / "hive", "Control\\I/O System")
+    exported = run("hive", "export", tmp_path / "hive", "\\Control\\I/O System\\").stdout.decode("utf-16")
+    assert "Control\\I/O System]\r\n" in exported
+
+
+def test_bcd_show_of_a_dirty_store_warns_in_one_line(tmp_path: Path) -> None:
+    hive = Hive.empty(0)
+    hive.create_key("Objects")
+    dirty = bytearray(hive.to_bytes())
+    dirty[8:12] = bytes(4)
+    (tmp_path / "BCD").write_bytes(with_checksum(bytes(dirty)))
+    result = call("bcd", "show", tmp_path / "BCD")
+    assert result.exit_code == 0
+    assert result.stderr == f"cimlayer: warning: {tmp_path / 'BCD'}: a dirty hive is read as it is\n"
 
 
 def test_a_corrupt_hive_fails_with_its_name_and_the_offset(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from cimfs_ext.regf import Hive
 from support.commands import call, is_drained, program, run, succeed, wait_until
+from support.hives import with_checksum
 from support.tars import TarBuilder
 
 HIVES = ("SYSTEM", "SOFTWARE", "SAM", "SECURITY", "DEFAULT")
@@ -88,7 +89,39 @@ def test_import_json_is_an_object_for_each_event_and_the_summary(tar: Path, tmp_
         "image": str(tmp_path / "cim-layers" / "1.cim"),
         "entries": 6,
         "bytes": 5 * len(HIVE) + len(CONTENT),
+        "utility_vm": None,
     }
+
+
+def test_import_with_another_choice_for_the_utility_vm_and_without_scratch_disks(tar: Path, tmp_path: Path) -> None:
+    succeed("import", tar, tmp_path / "1", "--no-sync", "--no-scratch-disks", "--utility-vm", "keep")
+    assert not list((tmp_path / "1").glob("*.vhdx"))
+    assert call("import", tar, tmp_path / "2", "--utility-vm", "never").exit_code == 2
+
+
+def test_scratch_makes_one_pair_for_a_store(tmp_path: Path) -> None:
+    succeed("scratch", tmp_path, "--no-sync")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blank-base.vhdx", "blank.vhdx"]
+    again = call("scratch", tmp_path)
+    assert again.exit_code == 1
+    assert again.stderr == f"cimlayer: {tmp_path / 'blank-base.vhdx'}: File exists\n"
+
+
+@pytest.mark.parametrize("option", ["--quiet", "--json"])
+def test_import_of_a_dirty_delta_warns_in_one_line(tar: Path, tmp_path: Path, option: str) -> None:
+    succeed("import", tar, tmp_path / "1", "--no-sync")
+    dirty = bytearray(HIVE)
+    dirty[8:12] = bytes(4)
+    delta = TarBuilder()
+    delta.file("Hives/SYSTEM_DELTA", with_checksum(bytes(dirty)))
+    (tmp_path / "delta.tar").write_bytes(delta.finish())
+    result = call("import", tmp_path / "delta.tar", tmp_path / "2", "--parent", tmp_path / "1", "--no-sync", option)
+    text = r"layer 2: Hives\SYSTEM_DELTA: a dirty hive is read as it is"
+    assert result.exit_code == 0
+    assert result.stderr == f"cimlayer: warning: {text}\n"
+    if option == "--json":
+        events = [json.loads(line) for line in result.stdout.splitlines()]
+        assert {"event": "layer-warning", "layer": "2", "text": text} in events
 
 
 def test_import_of_a_child_needs_its_parents(tar: Path, child_tar: Path, tmp_path: Path) -> None:
@@ -230,4 +263,4 @@ def test_the_immediate_parent_is_enough(tar: Path, child_tar: Path, tmp_path: Pa
 def test_what_is_no_tar_is_called_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK\3\4" + bytes(1000))
     result = call("import", tmp_path / "a.zip", tmp_path / "1")
-    assert result.stderr == f"cimlayer: {tmp_path / 'a.zip'}: not a tar: zip\n"
+    assert result.stderr.endswith(f"{tmp_path / 'a.zip'}: not a tar: zip\n")

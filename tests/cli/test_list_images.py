@@ -40,7 +40,7 @@ def test_each_image_is_a_line(source: tuple[Path, list[str]]) -> None:
     assert succeed("images", layout).splitlines() == [
         f"windows/amd64  10.0.1.1  v1  {digests[0]}",
         f"windows/amd64  10.0.2.1  v1  {digests[1]}",
-        f"windows/amd64  10.0.3.1  v1  {digests[2]}  (the source does not hold blob {digests[2]})",
+        f"windows/amd64  10.0.3.1  v1  {digests[2]}  (the source does not contain blob {digests[2]})",
         f"linux/arm64    -         @1  {digests[3]}",
     ]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from regipy.registry import RegistryHive
 
 from cimfs_ext.regf import Hive
-from cimlayer.errors import CorruptHiveError, FormatError
+from cimlayer.errors import CorruptHiveError, FormatError, KeyNotFoundError
 from cimlayer.formats.bcd import (
     BcdStore,
     BootDevice,
@@ -21,6 +21,7 @@ from cimlayer.formats.bcd import (
     GptPartition,
     MbrPartition,
     OtherDevice,
+    RamDisk,
     VmbusDevice,
     decode_device,
     describe,
@@ -45,6 +46,8 @@ devices: st.SearchStrategy[Device] = st.one_of(
     st.builds(VmbusDevice, guids, guids, options=guids),
     st.builds(CompositeDevice, options=guids),
     st.builds(CimfsDevice, guids, options=guids),
+    st.builds(RamDisk, st.builds(GptPartition, guids, guids), st.text(max_size=20), options=guids),
+    st.builds(RamDisk, st.builds(BootDevice), st.text(max_size=20), options=guids),
 )
 
 
@@ -137,6 +140,42 @@ def test_options_stand_before_the_device() -> None:
 )
 def test_a_device_in_another_form_stays_raw(device: bytes) -> None:
     assert decode_device(SOME.bytes_le + device) == OtherDevice(device, SOME)
+
+
+# As Windows 10 set up its recovery environment: a file on a partition.
+RAM_DISK = bytes.fromhex(
+    "0000000001000000b800000000000000"
+    "03000000000000000000000000000000000000000000000001000000900000000500000006000000000000004800000000000000"
+    "69cddf6c75de90448f995a84bf2649170000000000000000a994230b5e097d488d48719ecd4d78ca"
+    "00000000000000000000000000000000"
+    "5c005200650063006f0076006500720079005c00570069006e0064006f0077007300520045005c00570069006e00720065002e"
+    "00770069006d000000"
+)
+
+
+def test_ram_disk_is_decoded_and_shown() -> None:
+    device = decode_device(SOME.bytes_le + RAM_DISK)
+    partition = GptPartition(UUID("0b2394a9-095e-487d-8d48-719ecd4d78ca"), UUID("6cdfcd69-de75-4490-8f99-5a84bf264917"))
+    assert device == RamDisk(partition, r"\Recovery\WindowsRE\Winre.wim", SOME)
+    assert encode_device(device) == SOME.bytes_le + RAM_DISK
+    assert str(device) == rf"ramdisk=[{partition}]\Recovery\WindowsRE\Winre.wim"
+
+
+@pytest.mark.parametrize(
+    ("at", "data"),
+    [(4, b"\0"), (0x10, b"\4"), (0x30, b"\4"), (0x34, b"\0"), (0x3C, b"\xff\xff"), (0x3C, b"\0"), (0xB6, b"x")],
+)
+def test_a_ram_disk_in_another_form_stays_raw(at: int, data: bytes) -> None:
+    changed = RAM_DISK[:at] + data + RAM_DISK[at + len(data) :]
+    assert decode_device(SOME.bytes_le + changed) == OtherDevice(changed, SOME)
+    for size in range(16, len(RAM_DISK)):
+        assert encode_device(decode_device(SOME.bytes_le + RAM_DISK[:size])) == SOME.bytes_le + RAM_DISK[:size]
+
+
+def test_ram_disk_on_a_device_without_a_class_here() -> None:
+    other = OtherDevice(bytes.fromhex("03000000 00000000 14000000 00000000 01020304"))
+    device = RamDisk(other, "\\file", SOME)
+    assert decode_device(encode_device(device)) == device
 
 
 @pytest.mark.parametrize("size", [0, 15, 31])
@@ -242,23 +281,26 @@ def with_dangling_default() -> BcdStore:
 
 
 @pytest.mark.parametrize(
-    ("store", "message"),
+    ("store", "error", "reason"),
     [
-        (empty_store(), "no object {bootmgr}"),
-        (without_default(), "the boot manager names no default object"),
-        (with_dangling_default(), f"no object {{default}} .{{{SOME}}}"),
+        (empty_store(), KeyNotFoundError, f"no object {{bootmgr}} ({{{BOOT_MANAGER}}})"),
+        (without_default(), FormatError, "the boot manager names no default object"),
+        (with_dangling_default(), KeyNotFoundError, f"no object {{default}} ({{{SOME}}})"),
     ],
 )
-def test_a_store_without_a_default_entry_is_an_error_and_stays_as_it_is(store: BcdStore, message: str) -> None:
+def test_a_store_without_a_default_entry_is_an_error_and_stays_as_it_is(
+    store: BcdStore, error: type[FormatError | KeyNotFoundError], reason: str
+) -> None:
     before = store.to_bytes()
-    with pytest.raises(FormatError, match=f"the store: {message}"):
+    with pytest.raises(error) as caught:
         patch_for_cim(store, r"cim-layers\7.cim", DISK)
+    assert (caught.value.reason, caught.value.path) == (reason, "the store")
     assert store.to_bytes() == before
 
 
 @pytest.mark.parametrize("text", ["default", "", "{}", "{no-guid}", str(SOME), f"{{{SOME}", "{globalsettings}"])
 def test_an_alias_that_names_nothing_is_an_error(text: str) -> None:
-    with pytest.raises(FormatError, match="the store: "):
+    with pytest.raises((FormatError, KeyNotFoundError), match="the store"):
         empty_store().resolve(text)
 
 

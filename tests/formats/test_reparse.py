@@ -37,7 +37,10 @@ def attribute(name: bytes, value: bytes, flags: int = 0, *, last: bool = False) 
     [
         (link(SYMBOLIC_LINK, "..\\a", "..\\a", 1), "symbolic link", "..\\a", True),
         (link(SYMBOLIC_LINK, "\\??\\C:\\a", "C:\\a"), "symbolic link", "C:\\a", False),
-        (link(SYMBOLIC_LINK, "\\??\\C:\\a", ""), "symbolic link", "\\??\\C:\\a", False),
+        (link(SYMBOLIC_LINK, "\\??\\C:\\a", ""), "symbolic link", "C:\\a", False),
+        (link(MOUNT_POINT, "\\??\\C:\\a", ""), "mount point", "C:\\a", False),
+        (link(MOUNT_POINT, "\\??\\UNC\\host\\a", ""), "mount point", "\\\\host\\a", False),
+        (link(MOUNT_POINT, "\\??\\Volume{1}\\", ""), "mount point", "\\\\?\\Volume{1}\\", False),
         (link(MOUNT_POINT, "\\??\\C:\\日本", "C:\\日本"), "mount point", "C:\\日本", False),
         (
             struct.pack("<IHHI", LINUX_SYMBOLIC_LINK, 8, 0, 2) + b"a/b\xff",

@@ -162,7 +162,25 @@ def test_a_differencing_disk_can_be_a_parent(tmp_path: Path) -> None:
     with middle.open("rb") as file:
         below = vhdx.read_parent(file, "middle")
     with top.open("rb") as file:
-        assert vhdx.read_parent(file, "top").size == below.size == 64 * MIB
+        assert vhdx.read_parent(file, "top").geometry == below.geometry
+    assert below.geometry.size == 64 * MIB
+
+
+@pytest.mark.parametrize(("logical", "physical"), [(512, 512), (512, 4096), (4096, 4096)])
+def test_differencing_disk_has_the_sectors_and_identifier_of_its_parent(
+    tmp_path: Path, logical: int, physical: int
+) -> None:
+    parent, child = tmp_path / "base.vhdx", tmp_path / "child.vhdx"
+    sectors = 2 * MIB + (64 << 10) + 32
+    parent.write_bytes(damaged(sectors, struct.pack("<II", logical, physical)).getvalue())
+    create_differencing_disk(child, parent)
+    with parent.open("rb") as below, child.open("rb") as above:
+        expected = vhdx.Geometry(64 * MIB, SOURCE.guid("base virtual disk"), logical, physical)
+        assert vhdx.read_parent(below, "base").geometry == vhdx.read_parent(above, "child").geometry == expected
+        above.seek(sectors)
+        assert struct.unpack("<II", above.read(8)) == (logical, physical)
+    with opened(child) as disk:
+        assert (disk.id, disk.sector_size) == (expected.disk_id, logical)
 
 
 def test_the_header_with_the_higher_sequence_number_counts() -> None:
@@ -177,7 +195,7 @@ def test_the_header_with_the_higher_sequence_number_counts() -> None:
 
 def test_one_damaged_copy_of_a_structure_is_survived() -> None:
     for offset in (64 << 10, 128 << 10, 192 << 10, 256 << 10):
-        assert vhdx.read_parent(damaged(offset + 8, b"\x55"), "disk").size == 64 * MIB
+        assert vhdx.read_parent(damaged(offset + 8, b"\x55"), "disk").geometry.size == 64 * MIB
 
 
 SECTOR_SIZE_ITEM = 2 * MIB + 32 + 3 * 32
@@ -194,7 +212,8 @@ SECTOR_SIZE_ITEM = 2 * MIB + 32 + 3 * 32
         (damaged(2 * MIB, b"metaphor"), "no metadata table"),
         (damaged(SECTOR_SIZE_ITEM, bytes(16)), "8141bf1d-a96f-4709-ba47-f233a8faab5f"),
         (damaged(2 * MIB + (64 << 10) + 8, bytes(8)), "impossible disk size 0"),
-        (damaged(2 * MIB + (64 << 10) + 32, struct.pack("<I", 4096)), "sectors of 4096 bytes"),
+        (damaged(2 * MIB + (64 << 10) + 32, struct.pack("<I", 1024)), "logical sectors of 1024 bytes"),
+        (damaged(2 * MIB + (64 << 10) + 36, struct.pack("<I", 0)), "physical sectors of 0 bytes"),
     ],
 )
 def test_a_parent_that_cannot_be_used_is_an_error_that_names_it(file: io.BytesIO, message: str) -> None:
@@ -229,7 +248,7 @@ def test_metadata_beyond_what_a_file_system_can_hold_is_the_same_error(offset: i
 @given(at=st.integers(0, 300), data=st.binary(min_size=1, max_size=40))
 def test_damaged_metadata_gives_a_disk_or_a_format_error(at: int, data: bytes) -> None:
     with contextlib.suppress(FormatError):
-        assert 0 < vhdx.read_parent(damaged(2 * MIB + at, data), "disk").size <= vhdx.MAX_SIZE
+        assert 0 < vhdx.read_parent(damaged(2 * MIB + at, data), "disk").geometry.size <= vhdx.MAX_SIZE
 
 
 def test_a_parent_with_an_unreplayed_log_is_an_error() -> None:

@@ -102,7 +102,7 @@ NATIVE = (
     NativeTarget("reader", 3_000, 20_000, 2048, sources=(LIBCIMFS, "tests/c/memory_io.c")),
     NativeTarget(
         "tar", 5_000, 24_576,
-        sources=(LIBCIMFS, *_liblayer("base64", "ea", "importer", "pathset", "reparse", "tar")),
+        sources=(LIBCIMFS, *_liblayer("base64", "builder", "ea", "importer", "path", "pathset", "reparse", "tar*")),
     ),
     NativeTarget("backupstream", 50_000, 1_024, sources=_liblayer("backupstream")),
     NativeTarget("ea", 20_000, 4_096, sources=_liblayer("base64", "ea")),

@@ -309,9 +309,11 @@ def test_block_file_that_was_there_before_stays_when_a_layer_fails(
 
 @needs_dlopen
 @pytest.mark.parametrize("name", ["UtilityVM", r"utilityvm\Files"])
-def test_utility_vm_in_a_child_block_layer_is_refused(child: BlockCimLayerWriter, name: str) -> None:
-    with pytest.raises(FormatError, match="utility VM"), child:
+def test_utility_vm_in_a_child_block_layer_is_kept(child: BlockCimLayerWriter, calls: Recorder, name: str) -> None:
+    with child:
         child.add(name, FOLDER, 0)
+    assert ("CimCreateFile", name) in map(item, calls())
+    assert child.utility_vm == "kept"
 
 
 @needs_dlopen

@@ -54,6 +54,23 @@ def mounted(image: Path, directory: Path, printed: list[bytes] | None = None) ->
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("name", ["app,1.cim", "x,allow_other,suid,fsname=y.cim"])
+def test_no_name_of_a_file_sets_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    calls: list[tuple[tuple[object, ...], dict[str, object]]] = []
+    fuse = SimpleNamespace(Operations=object, FUSE=lambda *args, **options: calls.append((args, options)))
+    monkeypatch.setitem(sys.modules, "mfusepy", fuse)
+    monkeypatch.chdir(tmp_path)
+    directory = tmp_path / "-oallow_other"
+    directory.mkdir()
+    with writer(tmp_path, None, name) as image:
+        image.commit()
+    mount_with_fuse(tmp_path / name, directory.name)
+    ((_, place), options) = calls[0]
+    assert place == str(directory)
+    options.pop("errors")
+    assert options == {"foreground": True, "ro": True, "use_ino": True, "fsname": "cimlayer"}
+
+
 def test_mounted_tree_equals_the_manifest(corpus: Path, tmp_path: Path) -> None:
     manifest = manifest_of("greatgrandchild")
     with mounted(get_cim_path_from_layer(corpus / "greatgrandchild"), tmp_path / "mount") as root:

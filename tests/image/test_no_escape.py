@@ -16,10 +16,11 @@ import pytest
 from cimlayer import CimLayerWriter, import_layer
 from cimlayer.formats.fileinfo import FileBasicInfo
 from cimlayer.layer.directory import LayerDirectory
-from cimlayer.layer.standard import UTILITY_VM_BOOT_MANAGER
+from cimlayer.layer.standard import HIVES
 from support import ROOT
 from support.images import names_in
 
+STANDARD_FILE = HIVES[2].path
 BASE_TAR = ROOT / "examples" / "sample-layer.tar"
 TRIES = int(os.environ.get("CIMLAYER_RACE_TRIES", "1000"))
 
@@ -172,9 +173,9 @@ def test_what_is_planted_in_the_place_of_a_standard_file_is_not_read(
     import_layer(BASE_TAR, tmp_path / "base", sync=False)
     before, images = state(outside), names_in(tmp_path / "cim-layers")
     writer = CimLayerWriter(tmp_path / "layer", [tmp_path / "base"], sync=False)
-    writer.add(UTILITY_VM_BOOT_MANAGER, FileBasicInfo.at(0), 0)
+    writer.add(STANDARD_FILE, FileBasicInfo.at(0), 0)
     writer.remove("nothing")  # the file is complete, and waits
-    plant(tmp_path.joinpath("layer", *UTILITY_VM_BOOT_MANAGER.split("\\")), outside)
+    plant(tmp_path.joinpath("layer", *STANDARD_FILE.split("\\")), outside)
     with pytest.raises(OSError, match="inside a layer directory"):
         writer.close()
     assert names_in(tmp_path / "cim-layers") == images

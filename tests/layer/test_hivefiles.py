@@ -11,11 +11,50 @@ import pytest
 import cimlayer
 from cimfs_ext.regf import Hive
 from cimlayer.errors import CorruptHiveError
-from cimlayer.layer.hivefiles import read_hive, read_hive_of
+from cimlayer.layer.directory import LayerDirectory
+from cimlayer.layer.hivefiles import open_in_directory, open_in_image, read_hive
+from support.hives import REG_BINARY, Node, Val, build, new_log
 from support.images import add, writer
 from support.layers import hive
 
 HIVE = hive(a="b")
+
+
+def state(number: int) -> bytes:
+    """A dirty hive after a write, which its value tells."""
+    node = Node(values=[Val("written", REG_BINARY, bytes([number]) * 8)])
+    return build(node, sequences=(number + 1, number), timestamp=number)
+
+
+LOG = new_log(state(2), 2, [(2, state(2)), (3, state(3))])
+
+
+def test_logs_in_a_layer_directory_are_used(tmp_path: Path) -> None:
+    (tmp_path / "Hives").mkdir()
+    (tmp_path / "Hives" / "SYSTEM_DELTA").write_bytes(state(2))
+    (tmp_path / "Hives" / "system_delta.log1").write_bytes(LOG)
+    found = open_in_directory(LayerDirectory(tmp_path), r"Hives\SYSTEM_DELTA", "name")
+    assert found.value("", "written").data == bytes([3]) * 8
+
+
+def test_logs_in_an_image_are_used(tmp_path: Path) -> None:
+    with writer(tmp_path, None, "image.cim") as image:
+        add(image, "hive", state(2))
+        add(image, "HIVE.log1", LOG)
+        image.commit()
+    with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
+        assert open_in_image(reader, "hive", "name").value("", "written").data == bytes([3]) * 8
+
+
+@pytest.mark.parametrize("may_be_empty", [False, True])
+def test_a_file_of_no_bytes_is_a_hive_only_where_one_may_be(tmp_path: Path, may_be_empty: bool) -> None:
+    (tmp_path / "hive").write_bytes(b"")
+    directory = LayerDirectory(tmp_path)
+    if may_be_empty:
+        assert open_in_directory(directory, "hive", "name", may_be_empty=True).root.subkeys() == []
+    else:
+        with pytest.raises(CorruptHiveError, match="name: the file ends"):
+            open_in_directory(directory, "hive", "name")
 
 
 def claiming(size: int) -> bytes:
@@ -45,11 +84,11 @@ def test_a_hole_of_an_image_is_no_hive_and_takes_no_memory(tmp_path: Path) -> No
         image.create_file("hole", size=1 << 47)
         image.commit()
     with cimlayer.ImageReader(tmp_path / "image.cim") as reader:
-        assert read_hive_of(reader, "hive") == HIVE
+        assert open_in_image(reader, "hive", "name").to_bytes() == Hive.open(HIVE).to_bytes()
         tracemalloc.start()
         try:
-            with pytest.raises(CorruptHiveError, match="not a registry hive"):
-                Hive.open(read_hive_of(reader, "hole"))
+            with pytest.raises(CorruptHiveError, match="name: not a registry hive"):
+                open_in_image(reader, "hole", "name")
             assert tracemalloc.get_traced_memory()[1] < 1 << 20
         finally:
             tracemalloc.stop()

@@ -9,13 +9,15 @@ import shutil
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 import cimlayer
 from cimfs_ext.regf import Hive
-from cimlayer.errors import CorruptHiveError, FormatError
+from cimlayer.errors import CorruptHiveError, DirtyHiveWarning, FormatError
+from cimlayer.events import Event, LayerDone, LayerWarning
 from cimlayer.formats.bcd import (
     BcdStore,
     CimfsDevice,
@@ -36,10 +38,11 @@ from cimlayer.layer.standard import (
 )
 from support import layers
 from support.disks import GIB, opened
-from support.hives import dissect_tree
+from support.hives import dissect_tree, with_checksum
 from support.layers import REG_SZ, TIME, image_of, snapshot, strings_of
 from support.shared import SHARED_LAYERS, needs_layers
 from support.tars import TarBuilder, header
+from support.utilityvms import add_utility_vm
 
 DEFAULT = UUID("733b62e5-f608-11eb-825c-c112f60133ab")
 CIMFS_OPTIONS = UUID("763e9fea-502d-434f-aad9-5fabe9c91a7b")
@@ -49,9 +52,17 @@ DELTAS = {hive.name: hive.delta_path.replace("\\", "/") for hive in HIVES}
 BASES = {hive.name: hive.base_path for hive in HIVES}
 
 
-def add(root: Path, tar: TarBuilder, name: str, parents: Sequence[str] = ()) -> Path:
-    cimlayer.import_layer(io.BytesIO(tar.finish()), root / name, [root / parent for parent in parents], sync=False)
+def add(root: Path, tar: TarBuilder, name: str, parents: Sequence[str] = (), **options: Any) -> Path:
+    source, above = io.BytesIO(tar.finish()), [root / parent for parent in parents]
+    cimlayer.import_layer(source, root / name, above, sync=False, **options)
     return root / name
+
+
+def add_and_hear(root: Path, tar: TarBuilder, name: str, parents: Sequence[str] = (), **options: Any) -> list[Event]:
+    """The events of the end of an import."""
+    events: list[Event] = []
+    add(root, tar, name, parents, progress=events.append, **options)
+    return [event for event in events if isinstance(event, LayerDone | LayerWarning)]
 
 
 def delta_tar(**hives: bytes) -> TarBuilder:
@@ -172,6 +183,61 @@ def test_large_file_in_place_of_a_delta_is_not_read(root: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < size // 2
     finally:
         tracemalloc.stop()
+
+
+def empty_base(root: Path) -> Path:
+    """A base layer as build tools make them: its hives are files of 0 bytes."""
+    tar = TarBuilder()
+    for hive in HIVES:
+        tar.file(hive.path.replace("\\", "/"), b"")
+    return add(root, tar, "base")
+
+
+def test_base_hives_of_no_bytes_are_linked(tmp_path: Path) -> None:
+    base = empty_base(tmp_path)
+    image = image_of(base)
+    for hive in HIVES:
+        assert (base / hive.base_path.replace("\\", "/")).read_bytes() == b""
+        assert image[hive.base_path].file_id == image[hive.path].file_id
+
+
+def test_base_hives_are_not_opened(tmp_path: Path) -> None:
+    tar = TarBuilder()
+    for hive in HIVES:
+        tar.file(hive.path.replace("\\", "/"), b"no hive")
+    base = add(tmp_path, tar, "base")
+    assert image_of(base)[BASES["SAM"]].data == b"no hive"
+    with pytest.raises(CorruptHiveError, match=r"parent of layer child: Hives\\SAM_BASE"):
+        add(tmp_path, delta_tar(SAM=layers.hive(a="b")), "child", ["base"])
+
+
+@pytest.mark.parametrize("only_in_the_image", [False, True])
+def test_delta_on_a_base_hive_of_no_bytes_is_merged_onto_an_empty_hive(tmp_path: Path, only_in_the_image: bool) -> None:
+    base = empty_base(tmp_path)
+    if only_in_the_image:
+        shutil.rmtree(base / "Hives")
+    child = add(tmp_path, delta_tar(SYSTEM=layers.hive(a="b")), "child", ["base"])
+    assert merged(child, "SYSTEM") == {"a": "b"}
+    grandchild = add(tmp_path, delta_tar(SYSTEM=layers.hive(c="d")), "grandchild", ["child", "base"])
+    assert merged(grandchild, "SYSTEM") == {"a": "b", "c": "d"}
+    assert image_of(grandchild)[BASES["SAM"]].data == b""
+
+
+def dirty(data: bytes) -> bytes:
+    """The hive with unequal sequence numbers."""
+    changed = bytearray(data)
+    changed[8:12] = bytes(4)
+    return with_checksum(bytes(changed))
+
+
+def test_dirty_delta_is_read_as_it_is_with_a_warning_and_an_event(root: Path) -> None:
+    tar = delta_tar(SYSTEM=dirty(layers.hive(child="yes")))
+    with pytest.warns(DirtyHiveWarning) as caught:
+        events = add_and_hear(root, tar, "child", ["base"])
+    text = r"layer child: Hives\SYSTEM_DELTA: a dirty hive is read as it is"
+    assert [str(warning.message) for warning in caught] == [text]
+    assert events[0] == LayerWarning("child", text)
+    assert merged(root / "child", "SYSTEM") == {"who": "SYSTEM", "child": "yes"}
 
 
 # ---- the utility VM ----
@@ -302,6 +368,90 @@ def with_data(path: str, data: bytes) -> Callable[[dict[str, bytes]], None]:
     return lambda files: files.update({path: data})
 
 
+@pytest.mark.parametrize(
+    ("mode", "build", "result"),
+    [
+        ("auto", "26100", "processed"),
+        ("process", "26100", "processed"),
+        ("keep", "26100", "kept"),
+        ("auto", "20348", "kept"),
+        ("process", "20348", "kept"),
+        ("keep", "20348", "kept"),
+    ],
+)
+def test_the_caller_chooses_what_becomes_of_the_utility_vm(tmp_path: Path, mode: str, build: str, result: str) -> None:
+    files = utility_vm_files(build)
+    (done,) = add_and_hear(tmp_path, utility_vm_tar(files), "uvm", utility_vm=mode)
+    assert isinstance(done, LayerDone)
+    assert done.utility_vm == result
+    if result == "processed":
+        check_processed(tmp_path / "uvm", build)
+        return
+    assert (tmp_path / "uvm" / "uvmbuildversion").exists() == (mode != "keep")
+    image = image_of(tmp_path / "uvm")
+    assert {path: image[path].data for path in files} == files
+    assert not list((tmp_path / "uvm" / "UtilityVM").glob("*.vhdx"))
+
+
+def test_another_choice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="utility_vm is one of"):
+        cimlayer.CimLayerWriter(tmp_path / "a", utility_vm="never")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+INCOMPLETE = {
+    "no files": [],
+    "BCD alone": [UTILITY_VM_BCD],
+    "no boot manager": [UTILITY_VM_BCD, UTILITY_VM_SOFTWARE, UTILITY_VM_SYSTEM],
+    "hives alone": [UTILITY_VM_SOFTWARE, UTILITY_VM_SYSTEM],
+}
+
+
+@pytest.mark.parametrize("with_directory", [False, True])
+@pytest.mark.parametrize("in_child", [False, True])
+@pytest.mark.parametrize("case", INCOMPLETE)
+def test_incomplete_utility_vm_is_kept_as_it_is(root: Path, case: str, in_child: bool, with_directory: bool) -> None:
+    files = {path: data for path, data in utility_vm_files().items() if path in INCOMPLETE[case]}
+    tar = TarBuilder()
+    if not in_child:
+        layers.add_base_hives(tar)
+    if with_directory:
+        tar.directory("UtilityVM")
+    tar.file("UtilityVM/Files/other", b"other")
+    for path, data in files.items():
+        tar.file(path.replace("\\", "/"), data)
+    (done,) = add_and_hear(root, tar, "uvm", ["base"] if in_child else [])
+    assert isinstance(done, LayerDone)
+    assert done.utility_vm == "kept"
+    image = image_of(root / "uvm")
+    assert image[r"UtilityVM\Files\other"].data == b"other"
+    assert {path: image[path].data for path in files} == files
+    assert not (root / "uvm" / "uvmbuildversion").exists()
+    assert not list((root / "uvm").glob("UtilityVM/*.vhdx"))
+
+
+def test_complete_utility_vm_of_a_child_is_processed(root: Path) -> None:
+    tar = TarBuilder()
+    add_utility_vm(tar)
+    (done,) = add_and_hear(root, tar, "child", ["base"])
+    assert isinstance(done, LayerDone)
+    assert done.utility_vm == "processed"
+    assert (root / "child" / "UtilityVM" / "SystemTemplate.vhdx").exists()
+
+
+@pytest.mark.parametrize("data", [b"MZ", b"", software(None), software("11x"), software("9" * 5000)])
+def test_utility_vm_whose_build_cannot_be_told_is_kept_with_an_event(tmp_path: Path, data: bytes) -> None:
+    files = utility_vm_files() | {UTILITY_VM_SOFTWARE: data}
+    warned, done = add_and_hear(tmp_path, utility_vm_tar(files), "uvm")
+    assert isinstance(warned, LayerWarning)
+    assert "the utility VM is kept as it is" in warned.text
+    assert UTILITY_VM_SOFTWARE in warned.text
+    assert isinstance(done, LayerDone)
+    assert done.utility_vm == "kept"
+    image = image_of(tmp_path / "uvm")
+    assert {path: image[path].data for path in files} == files
+
+
 BAD: dict[str, tuple[Callable[[dict[str, bytes]], None], str, str]] = {
     "no BCD": (without(UTILITY_VM_BCD), UTILITY_VM_BCD, ""),
     "no SOFTWARE": (without(UTILITY_VM_SOFTWARE), UTILITY_VM_SOFTWARE, ""),
@@ -323,12 +473,23 @@ def test_bad_utility_vm_is_an_error_that_names_layer_and_file_and_leaves_nothing
     change(files)
     tar = utility_vm_tar(files)
     with pytest.raises(FormatError) as caught:
-        add(tmp_path, tar, "some-layer")
+        add(tmp_path, tar, "some-layer", utility_vm="process")
     message = str(caught.value)
     assert "some-layer" in message
     assert path in message
     assert re.search(reason, message)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- scratch disks ----
+
+
+def test_scratch_disks_of_a_base_layer_can_be_left_out(tmp_path: Path) -> None:
+    tar = TarBuilder()
+    layers.add_base_hives(tar)
+    add(tmp_path, tar, "base", scratch_disks=False)
+    assert not list(tmp_path.glob("**/*.vhdx"))
+    assert (tmp_path / "base" / "layout").exists()
 
 
 # ---- the corpus ----

@@ -372,7 +372,7 @@ def test_cancelled_whiteout_is_not_gone_on_with(root: Path, monkeypatch: pytest.
         removed.append(path)
         cancel.cancel()
 
-    monkeypatch.setattr("cimlayer.oci.import_layer._TarPolicy._remove", remove)
+    monkeypatch.setattr("cimlayer.layer.removals.Removals._delete", remove)
     tar = TarBuilder()
     tar.opaque("Files/a")
     with pytest.raises(OperationCancelledError):
@@ -487,9 +487,9 @@ def test_name_that_is_no_text_is_refused(root: Path, name: bytes, reason: str) -
         ("../../etc/passwd", "component . or .."),
         ("/etc/passwd", "absolute"),
         ("C:/x", "drive letter"),
-        ("Files/missing", "not there"),
-        ("missing/dir/x", "not there"),
-        ("Files/self", "not there"),
+        ("Files/missing", "does not exist"),
+        ("missing/dir/x", "does not exist"),
+        ("Files/self", "does not exist"),
         ("Files/a", "directory"),
         ("Files/b/streamed:zone", "colon"),
         ("", "without a target"),
@@ -575,7 +575,7 @@ def test_link_to_a_parents_standard_file_is_made_at_once(root: Path, hidden: boo
 def test_link_to_a_standard_file_that_no_layer_has_is_refused(root: Path) -> None:
     tar = TarBuilder()
     tar.hardlink("Files/link", "Hives/SAM_DELTA")
-    fails(root, tar, "not there", what="Files/link", offset=0)
+    fails(root, tar, "does not exist", what="Files/link", offset=0)
 
 
 def test_stream_on_a_standard_file_is_refused(root: Path) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from click.testing import CliRunner, Result
 
-from cimlayer.cli import commands
+from cimlayer.cli.program import commands
 
 
 def call(*arguments: str | Path, **options: Any) -> Result:

@@ -6,6 +6,7 @@ import builtins
 import errno
 import io
 import os
+import signal
 import sys
 import threading
 from collections import defaultdict
@@ -79,6 +80,19 @@ class Faults:
         return _File(_open(*args, **kwargs), self)
 
 
+class Interrupts(Faults):
+    """As Faults, but before the operation of number ``failing`` comes a SIGINT, and the operation is done."""
+
+    def look(self, name: str, number: int) -> None:
+        """One operation."""
+        with self._lock:
+            self.places.append(_callers())
+            interrupts = len(self.places) - 1 == self.failing
+        if interrupts:
+            self.what = name
+            signal.raise_signal(signal.SIGINT)
+
+
 _open = io.open
 
 
@@ -107,9 +121,9 @@ class _File:
 
 
 @contextmanager
-def failing(number: int) -> Iterator[Faults]:
+def failing(number: int, kind: type[Faults] = Faults) -> Iterator[Faults]:
     """Meanwhile the operation of that number fails."""
-    faults = Faults(number)
+    faults = kind(number)
     with ExitStack() as stack:
         for name, error in CALLS.items():
             wrapper = faults.wrapped(name, error, getattr(os, name))

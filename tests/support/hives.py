@@ -84,8 +84,11 @@ class Node:
 class Builder:
     """Writes hives cell by cell, good and bad ones: ``patch`` changes a cell after the fact."""
 
-    def __init__(self, *, minor: int = 5, leaf: bytes = b"lh", leaf_size: int = 507, layered: bool = False) -> None:
-        self.minor, self.leaf, self.leaf_size, self.layered = minor, leaf, leaf_size, layered
+    def __init__(
+        self, *, minor: int | None = None, leaf: bytes = b"lh", leaf_size: int = 507, layered: bool = False
+    ) -> None:
+        self.minor = minor if minor is not None else 6 if layered else 5
+        self.leaf, self.leaf_size, self.layered = leaf, leaf_size, layered
         self.cells: list[tuple[int, bytearray]] = []
         self.end = 32
         self.keys: dict[str, int] = {}
@@ -207,6 +210,21 @@ def marvin32(data: bytes) -> bytes:
         low = (rotated(low, 27) + high) & NONE
         high = rotated(high, 19)
     return struct.pack("<II", low, high)
+
+
+def new_log(base: bytes, first: int, entries: list[tuple[int, bytes]]) -> bytes:
+    """A log of the new kind that begins with number ``first``; each entry has the first page of a hive."""
+    header = bytearray(base[:512])
+    struct.pack_into("<II", header, 4, first, first)
+    struct.pack_into("<I", header, 28, 6)
+    log = with_checksum(header)
+    for sequence, changed in entries:
+        pages = struct.pack("<II", 0, 4096) + changed[4096:8192]
+        size = (40 + len(pages) + 511) // 512 * 512
+        body = pages.ljust(size - 40, b"\0")
+        fields = struct.pack("<4sIIIII", b"HvLE", size, 0, sequence, len(base) - 4096, 1) + marvin32(body)
+        log += fields + marvin32(fields) + body
+    return log
 
 
 def encode(name: str) -> tuple[bytes, bool]:

@@ -7,7 +7,7 @@ from uuid import UUID
 from cimfs_ext.regf import Hive
 from cimlayer.formats.bcd import BOOT_VOLUME, BcdStore, CimfsDevice, Element, GptPartition
 from cimlayer.formats.bcd.store import BOOT_MANAGER
-from cimlayer.layer.standard import UTILITY_VM_BCD, UTILITY_VM_SOFTWARE, UTILITY_VM_SYSTEM
+from cimlayer.layer.standard import UTILITY_VM_BCD, UTILITY_VM_BOOT_MANAGER, UTILITY_VM_SOFTWARE, UTILITY_VM_SYSTEM
 from support.tars import TarBuilder
 
 LOADER = UUID("00000001-0002-0003-0405-060708090a0b")
@@ -28,7 +28,7 @@ def small_store() -> BcdStore:
 
 
 def add_utility_vm(tar: TarBuilder) -> None:
-    """The directory, both hives and the store."""
+    """The directory, both hives, the store and the boot manager."""
     software, system = Hive.empty(0), Hive.empty(0)
     build = "26100\0".encode("utf-16-le")
     software.set_value(r"Microsoft\Windows NT\CurrentVersion", "CurrentBuild", REG_SZ, build, 0)
@@ -39,5 +39,6 @@ def add_utility_vm(tar: TarBuilder) -> None:
         (UTILITY_VM_SOFTWARE, software.to_bytes()),
         (UTILITY_VM_SYSTEM, system.to_bytes()),
         (UTILITY_VM_BCD, small_store().to_bytes()),
+        (UTILITY_VM_BOOT_MANAGER, b"MZ"),
     ):
         tar.file(path.replace("\\", "/"), data)

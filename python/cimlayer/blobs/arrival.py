@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import io
+import operator
 import os
 import select
 import stat
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, SupportsIndex, TypeVar
 
 from cimlayer.blobs.digests import Digest
 from cimlayer.events import CancellationToken
+from cimlayer.host.interrupts import interruptible
 
 _T = TypeVar("_T")
 
@@ -78,16 +80,28 @@ class ArrivingBlob(io.RawIOBase):
         self._cancel.raise_if_cancelled()
         while self._arrival is not None and not self._arrival.poll(LONGEST_WAIT * 1000):
             self._cancel.raise_if_cancelled()
-        if self._readinto is not None:
-            count = int(_present(self._readinto(buffer)))
-        else:
-            data = _present(self._stream.read(len(buffer)))
-            count = len(data)
-            buffer[:count] = data
+        with interruptible():
+            count = self._read(buffer)
         if self.hash is not None:
             self.hash.update(buffer[:count])
         self.position += count
         return count
+
+    def _read(self, buffer: memoryview) -> int:
+        if self._readinto is not None:
+            return _checked(_present(self._readinto(buffer)), len(buffer))
+        data = _present(self._stream.read(len(buffer)))
+        count = _checked(len(data), len(buffer))
+        buffer[:count] = data
+        return count
+
+
+def _checked(count: SupportsIndex, size: int) -> int:
+    """How many bytes a read gave; a number that cannot be would make content of what was in the buffer before."""
+    count = operator.index(count)
+    if not 0 <= count <= size:
+        raise OSError(errno.EIO, f"the source says that it read {count} bytes into a buffer of {size}")
+    return count
 
 
 def _present(result: _T | None) -> _T:

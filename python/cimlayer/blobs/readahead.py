@@ -52,7 +52,10 @@ class PieceReader:
     def __enter__(self) -> PieceReader:
         """Begin to read."""
         if self._thread is not None:
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:  # the system has none left
+                self._thread = None
         return self
 
     def __exit__(

@@ -1,179 +1,30 @@
-"""The ``cimlayer`` command. Each subcommand is a module of its own, imported when it is run."""
+"""The ``cimlayer`` command: here only what it takes to start it, so that Ctrl-C is quiet from the first moment."""
 
-from __future__ import annotations
-
-import importlib
 import os
-import re
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
 
-import click
+__all__ = ["main"]
 
-__all__ = ["commands", "main"]
-
-FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
-PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
-
-_JSON = "cimlayer.json"  # in the context: whether the call has --json
-_EMPTY = re.compile("(--[a-z-]+=)?")  # an argument, or an option's value
-
-# The modules are named after their commands, with underscores, except for these.
-_MODULES = {"import": "import_", "images": "list_images"}
-
-# Name -> summary.
-_COMMANDS = {
-    "import": "Import an OCI layer tar as a CIM layer.",
-    "import-image": "Import all layers of a container image.",
-    "images": "List the container images in a source.",
-    "ls": "List the contents of a CIM.",
-    "cat": "Write a file's content to standard output.",
-    "stat": "Show all metadata of a file.",
-    "verify": "Verify the integrity of a CIM.",
-    "inspect": "Show the region files, sizes and sharing of a CIM.",
-    "diff": "Compare two CIMs.",
-    "chain": "List a layer and its parents.",
-    "extract": "Extract files from a CIM.",
-    "mount": "Mount a CIM as a read-only file system.",
-    "export": "Export a CIM layer as an OCI layer tar.",
-    "export-image": "Export a CIM layer and all below it as a container image.",
-    "create": "Create a CIM from a folder or a plain tar.",
-    "destroy": "Delete a layer and its CIM.",
-    "gc": "Find and delete what killed processes left behind.",
-    "hive": "Show, compare and export registry hives.",
-    "bcd": "Show boot configuration data (BCD) stores.",
-}
-_ALIASES = {"registry": "hive"}  # earlier names: they work, but are not listed
-
-
-class _Commands(click.Group):
-    """Commands by name; a failure becomes one line and an exit code."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        cmd_name = _ALIASES.get(cmd_name, cmd_name)
-        if cmd_name not in _COMMANDS:
-            return None
-        module = _MODULES.get(cmd_name, cmd_name.replace("-", "_"))
-        command: click.Command = importlib.import_module(f"cimlayer.cli.{module}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if any(map(_EMPTY.fullmatch, args)) and not ctx.resilient_parsing:  # to pathlib, the current directory
-            raise click.UsageError("Arguments must not be empty.", ctx)
-        ctx.meta[_JSON] = "--json" in args
-        with _failures_reported(ctx):  # --help and --version print
-            return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with _failures_reported(ctx):
-            super().invoke(ctx)
-            sys.stdout.flush()
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="cimlayer", message="%(prog)s %(version)s")
-def commands() -> None:
-    """Make, read and check Windows container layers on any platform.
-
-    CIM is a .cim file, or a layer directory whose CIM is in the cim-layers directory beside it. Paths inside a CIM
-    may use slashes or backslashes and are case-insensitive. Exit codes: 0 success, 1 failure or damage found,
-    2 usage error.
-    """
 
 
 def main() -> None:
     """Run the command named by the program's arguments, then end the process."""
-    _open_closed_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+    from cimlayer.cli.program import run  # noqa: PLC0415  what an interrupt ends may be long
+
     try:
-        commands(prog_name="cimlayer")
-    except SystemExit as end:
-        if isinstance(end.code, int):
-            _end_process(end.code)
-        raise
-
-
-def _open_closed_streams() -> None:
-    """Replace closed standard streams: using input or output fails, writing to standard error does nothing.
-
-    Python sets closed streams to None, and the next files to be opened, such as those of a CIM, would get their
-    descriptors.
-    """
-    if sys.stdin is None:
-        sys.stdin = os.fdopen(os.open(os.devnull, os.O_WRONLY), "r")
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-
-
-def _end_process(code: int) -> None:
-    """Exit without freeing every object, which takes longer than many commands."""
-    with suppress(OSError):  # otherwise the interpreter reports the lost output itself
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-@contextmanager
-def _failures_reported(ctx: click.Context) -> Iterator[None]:
-    """Turn a failure into at most one line and an exit code."""
-    try:
-        yield
-    except BrokenPipeError:
-        _discard_output()
-        ctx.exit(PIPE_CLOSED)
+        run()
     except KeyboardInterrupt:
-        _discard_output()
-        ctx.exit(INTERRUPTED)
-    except (OSError, ValueError, MemoryError) as error:
-        _report(error, as_json=ctx.meta[_JSON])
-        ctx.exit(FAILED)
+        raise SystemExit(INTERRUPTED) from None
 
 
-def _report(error: OSError | ValueError | MemoryError, *, as_json: bool) -> None:
-    from cimlayer.cli.output import escaped  # noqa: PLC0415
-
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _discard_output()
-    click.echo(_record(error) if as_json else f"cimlayer: {escaped(_explain(error))}", err=True)
+def started() -> None:
+    """All modules are there. From now on, an interrupt is an exception: there may be something to clean up."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _record(error: OSError | ValueError | MemoryError) -> str:
-    """An error as a JSON object, with those of its facts that it has."""
-    import json  # noqa: PLC0415
-
-    facts = {name: getattr(error, name, None) for name in ("operation", "path", "layer", "offset", "limit")}
-    hresult = getattr(error, "hresult", None)
-    facts["hresult"] = None if hresult is None else f"0x{hresult:08X}"
-    return json.dumps({"error": _explain(error)} | {name: fact for name, fact in facts.items() if fact is not None})
-
-
-def _explain(error: OSError | ValueError | MemoryError) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    names = [name for name in (error.filename, error.filename2) if name is not None]
-    where = [os.fsdecode(name) if isinstance(name, bytes) else str(name) for name in names]
-    return ": ".join([*where, error.strerror])
-
-
-def _discard_output() -> None:
-    """Keep buffered output from failing once more when the interpreter exits."""
-    with suppress(OSError):  # standard output may be no file at all
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+def _end(_number: int, _frame: object) -> None:
+    os._exit(INTERRUPTED)

@@ -69,12 +69,14 @@ def command(
             cancel=cancel,
         )
     if as_json:
-        output.json(_summary(image))
+        with output.after(f"{destination} was written"):
+            output.json(_summary(image))
         return
     for each in image.layers:
         if each.original not in (None, each.digest):
-            click.echo(f"layer {each.path.name[:12]}: a new blob {each.digest}; it was {each.original}", err=True)
-    output.line(image.digest)
+            click.echo(f"layer {each.path.name[:12]}: new blob {each.digest} (imported from {each.original})", err=True)
+    with output.after(f"{destination} was written"):
+        output.line(image.digest)
 
 
 def _summary(image: ExportedImage) -> dict[str, object]:

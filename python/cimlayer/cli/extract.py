@@ -56,10 +56,11 @@ def command(
             reader, path, destination, metadata=metadata, symlinks=symlinks, jobs=jobs, limits=limits, cancel=cancel
         )
     output = Output()
-    if as_json:
-        output.json(asdict(done))
-    else:
-        _print(output, done)
+    with output.after(f"{destination} was written"):
+        if as_json:
+            output.json(asdict(done))
+        else:
+            _print(output, done)
 
 
 def _print(output: Output, done: Extraction) -> None:

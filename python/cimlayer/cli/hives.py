@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import warnings
 from pathlib import Path
 
 import click
@@ -14,15 +12,15 @@ from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive, Key
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import escaped
-from cimlayer.errors import DirtyHiveWarning, PathNotFoundError
+from cimlayer.errors import KeyNotFoundError, PathNotFoundError
+from cimlayer.formats.hivelogs import open_hive_file
 from cimlayer.layer.directory import LayerDirectory
-from cimlayer.layer.hivefiles import read_hive, read_hive_of
+from cimlayer.layer.hivefiles import open_in_directory, open_in_image
 from cimlayer.layer.standard import HIVES
 
 NAMES = [names.name for names in HIVES]  # of the hives that a layer's deltas are for
 
 _HIVE_MAGIC = b"regf"
-_LOGS = (".LOG", ".LOG1", ".LOG2")
 
 
 def is_hive(path: str) -> bool:
@@ -38,8 +36,7 @@ def is_hive(path: str) -> bool:
 
 def open_file(path: str) -> Hive:
     """Open a hive file; the transaction logs beside it are applied if it is dirty."""
-    logs = [path + suffix for suffix in _LOGS if Path(path + suffix).is_file()]
-    return _open(path, logs, path)
+    return open_hive_file(path)
 
 
 def hives_of(image: ImageReader) -> dict[str, str]:
@@ -53,7 +50,7 @@ def open_in(image: ImageReader, name: str) -> Hive:
     places += [f"Hives\\{name}", name]
     for place in places:
         try:
-            return _open(read_hive_of(image, place), [], f"{image.name}:{place}")
+            return open_in_image(image, place, f"{image.name}:{place}")
         except (PathNotFoundError, IsADirectoryError):
             continue
     known = ", ".join(hives_of(image)) or "none"
@@ -86,23 +83,12 @@ def deltas_of(layer: str) -> dict[str, Hive]:
     for names in HIVES:
         path = directory.find(names.delta_path)
         if path is not None:
-            with directory.open(names.delta_path) as file:
-                found[names.name] = _open(read_hive(file), [], str(path))
+            found[names.name] = open_in_directory(directory, names.delta_path, str(path))
     return found
 
 
 def key_at(hive: Hive, path: str) -> Key:
-    """The key at a path with slashes or backslashes."""
-    inner = path.replace("/", "\\").strip("\\")
-    if inner not in hive:
-        raise FileNotFoundError(errno.ENOENT, "no such key", f"{hive.name}: {inner}")
-    return hive.key(inner)
-
-
-def _open(source: bytes | str | os.PathLike[str], logs: list[str], name: str) -> Hive:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DirtyHiveWarning)
-        hive = Hive.open(source, logs=logs, name=name)
-    for warning in caught:
-        click.echo(f"cimlayer: warning: {escaped(str(warning.message))}", err=True)
-    return hive
+    """The key at a path with backslashes; a slash is part of a name."""
+    if "/" in path and path not in hive:
+        raise KeyNotFoundError("no such key (backslashes separate keys)", f"{hive.name}: {path}")
+    return hive.key(path)

@@ -12,6 +12,7 @@ from cimlayer.cli.progress import progress_shown
 from cimlayer.cli.stopping import stoppable
 from cimlayer.events import Event, LayerDone
 from cimlayer.layer.paths import get_cim_path_from_layer
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.limits import Limits
 from cimlayer.oci.import_layer import import_layer
 
@@ -27,8 +28,8 @@ from cimlayer.oci.import_layer import import_layer
     type=HOST_PATH,
     help="The immediate parent layer; its parents may follow, down to the base. Repeatable.",
 )
-@click.option("--digest", metavar="DIGEST", help="What TAR must have, as it is: sha256:HEX or sha512:HEX.")
-@click.option("--diff-id", metavar="DIGEST", help="What the tar in it must have.")
+@click.option("--digest", metavar="DIGEST", help="Expected digest of TAR as it is: sha256:HEX or sha512:HEX.")
+@click.option("--diff-id", metavar="DIGEST", help="Expected digest of the uncompressed tar.")
 @import_options
 @limit_option
 def command(
@@ -39,7 +40,10 @@ def command(
     diff_id: str | None,
     no_sync: bool,
     reproducible: bool,
+    utility_vm: UtilityVm,
+    no_scratch_disks: bool,
     jobs: int | None,
+    lock_timeout: float,
     limits: Limits,
     quiet: bool,
     as_json: bool,
@@ -66,25 +70,30 @@ def command(
             parents,
             sync=not no_sync,
             reproducible=reproducible,
+            utility_vm=utility_vm,
+            scratch_disks=not no_scratch_disks,
             jobs=jobs,
             digest=digest,
             diff_id=diff_id,
             limits=limits,
+            lock_timeout=lock_timeout,
             progress=progress,
             cancel=cancel,
         )
     result = done[0]
-    if as_json:
-        output.json(
-            {
-                "event": "import-done",
-                "layer": layer,
-                "image": str(get_cim_path_from_layer(layer)),
-                "entries": result.entries,
-                "bytes": result.bytes,
-                "seconds": round(result.seconds, 3),
-            }
-        )
-    else:
-        entries = counted(result.entries, "entry", "entries")
-        output.line(f"{layer}: {entries}, {amount(result.bytes)} of files, {result.seconds:.2f} s")
+    with output.after(f"{layer} was imported"):
+        if as_json:
+            output.json(
+                {
+                    "event": "import-done",
+                    "layer": layer,
+                    "image": str(get_cim_path_from_layer(layer)),
+                    "entries": result.entries,
+                    "bytes": result.bytes,
+                    "seconds": round(result.seconds, 3),
+                    "utility_vm": result.utility_vm,
+                }
+            )
+        else:
+            entries = counted(result.entries, "entry", "entries")
+            output.line(f"{layer}: {entries}, {amount(result.bytes)} of files, {result.seconds:.2f} s")

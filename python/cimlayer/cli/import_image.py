@@ -13,6 +13,7 @@ from cimlayer.cli.output import Output
 from cimlayer.cli.progress import progress_shown
 from cimlayer.cli.registries import RegistryOptions, registry_options
 from cimlayer.cli.stopping import stoppable
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.limits import Limits
 from cimlayer.oci.import_image import import_image
 from cimlayer.oci.imported import ImportedImage
@@ -33,7 +34,10 @@ def command(
     os_version: str | None,
     no_sync: bool,
     reproducible: bool,
+    utility_vm: UtilityVm,
+    no_scratch_disks: bool,
     jobs: int | None,
+    lock_timeout: float,
     limits: Limits,
     registry: RegistryOptions,
     quiet: bool,
@@ -66,15 +70,19 @@ def command(
             os_version=os_version,
             sync=not no_sync,
             reproducible=reproducible,
+            utility_vm=utility_vm,
+            scratch_disks=not no_scratch_disks,
             jobs=jobs,
             limits=limits,
+            lock_timeout=lock_timeout,
             progress=progress,
             cancel=cancel,
         )
-    if as_json:
-        output.json(_summary(image))
-    else:
-        output.line(str(image.top))
+    with output.after(f"{image.top} was imported"):
+        if as_json:
+            output.json(_summary(image))
+        else:
+            output.line(str(image.top))
 
 
 def _summary(image: ImportedImage) -> dict[str, object]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from cimfs_ext.entries import ImageEntry
 from cimlayer.formats.fileinfo import ATTRIBUTES
@@ -33,6 +34,17 @@ class Output:
         self._terminal = self._stream.isatty()
         if isinstance(self._stream, io.TextIOWrapper):
             self._stream.reconfigure(errors="backslashreplace")
+
+    @contextmanager
+    def after(self, done: str) -> Iterator[None]:
+        """For the summary of what is done: where it cannot be written, the error says so."""
+        try:
+            yield
+            self._stream.flush()
+        except BrokenPipeError:
+            raise  # whoever closes a pipe knows that it misses something
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} ({done})", "standard output") from error
 
     def line(self, text: str = "") -> None:
         """One line; a line break inside it is not treated specially."""

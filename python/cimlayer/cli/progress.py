@@ -102,7 +102,7 @@ class _Bars:
         elif isinstance(event, LayerDone):
             self._bar.set_postfix_str("")
             self.close()
-        else:
+        elif isinstance(event, LayerReused):
             click.echo(f"{_label(event)}: already exists", err=True)
 
     def close(self) -> None:

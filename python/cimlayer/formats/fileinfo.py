@@ -12,6 +12,7 @@ FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_ARCHIVE = 0x20
 FILE_ATTRIBUTE_NORMAL = 0x80
+FILE_ATTRIBUTE_REPARSE_POINT = 0x400
 
 # The letters are those of PowerShell's Mode column, and P for sparse as attrib has it.
 ATTRIBUTES = (
@@ -111,5 +112,5 @@ def creation_time(reproducible: bool) -> int:
         return _UNIX_EPOCH + time.time_ns() // 100
     seconds = os.environ.get("SOURCE_DATE_EPOCH", "0")
     if not re.fullmatch("[0-9]{1,11}", seconds):  # until the year 5138
-        raise ValueError(f"SOURCE_DATE_EPOCH is no number of seconds since 1970: {seconds[:40]!r}")
+        raise ValueError(f"SOURCE_DATE_EPOCH is not a number of seconds since 1970: {seconds[:40]!r}")
     return filetime_from_unix(int(seconds))

@@ -60,7 +60,7 @@ class ReparsePoint:
     @property
     def target(self) -> str | None:
         """Where a link or mount point leads, as people write it; None for anything else."""
-        return self.print_name or self.substitute_name
+        return self.print_name or (self.substitute_name and _from_native(self.substitute_name))
 
 
 def parse_reparse_data(buffer: bytes) -> ReparsePoint:
@@ -114,7 +114,7 @@ def tar_target(point: ReparsePoint) -> str | None:
 
 
 def _native(target: str) -> str:
-    r"""The substitute name that an import makes of a target (backup-stream.md, "Reparse buffer")."""
+    r"""The substitute name that an import makes of a target."""
     if target.startswith("\\\\?\\"):
         return "\\??\\" + target[4:]
     if target.startswith("\\\\"):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cimlayer.host.opendirectory import sync_directory
 
 
-def make_directories(path: Path) -> list[Path]:
-    """Make a directory and those above it; returns what was missing, the innermost first."""
-    missing = list(itertools.takewhile(lambda directory: not directory.exists(), (path, *path.parents)))
+def make_directories(path: Path, made: list[Path]) -> None:
+    """Make a directory and those above it; ``made`` gets what is missing, the innermost first, before it is made."""
+    missing = itertools.takewhile(lambda directory: not directory.exists(), (path, *path.parents))
+    made[:0] = [directory for directory in missing if directory not in made]
     path.mkdir(parents=True, exist_ok=True)
-    return missing
 
 
 def sync_directories(made: Iterable[Path]) -> None:
@@ -23,8 +23,18 @@ def sync_directories(made: Iterable[Path]) -> None:
         sync_directory(directory.parent)
 
 
+@contextlib.contextmanager
+def taken_back(made: list[Path]) -> Iterator[None]:
+    """If the block fails, what :func:`make_directories` made goes again, as far as nobody uses it."""
+    try:
+        yield
+    except BaseException:
+        remove_directories(made)
+        raise
+
+
 def remove_directories(made: Iterable[Path]) -> None:
     """Take back what :func:`make_directories` made, as far as nobody uses it."""
-    with contextlib.suppress(OSError):
-        for directory in made:
+    for directory in made:
+        with contextlib.suppress(OSError):
             directory.rmdir()

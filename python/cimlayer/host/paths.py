@@ -1,11 +1,24 @@
-"""Paths in the form that system calls take."""
+"""Paths in the form that system calls take, and in the errors of these."""
 
 from __future__ import annotations
 
 import ntpath
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _LONGEST_PLAIN_PATH = 200  # of MAX_PATH's 260 characters: what lies below still needs some
+
+
+@contextmanager
+def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
+    """OSErrors of an open file, which know no name, get this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def native_path(path: str | os.PathLike[str], *, windows: bool = os.name == "nt") -> str:

@@ -1,6 +1,6 @@
 """Files out of an image, onto a POSIX file system.
 
-The image comes from strangers: every directory is opened relative to the one above it and no symbolic link is
+The image is untrusted: every directory is opened relative to the one above it and no symbolic link is
 followed below the destination, so that neither a link of the image nor one that lies in wait leads out of it.
 """
 
@@ -21,6 +21,7 @@ from cimlayer.errors import CorruptImageError, ImageError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import unix_nanoseconds
 from cimlayer.formats.reparse import SYMBOLIC_LINK
+from cimlayer.host.interrupts import deferred
 from cimlayer.image.directories import Directories, Location
 from cimlayer.image.entrynames import check_name, checked_streams, host_name, target_inside
 from cimlayer.image.metadata import Sidecar, write_extended_attributes
@@ -83,7 +84,7 @@ def extract(
     threads that write. OSErrors name the file of the host, an ImageError is about the image. LimitError for an entry
     that goes beyond ``limits``, before any of it is written; alternate streams count where they are kept, and ratio has
     no meaning here. ValueError for another kind of ``metadata``. What was written before an error, or before ``cancel``
-    was cancelled (OperationCancelledError), stays, but no file in part.
+    was cancelled (OperationCancelledError) or an interrupt came, stays, but no file in part.
     """
     if sys.platform == "win32":
         raise NotImplementedError("extracting needs a POSIX system")
@@ -92,10 +93,10 @@ def extract(
     if metadata == "xattr" and not hasattr(os, "setxattr"):
         raise NotImplementedError("this system has no calls for extended attributes: use a sidecar")
     top = image.stat(path)
-    cancel = cancel or CancellationToken()
+    cancel = CancellationToken(cancel)
     root = Path(os.path.abspath(destination))
-    root.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    with deferred(cancel), ExitStack() as stack:
+        root.mkdir(parents=True, exist_ok=True)
         sidecar = stack.enter_context(Sidecar(root, cancel)) if metadata == "sidecar" else None
         directories = stack.enter_context(Directories(root, os.fsencode(Path(destination))))
         writers = stack.enter_context(Writers(image, jobs, cancel))

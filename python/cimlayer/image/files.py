@@ -29,8 +29,8 @@ def set_ids(image_path: Path) -> list[UUID]:
 
 
 def set_of(file_name: str) -> str:
-    """The GUID in the name of a region file, an object ID file or a draft."""
-    return file_name.split("_")[1]
+    """The GUID in the name of a region file, an object ID file or a draft; empty for that of an image."""
+    return file_name.partition("_")[2].partition("_")[0]
 
 
 @dataclass(slots=True, frozen=True)
@@ -107,7 +107,7 @@ class ImageDirectory:
     def missing(self, name: str) -> list[str]:
         """The region files that an image refers to and that are not there: without them it cannot be read."""
         regions = [file for one in self.region_sets[name] for file in one.file_names() if file.startswith("region_")]
-        return [file for file in regions if file not in self._files]
+        return [file for file in regions if file not in self._files and not (self.path / file).exists()]
 
     def orphans(self) -> list[DiskFile]:
         """Region and object ID files of sets that no readable image refers to, and temporary files.

@@ -109,7 +109,7 @@ def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
 
 
 def _content(entry: os.DirEntry[str], fd: int | None, size: int) -> Iterator[bytes]:
-    with os.fdopen(os.open(entry.path, _OPEN, dir_fd=fd), "rb") as file:
+    with open(entry.path, "rb", opener=lambda path, _: os.open(path, _OPEN, dir_fd=fd)) as file:
         left = size
         while left:
             piece = file.read(min(left, _PIECE))

@@ -19,6 +19,8 @@ from cimlayer.image.metadata import attribute_names, attribute_value
 
 _BLOCK = 512  # bytes of those that stat(2) counts
 _NAMES = "cimlayer.names"  # how errors of UTF-8 are handled
+# Those of libfuse. Nothing that somebody else has named belongs here: a comma in it would begin another option.
+_OPTIONS = {"ro": True, "use_ino": True, "fsname": "cimlayer"}
 
 
 def _handle_names(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -50,9 +52,9 @@ def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.Path
     if os.listdir(directory):
         raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(directory))
     with ImageReader(image_path) as image:
-        options: dict[str, Any] = {"ro": True, "use_ino": True, "fsname": f"cimlayer:{image.name}"}
+        place = os.path.abspath(directory)  # which is never taken for an option
         try:
-            mfusepy.FUSE(_operations(mfusepy, image), os.fspath(directory), errors=_NAMES, foreground=True, **options)
+            mfusepy.FUSE(_operations(mfusepy, image), place, errors=_NAMES, foreground=True, **_OPTIONS)
         except RuntimeError as error:
             raise OSError(errno.EIO, f"FUSE cannot mount the image (code {error})", str(directory)) from error
 

@@ -68,6 +68,18 @@ def patiently(call: Callable[[], _T], lock_timeout: float, cancel: CancellationT
         time.sleep(min(left, _RETRY))
 
 
+def open_patiently(
+    open_image: Callable[[], _T], directory: Path, lock_timeout: float, cancel: CancellationToken | None = None
+) -> _T:
+    """Open an image for writing as :func:`patiently` does; the error names who holds which file of ``directory``."""
+    try:
+        return patiently(open_image, lock_timeout, cancel)
+    except ImageBusyError as error:
+        if error.image_file:
+            name_holder(error, directory / error.image_file)
+        raise
+
+
 def name_holder(error: ImageBusyError, file: Path) -> None:
     """Add to the error's text which process holds the file, where the system tells."""
     holder = lock_holder(file)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -15,6 +13,7 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import PathNotFoundError
 from cimlayer.events import CancellationToken
+from cimlayer.host.paths import errors_name
 from cimlayer.image.kinds import value_kinds
 
 _PIECE = 1 << 20
@@ -51,18 +50,8 @@ class Sidecar:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._entries is not None:
-            with self._named():
+            with errors_name(self.directory):
                 self._entries.close()
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Errors of writing, which know no name."""
-        try:
-            yield
-        except OSError as error:
-            if error.filename is None:
-                error.filename = str(self.directory)
-            raise
 
     def add(self, image: ImageReader, path: str, entry: ImageEntry, file: str, first: str | None) -> None:
         """Note one entry; ``first`` is the path under which its file was noted first, if it is not a directory's."""
@@ -82,14 +71,14 @@ class Sidecar:
                     for stream in streams
                 ]
         assert self._entries is not None
-        with self._named():
+        with errors_name(self.directory):
             self._entries.write(json.dumps(record) + "\n")
 
     def _copy(self, image: ImageReader, entry: ImageEntry, stream: str) -> str:
         self._streams += 1
         file = self.directory / "streams" / f"{self._streams:06}"
         file.parent.mkdir(exist_ok=True)
-        with self._named(), image.open(entry, stream) as source, file.open("xb") as target:
+        with errors_name(self.directory), image.open(entry, stream) as source, file.open("xb") as target:
             try:
                 while piece := source.read(_PIECE):
                     self._cancel.raise_if_cancelled()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
+import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from cimfs_ext.reader import ImageReader
@@ -30,15 +32,26 @@ class Place:
     outside: str
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Files for one directory, whose descriptor is closed when they are done."""
+
+    directory: int
+    files: list[tuple[int, bytes]]
+    place: Place
+    done: Future[None] = field(default_factory=Future)
+
+
 class Writers:
     """The threads that write files. Their errors are raised by whatever is called next."""
 
     def __init__(self, image: ImageReader, jobs: int | None, cancel: CancellationToken) -> None:
         self._cancel = cancel
         self._extractor = FileExtractor(image)
-        threads = jobs if jobs is not None else min(available_cpus(), _MAX_THREADS)
-        self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="cimlayer-extract")
-        self._pending: deque[tuple[Future[None], int]] = deque()
+        self._most_threads = jobs if jobs is not None else min(available_cpus(), _MAX_THREADS)
+        self._threads: list[threading.Thread] = []
+        self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._pending: deque[_Batch] = deque()
 
     def __enter__(self) -> Writers:
         return self
@@ -48,18 +61,26 @@ class Writers:
     ) -> None:
         if error is not None:
             self._extractor.stop()
-        for future, fd in self._pending:
-            if future.cancel():
-                os.close(fd)
-        self._pool.shutdown()
+        for batch in self._pending:
+            if batch.done.cancel():
+                os.close(batch.directory)
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def submit(self, directory: int, files: list[tuple[int, bytes]], place: Place) -> None:
         """Write files into an open directory; returns before they are there."""
         self._cancel.raise_if_cancelled()
         if len(self._pending) >= _BATCHES_AHEAD:
             self._wait()
-        fd = os.dup(directory)
-        self._pending.append((self._pool.submit(self._write, fd, files, place), fd))
+        batch = _Batch(os.dup(directory), files, place)
+        self._pending.append(batch)
+        self._start_thread()
+        if self._threads:
+            self._queue.put(batch)
+        else:
+            self._do(batch)
 
     def finish(self) -> None:
         """Wait for all that was submitted."""
@@ -67,14 +88,43 @@ class Writers:
             self._wait()
 
     def _wait(self) -> None:
-        while not self._pending[0][0].done():
+        first = self._pending[0].done
+        while not first.done():
             self._cancel.raise_if_cancelled()
-            wait([self._pending[0][0]], _LONGEST_WAIT)
-        self._pending.popleft()[0].result()
+            wait([first], _LONGEST_WAIT)
+        self._pending.popleft()
+        first.result()
 
-    def _write(self, fd: int, files: list[tuple[int, bytes]], place: Place) -> None:
+    def _start_thread(self) -> None:
+        """One more, as long as there are too few. Where the system has none left, the caller's own does the work."""
+        if len(self._threads) >= self._most_threads:
+            return
+        thread = threading.Thread(target=self._work, name="cimlayer-extract", daemon=True)
         try:
-            self._extractor.write(fd, files)
+            thread.start()
+        except RuntimeError:
+            self._most_threads = len(self._threads)
+        else:
+            self._threads.append(thread)
+
+    def _work(self) -> None:
+        while (batch := self._queue.get()) is not None:
+            self._do(batch)
+
+    def _do(self, batch: _Batch) -> None:
+        if not batch.done.set_running_or_notify_cancel():
+            return
+        try:
+            self._write(batch)
+        except BaseException as error:
+            batch.done.set_exception(error)
+        else:
+            batch.done.set_result(None)
+
+    def _write(self, batch: _Batch) -> None:
+        place = batch.place
+        try:
+            self._extractor.write(batch.directory, batch.files)
         except ImageError as error:
             error.filename = f"{place.inside}\\{error.filename}" if place.inside else error.filename
             raise
@@ -82,4 +132,4 @@ class Writers:
             error.filename = f"{place.outside}/{error.filename}"
             raise
         finally:
-            os.close(fd)
+            os.close(batch.directory)

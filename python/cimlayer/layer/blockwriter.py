@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,9 @@ from pathlib import Path
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation
 from cimfs_ext.names import upcase_key
-from cimlayer.errors import FormatError
+from cimlayer.errors import UnsupportedCallError
 from cimlayer.events import CancellationToken
-from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
 from cimlayer.image.block import BlockImage, BlockKind, create_block_image, seal_image
-from cimlayer.layer import processing
-from cimlayer.layer.standard import UTILITY_VM
 from cimlayer.layer.writer import CimLayerWriter
 
 
@@ -32,8 +30,7 @@ class BlockCimLayerWriter(CimLayerWriter):
     library of newer Windows writes such images (:func:`cimlayer.image.features.is_block_cim_supported`); elsewhere the
     constructor raises :class:`~cimlayer.errors.UnsupportedCallError`.
 
-    A base layer's utility VM is stored, but not prepared to boot from the image; in a child layer it is refused, as by
-    hcsshim (:class:`~cimlayer.errors.FormatError`).
+    A utility VM is kept as it is: its boot store would name a ``.cim`` file, and there is none.
     """
 
     def __init__(
@@ -42,6 +39,7 @@ class BlockCimLayerWriter(CimLayerWriter):
         parents: Sequence[BlockImage] = (),
         *,
         verified: bool = False,
+        scratch_disks: bool = True,
         sync: bool = True,
         implementation: str | Implementation | None = None,
         cancel: CancellationToken | None = None,
@@ -61,6 +59,8 @@ class BlockCimLayerWriter(CimLayerWriter):
             [Path(parent.native_path).parent for parent in parents],
             sync=sync,
             implementation=implementation,
+            utility_vm="keep",
+            scratch_disks=scratch_disks,
             cancel=cancel,
         )
 
@@ -72,25 +72,21 @@ class BlockCimLayerWriter(CimLayerWriter):
     def _take_directory(self) -> None:
         """It is there, and a file with several images has several layers' files beside it."""
 
-    def _add(self, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
-        if self._parents and upcase_key(name.partition("\\")[0]) == upcase_key(UTILITY_VM):
-            raise FormatError("a utility VM in a block image that is not a base layer's", name)
-        super()._add(name, info, size, attachments)
-        self._added.add(upcase_key(name))
-        self._links.pop(upcase_key(name), None)  # it has taken the link's place
+    def _admit(self, path: str) -> None:
+        self._added.add(upcase_key(path))
+        self._links.pop(upcase_key(path), None)  # it has taken the link's place
 
-    def _add_link(self, name: str, target: str) -> None:
-        key = upcase_key(name)
+    def _add_link(self, path: str, target: str, outside: bool) -> None:
+        """Only at the end is it known whether this layer has the target."""
+        key = upcase_key(path)
         self._links.pop(key, None)
-        self._links[key] = (name, target)  # only at the end is it known whether this layer has the target
+        self._links[key] = (path, target)
 
-    def remove(self, name: str) -> None:
-        """Hide what the parents have at a path."""
-        self._finish_item()
-        self.image.tombstone(name.removeprefix("\\"))
+    def _remove(self, path: str) -> None:
+        self.image.tombstone(path)
 
-    def _process_utility_vm(self, context: processing.LayerContext) -> None:
-        """The boot store would name a ``.cim`` file, and there is none."""
+    def _remove_contents(self, directory: str) -> None:
+        raise UnsupportedCallError(errno.ENOSYS, "a block image hides single paths, not the contents of one", directory)
 
     def _commit(self) -> None:
         for name, target in self._links.values():
@@ -104,15 +100,12 @@ class BlockCimLayerWriter(CimLayerWriter):
         if upcase_key(target) not in self._added:
             self.image.create_merge_link(name, target)
             return
-        self.image.create_hard_link(name, target)
+        self.builder.make_link(name, target)
         self._added.add(upcase_key(name))  # it may itself be a target
 
-    def abandon(self) -> None:
-        """Leave nothing of the layer behind; a file that held other images before stays.
-
-        A layer that was committed stays, also if it could not be sealed.
-        """
-        super().abandon()
+    def _abandon(self) -> None:
+        """A file that held other images before stays, and a layer that was committed, also if it cannot be sealed."""
+        super()._abandon()
         image: ImageWriter | None = getattr(self, "image", None)
         if self._made_file and not (image is not None and image.committed):
             with contextlib.suppress(OSError):

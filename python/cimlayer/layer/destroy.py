@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -59,16 +60,26 @@ def _destroy(layer: Path, image_path: Path, force: bool) -> None:
     with held(image_path, "the image is being forked, extended or destroyed"):
         own_files = _own_files(image_path, force)
         with deferred(), contextlib.ExitStack() as rest, OpenDirectory(image_path.parent) as images:
+            if is_marked(image_path, MarkKind.WRITING):
+                Mark(image_path, MarkKind.WRITING).clear()  # which could not be removed when the layer was complete
+            if own_files:
+                with contextlib.suppress(FileNotFoundError):
+                    rest.enter_context(held(image_path.parent / own_files[0], "the region files are being removed"))
             mark = _mark(image_path)
             if mark is not None:
                 rest.callback(mark.leave)
-            images.remove(image_path.name)  # first, also on the disk: without its regions it would look damaged
+            try:
+                images.remove(image_path.name)  # first, also on the disk: without its regions it would look damaged
+            except OSError:
+                if mark is not None:
+                    mark.clear()
+                raise
+            images.sync()
             if mark is not None:
                 rest.callback(mark.clear)
             rest.callback(_remove_directory, layer)
-            for name in own_files:
+            for name in own_files:  # the first one last: while it is held, nobody makes these files anew
                 rest.callback(remove_files, image_path.parent, [name])
-            images.sync()
 
 
 def _mark(image_path: Path) -> Mark | None:
@@ -95,8 +106,9 @@ def _finish(layer: Path, image_path: Path) -> None:
 
 
 def _check_directory(layer: Path) -> None:
-    if layer.is_symlink() or (layer.exists() and not layer.is_dir()):
-        raise NotADirectoryError(errno.ENOTDIR, "the layer directory is a link, or no directory", str(layer))
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.lstat(layer).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "the layer directory is a link, or no directory", str(layer))
 
 
 def _remove_directory(layer: Path) -> None:
@@ -125,8 +137,8 @@ def _reasons_to_stay(images: ImageDirectory, name: str, set_id: UUID) -> Iterato
         return  # a parent's files are gone, and so nobody can use it
     others = {other: [one.set_id for one in sets] for other, sets in images.region_sets.items() if other != name}
     if forks := [other for other, ids in others.items() if set_id in ids[:-1]]:
-        yield f"images are forked from it: {', '.join(forks)}"
+        yield f"CIMs are forked from it: {', '.join(forks)}"
     if twins := [other for other, ids in others.items() if set_id == ids[-1]]:
-        yield f"images have the same region set: {', '.join(twins)}"
+        yield f"CIMs have the same region set: {', '.join(twins)}"
     for other, error in images.unreadable.items():
         yield f"{other}, which cannot be read ({error.strerror}), may be forked from it"

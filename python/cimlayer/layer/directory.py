@@ -42,6 +42,11 @@ class LayerDirectory:
             return None if found is None else parent.path / found
         return None
 
+    def names(self, relative: str) -> list[str]:
+        """The names in a directory."""
+        with self._opened(relative) as directory:
+            return directory.names()
+
     def open(self, relative: str) -> BinaryIO:
         """A file, opened for reading; FileNotFoundError names the path that was looked for."""
         with self._parent_of(relative) as (parent, name):
@@ -134,8 +139,8 @@ class LayerDirectory:
     def _opened(self, relative: str, *, make: bool = False) -> Iterator[OpenDirectory]:
         """The directory of that path, found from the root step by step."""
         if make and not self.root.is_dir():
+            self._made_root = True  # noted before it is made: an interrupt may come in between
             self.root.mkdir()
-            self._made_root = True
         done: list[str] = []
         with ExitStack() as stack:
             directory = stack.enter_context(OpenDirectory(self.root))
@@ -146,8 +151,8 @@ class LayerDirectory:
                     if not make:
                         raise _missing(self.root.joinpath(*done))
                     name = component
-                    directory.make_directory(name)
                     self._created.append("\\".join(done))
+                    directory.make_directory(name)
                 elif not directory.is_directory(name):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory.path / name))
                 directory = stack.enter_context(OpenDirectory(directory.path / name, directory))

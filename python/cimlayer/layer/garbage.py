@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cimlayer.errors import ImageBusyError
+from cimlayer.host.interrupts import deferred
 from cimlayer.image.files import CIM_DIRECTORY, DiskFile, ImageDirectory
 from cimlayer.image.garbage import orphans_held, remove_files
 from cimlayer.layer.directory import LayerDirectory
@@ -24,11 +25,12 @@ def collect_garbage(directory: str | os.PathLike[str], *, delete: bool = False) 
     CorruptImageError: what it refers to is not known. OSError if the directory cannot be listed.
     """
     path = Path(directory)
-    with orphans_held(path) as (_, found):
-        if delete:
-            remove_files(path, [orphan.name for orphan in found])
-    if path.name == CIM_DIRECTORY:
-        found += [DiskFile(str(Path("..", name)), None) for name in _unfinished_layers(path, delete=delete)]
+    with deferred():
+        with orphans_held(path) as (_, found):
+            if delete:
+                remove_files(path, [orphan.name for orphan in found])
+        if path.name == CIM_DIRECTORY:
+            found += [DiskFile(str(Path("..", name)), None) for name in _unfinished_layers(path, delete=delete)]
     return found
 
 

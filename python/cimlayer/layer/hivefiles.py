@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from typing import BinaryIO
 
 from cimfs_ext.reader import ImageReader
+from cimfs_ext.regf import Hive
+from cimlayer.formats.hivelogs import logs_among
+from cimlayer.layer.directory import LayerDirectory
 
 _BASE_BLOCK = 4096
 _BINS_SIZE = slice(40, 44)  # in the base block: bytes of the hive bins that follow it
 _MOST_BINS = (1 << 31) - 1
+_MOST_LOG = 1 << 26  # bytes: Windows lets a log grow to a fraction of that
 
 
 def read_hive(file: BinaryIO) -> bytes:
@@ -27,7 +32,33 @@ def read_hive(file: BinaryIO) -> bytes:
     return file.read(min(_BASE_BLOCK + bins, there))
 
 
-def read_hive_of(image: ImageReader, path: str) -> bytes:
-    """The same for a file of an image."""
+def open_in_directory(directory: LayerDirectory, path: str, name: str, *, may_be_empty: bool = False) -> Hive:
+    """Open a hive of a layer directory, with the logs beside it; errors call it ``name``.
+
+    ``may_be_empty``: a file of 0 bytes, as base layers of build tools have, counts as a hive without content.
+    """
+    with directory.open(path) as file:
+        data = read_hive(file)
+    folder, _, hive = path.rpartition("\\")
+    logs = []
+    for log in logs_among(hive, directory.names(folder)):
+        with directory.open(f"{folder}\\{log}" if folder else log) as file:
+            logs.append(file.read(_MOST_LOG))
+    if may_be_empty and not data:
+        return Hive.empty(0, name=name)
+    return Hive.open(data, logs=logs, name=name)
+
+
+def open_in_image(image: ImageReader, path: str, name: str) -> Hive:
+    """Open a hive of an image, with the logs beside it; one of 0 bytes has no content. Errors call it ``name``."""
     with io.BufferedReader(image.open(path)) as file:
-        return read_hive(file)
+        data = read_hive(file)
+    folder, _, hive = path.replace("/", "\\").rpartition("\\")
+    logs = []
+    for log in logs_among(hive, [entry.name for entry in image.listdir(folder)]):
+        with (
+            contextlib.suppress(IsADirectoryError),
+            io.BufferedReader(image.open(f"{folder}\\{log}" if folder else log)) as file,
+        ):
+            logs.append(file.read(_MOST_LOG))
+    return Hive.open(data, logs=logs, name=name) if data else Hive.empty(0, name=name)

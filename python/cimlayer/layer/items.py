@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cimfs_ext.backupstream import BackupStreamParser
+from cimfs_ext.builder import LayerBuilder
 from cimfs_ext.image import ImageWriter
 from cimlayer.errors import FormatError
-from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
+from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_REPARSE_POINT, Attachments, FileBasicInfo
 from cimlayer.layer.directory import write_through
-from cimlayer.layer.pending import create_item
 from cimlayer.layer.standard import StandardFiles
 
 if TYPE_CHECKING:
@@ -55,10 +55,12 @@ class Item:
         raise NotImplementedError
 
 
+_REPARSE = 8
+
 _FIELDS = {
     2: ("extended_attributes", "EA buffer"),
     3: ("security_descriptor", "security descriptor"),
-    8: ("reparse_data", "reparse data"),
+    _REPARSE: ("reparse_data", "reparse data"),
 }  # by the stream ID of a backup stream
 
 
@@ -82,12 +84,14 @@ class _Gathered:
 class ImageFileItem(Item):
     """A file that goes to the image; it is made there when its data begins, since metadata may come first."""
 
-    def __init__(self, image: ImageWriter, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
+    def __init__(
+        self, builder: LayerBuilder, name: str, info: FileBasicInfo, size: int, attachments: Attachments
+    ) -> None:
         """The attachments are those that are known before the backup stream."""
         super().__init__(name, size)
-        self._image, self._info = image, info
+        self._builder, self._info = builder, info
         self._gathered = _Gathered(name, attachments)
-        self._target: _OpenStream | _GatheredStream = _OpenStream(image)
+        self._target: _OpenStream | _GatheredStream = _OpenStream(builder.image)
         self._created = False
 
     def _take(self, event: _Event) -> None:
@@ -105,10 +109,10 @@ class ImageFileItem(Item):
     def _begin_stream(self, name: str, size: int | None) -> None:
         self._target.finish()
         if size is None:
-            self._target = _GatheredStream(self._image, name)
+            self._target = _GatheredStream(self._builder, name)
         else:
-            self._image.create_alternate_stream(name, size)
-            self._target = _OpenStream(self._image)
+            self._builder.add_stream(name, size)
+            self._target = _OpenStream(self._builder.image)
 
     def _take_attachment(self, stream: int, data: bytes) -> None:
         if self._created and not self._gathered.has(stream):
@@ -117,13 +121,13 @@ class ImageFileItem(Item):
 
     def _create(self) -> None:
         if not self._created:
-            create_item(self._image, self._name, self._info, self._size, self._gathered.attachments)
+            self._builder.create(self._name, self._info, self._size, self._gathered.attachments)
             self._created = True
 
     def _end(self) -> None:
         self._create()
         self._target.finish()
-        self._image.close_stream()
+        self._builder.image.close_stream()
 
     def discard(self) -> None:
         """Close a temporary file."""
@@ -157,8 +161,8 @@ class _OpenStream:
 class _GatheredStream:
     """A sparse alternate stream: its size is known at its end, and an image asks for it at the beginning."""
 
-    def __init__(self, image: ImageWriter, name: str) -> None:
-        self._image, self._name = image, name
+    def __init__(self, builder: LayerBuilder, name: str) -> None:
+        self._builder, self._name = builder, name
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by finish or discard
 
     def write(self, data: bytes | memoryview) -> None:
@@ -172,9 +176,9 @@ class _GatheredStream:
             size = self._file.tell()
             self._file.truncate(size)
             self._file.seek(0)
-            self._image.create_alternate_stream(self._name, size)
+            self._builder.add_stream(self._name, size)
             while piece := self._file.read(1 << 20):
-                self._image.write(piece)
+                self._builder.image.write(piece)
 
     def discard(self) -> None:
         self._file.close()
@@ -183,12 +187,12 @@ class _GatheredStream:
 class StreamItem(Item):
     """An alternate stream; its data comes as a data stream or as the stream itself."""
 
-    def __init__(self, image: ImageWriter, name: str, size: int) -> None:
+    def __init__(self, builder: LayerBuilder, name: str, size: int) -> None:
         """``name`` is ``path:stream``; it is opened at once."""
         super().__init__(name, size)
-        self._image = image
-        self._content = _OpenStream(image)
-        image.create_alternate_stream(name, size)
+        self._image = builder.image
+        self._content = _OpenStream(builder.image)
+        builder.add_stream(name, size)
 
     def _take(self, event: _Event) -> None:
         if event[0] == "data":
@@ -202,19 +206,43 @@ class StreamItem(Item):
         self._image.close_stream()
 
 
+class RootItem(Item):
+    """The root directory, which is there already and has no metadata of its own."""
+
+    def __init__(self) -> None:
+        """What is written to it is read and dropped."""
+        super().__init__("", 0)
+
+    def _take(self, event: _Event) -> None:
+        if event[0] != "attachment":
+            raise FormatError("the root directory takes no data", self._name)
+
+    def _end(self) -> None:
+        pass
+
+
 class StandardFileItem(Item):
     """A standard file: its data goes to the layer directory."""
 
     def __init__(
-        self, standard: StandardFiles, name: str, info: FileBasicInfo, size: int, attachments: Attachments
+        self,
+        builder: LayerBuilder,
+        standard: StandardFiles,
+        name: str,
+        info: FileBasicInfo,
+        size: int,
+        attachments: Attachments,
     ) -> None:
         """The attachments are those that are known before the backup stream."""
         super().__init__(name, size)
+        self._builder = builder
         self._gathered = _Gathered(name, attachments)
         self._file, self._operation = standard.add(name, info, attachments)
 
     def _take(self, event: _Event) -> None:
         if event[0] == "attachment":
+            if event[1] == _REPARSE:  # a symbolic link, after all
+                self._builder.add(self._name, self._operation.info.file_attributes | FILE_ATTRIBUTE_REPARSE_POINT)
             self._gathered.take(event[1], event[2])
         elif event[0] == "data":
             write_through(self._file, event[1])
@@ -226,7 +254,9 @@ class StandardFileItem(Item):
     def _end(self) -> None:
         with self._file:
             self._file.truncate(self._size)
-        self._operation.attachments = self._gathered.attachments
+        attachments = self._gathered.attachments
+        self._builder.check_descriptor(self._name, attachments.security_descriptor)
+        self._operation.attachments = attachments
 
     def discard(self) -> None:
         """Close the file in the layer directory."""

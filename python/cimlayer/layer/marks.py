@@ -59,6 +59,15 @@ class Mark:
             unlock_and_close(descriptor)
 
 
+def clear_abandoned(image_path: Path) -> None:
+    """Clear the mark that a process has left which was killed while it destroyed the layer.
+
+    ImageBusyError if one is at work on it still: what is written to the layer directory would go as well.
+    """
+    if is_marked(image_path, MarkKind.DESTROYING):
+        Mark(image_path, MarkKind.DESTROYING).clear()
+
+
 def is_marked(image_path: Path, kind: MarkKind) -> bool:
     """Whether the mark is there: a file of that name that holds something is somebody else's."""
     with suppress(FileNotFoundError):
@@ -78,15 +87,19 @@ def marked_images(directory: Path) -> list[tuple[Path, MarkKind]]:
 def _hold(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     for _ in range(_TRIES):
-        descriptor = os.open(path, flags, 0o666)
+        descriptor, got = os.open(path, flags, 0o666), False
         try:
-            if not try_lock(descriptor):
+            got = try_lock(descriptor)
+            if not got:
                 break
             if os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False)):
                 return descriptor
         except FileNotFoundError:
             pass
         except BaseException:
+            if got:
+                with suppress(OSError):
+                    path.unlink()
             os.close(descriptor)
             raise
         os.close(descriptor)

@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
-from cimfs_ext.image import ImageWriter
-from cimlayer.errors import PathNotFoundError
-from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_DIRECTORY, NO_ATTACHMENTS, Attachments, FileBasicInfo
+from cimfs_ext.builder import LayerBuilder
+from cimlayer.formats.fileinfo import NO_ATTACHMENTS, Attachments, FileBasicInfo
 from cimlayer.layer.directory import LayerDirectory
 
 _PIECE = 1 << 20
@@ -17,8 +16,8 @@ _PIECE = 1 << 20
 class PendingOperation(Protocol):
     """Something to be done to the image."""
 
-    def apply(self, image: ImageWriter, time: int) -> None:
-        """Do it; ``time`` is the FILETIME of directories that are made for it."""
+    def apply(self, builder: LayerBuilder) -> None:
+        """Do it."""
 
 
 @dataclass(slots=True)
@@ -30,14 +29,14 @@ class PendingFile:
     info: FileBasicInfo
     attachments: Attachments = NO_ATTACHMENTS
 
-    def apply(self, image: ImageWriter, time: int) -> None:
+    def apply(self, builder: LayerBuilder) -> None:
         """Copy the file into the image as it is now."""
         with self.directory.open(self.path) as source:
             size = os.fstat(source.fileno()).st_size
-            create_item(image, self.path, self.info, size, self.attachments, parents_time=time)
+            builder.create(self.path, self.info, size, self.attachments)
             while piece := source.read(_PIECE):
-                image.write(piece)
-        image.close_stream()
+                builder.image.write(piece)
+        builder.image.close_stream()
 
 
 @dataclass(slots=True)
@@ -47,9 +46,9 @@ class PendingDirectory:
     path: str
     info: FileBasicInfo
 
-    def apply(self, image: ImageWriter, time: int) -> None:
+    def apply(self, builder: LayerBuilder) -> None:
         """Add it; one that is there keeps its children."""
-        create_item(image, self.path, self.info, 0, parents_time=time)
+        builder.create(self.path, self.info, 0, NO_ATTACHMENTS)
 
 
 @dataclass(slots=True)
@@ -59,61 +58,6 @@ class PendingLink:
     path: str
     target: str
 
-    def apply(self, image: ImageWriter, time: int) -> None:
+    def apply(self, builder: LayerBuilder) -> None:
         """Link it."""
-        try:
-            image.create_hard_link(self.path, self.target)
-        except PathNotFoundError:
-            if not _make_parents(image, self.path, time):
-                raise
-            image.create_hard_link(self.path, self.target)
-
-
-def create_item(
-    image: ImageWriter,
-    path: str,
-    info: FileBasicInfo,
-    size: int,
-    attachments: Attachments = NO_ATTACHMENTS,
-    *,
-    parents_time: int | None = None,
-) -> None:
-    """``ImageWriter.create_file`` with its arguments as a layer has them.
-
-    With ``parents_time``, a FILETIME, missing directories above are made. Each is tried only because something below
-    could not be made for want of it, so no directory that exists is touched.
-    """
-    try:
-        image.create_file(
-            path,
-            attributes=info.file_attributes,
-            size=size,
-            creation_time=info.creation_time,
-            last_write_time=info.last_write_time,
-            change_time=info.change_time,
-            last_access_time=info.last_access_time,
-            security_descriptor=attachments.security_descriptor,
-            extended_attributes=attachments.extended_attributes,
-            reparse_data=attachments.reparse_data,
-        )
-    except PathNotFoundError:
-        if parents_time is None or not _make_parents(image, path, parents_time):
-            raise
-        create_item(image, path, info, size, attachments)
-
-
-def _make_parents(image: ImageWriter, path: str, time: int) -> bool:
-    """Make the missing directories above a path, however many; false if there is none above it to be missing."""
-    info = FileBasicInfo.at(time, FILE_ATTRIBUTE_DIRECTORY)
-    missing: list[int] = []  # where they end in the path
-    end = path.rfind("\\")
-    while end > 0:
-        try:
-            create_item(image, path[:end], info, 0)
-            break
-        except PathNotFoundError:
-            missing.append(end)
-            end = path.rfind("\\", 0, end)
-    for end in reversed(missing):
-        create_item(image, path[:end], info, 0)
-    return "\\" in path
+        builder.make_link(self.path, self.target)

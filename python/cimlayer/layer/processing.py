@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
@@ -17,7 +18,7 @@ from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FileBasicInfo
 from cimlayer.image.files import CIM_DIRECTORY
 from cimlayer.layer.directory import LayerDirectory
-from cimlayer.layer.hivefiles import read_hive, read_hive_of
+from cimlayer.layer.hivefiles import open_in_directory, open_in_image
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
 from cimlayer.layer.pending import PendingDirectory, PendingFile, PendingLink
 from cimlayer.layer.standard import (
@@ -30,6 +31,7 @@ from cimlayer.layer.standard import (
     UTILITY_VM,
     UTILITY_VM_BCD,
     UTILITY_VM_BUILD,
+    UTILITY_VM_FILES,
     UTILITY_VM_SOFTWARE,
     UTILITY_VM_SYSTEM,
     HiveNames,
@@ -42,6 +44,12 @@ UTILITY_VM_SCRATCH_SIZE = 10 * _GIB
 
 LAYOUT_CONTENT = b"vhd-with-hives\n"
 
+UtilityVm = Literal["auto", "process", "keep"]
+"""What becomes of a layer's utility VM: ``process`` prepares it for booting from the CIM, and fails where a file that
+it needs is missing; ``auto`` prepares one that is complete and newer than build 20348; ``keep`` changes nothing."""
+
+UtilityVmResult = Literal["processed", "kept"]
+
 
 @dataclass(slots=True, frozen=True)
 class LayerContext:
@@ -52,6 +60,7 @@ class LayerContext:
     parents: Sequence[Path]  # from the immediate one to the base
     time: int  # FILETIME of what is made here
     seed: bytes | None  # for the disks; None: random
+    warnings: list[str] = field(default_factory=list)  # for the events of the import
 
     @property
     def directory(self) -> LayerDirectory:
@@ -66,29 +75,53 @@ class LayerContext:
         """How errors name a file of this layer."""
         return f"layer {self.name}: {path}"
 
+    def warn(self, text: str) -> None:
+        """Note what the layer's importer should hear of."""
+        self.warnings.append(text)
 
-def process_utility_vm(layer: LayerContext) -> None:
-    """Note the utility VM's build; prepare its boot store, hive and disks if it can boot from an image."""
-    # Only here, as few layers bring a utility VM, and only base layers disks.
+    def warn_if_dirty(self, hive: Hive) -> None:
+        """``Hive.open`` has warned; programs get an event."""
+        if hive.dirty:
+            self.warn(f"{hive.name}: a dirty hive is read as it is")
+
+
+def process_utility_vm(layer: LayerContext, mode: UtilityVm) -> UtilityVmResult:
+    """Prepare the utility VM's boot store, hive and disks for booting from the image, or keep it as it came."""
+    from cimlayer.layer import utilityvm  # noqa: PLC0415  few layers bring a utility VM
+
+    complete = all(layer.standard.has(path) for path in UTILITY_VM_FILES)
+    if mode == "keep" or (mode == "auto" and not complete):
+        return "kept"
+    _require(layer, "a utility VM", UTILITY_VM_SOFTWARE)
+    try:
+        build = utilityvm.build_number(_open_hive(layer, UTILITY_VM_SOFTWARE))
+    except FormatError as error:
+        if mode == "process":
+            raise
+        layer.warn(f"the utility VM is kept as it is: {error}")
+        return "kept"
+    layer.directory.write(UTILITY_VM_BUILD, str(build).encode("ascii"))
+    if build <= utilityvm.LAST_BUILD_LEFT_ALONE:
+        return "kept"
+    _require(layer, "a utility VM that boots from the image", UTILITY_VM_BCD, UTILITY_VM_SYSTEM)
+    _prepare_utility_vm(layer)
+    return "processed"
+
+
+def _prepare_utility_vm(layer: LayerContext) -> None:
     from cimlayer.formats.bcd import BcdStore, patch_for_cim  # noqa: PLC0415
     from cimlayer.formats.disks import create_differencing_disk, create_formatted_disk  # noqa: PLC0415
     from cimlayer.layer import utilityvm  # noqa: PLC0415
 
     files = layer.directory
-    _require(layer, "a utility VM", UTILITY_VM_SOFTWARE)
-    software = _read_hive(files, UTILITY_VM_SOFTWARE)
-    build = utilityvm.build_number(software, name=layer.label(UTILITY_VM_SOFTWARE))
-    files.write(UTILITY_VM_BUILD, str(build).encode("ascii"))
-    if build <= utilityvm.LAST_BUILD_LEFT_ALONE:
-        return
-    _require(layer, "a utility VM that boots from the image", UTILITY_VM_BCD, UTILITY_VM_SYSTEM)
-    store = BcdStore.open(_read_hive(files, UTILITY_VM_BCD), name=layer.label(UTILITY_VM_BCD))
-    system = _read_hive(files, UTILITY_VM_SYSTEM)
+    store = BcdStore(_open_hive(layer, UTILITY_VM_BCD))
+    system = _open_hive(layer, UTILITY_VM_SYSTEM)
     base = files.path_for(TEMPLATE_BASE)
     disk = create_formatted_disk(base, UTILITY_VM_SCRATCH_SIZE, seed=layer.seed_for("template base"), sync=False)
     patch_for_cim(store, rf"{CIM_DIRECTORY}\{layer.name}.cim", disk)
     files.write(UTILITY_VM_BCD, store.to_bytes())
-    files.write(UTILITY_VM_SYSTEM, utilityvm.patch_system_hive(system, name=layer.label(UTILITY_VM_SYSTEM)))
+    utilityvm.patch_system_hive(system)
+    files.write(UTILITY_VM_SYSTEM, system.to_bytes())
     template = files.path_for(TEMPLATE)
     create_differencing_disk(template, base, seed=layer.seed_for("template"), sync=False)
     for disk_path in (base, template):  # they name each other by relative path
@@ -101,9 +134,11 @@ def _require(layer: LayerContext, what: str, *paths: str) -> None:
         raise FormatError(f"{what} without {', '.join(missing)}", f"layer {layer.name}")
 
 
-def _read_hive(directory: LayerDirectory, path: str) -> bytes:
-    with directory.open(path) as file:
-        return read_hive(file)
+def _open_hive(layer: LayerContext, path: str) -> Hive:
+    """A hive that the layer brought."""
+    hive = open_in_directory(layer.directory, path, layer.label(path))
+    layer.warn_if_dirty(hive)
+    return hive
 
 
 def create_scratch_disks(layer: LayerContext) -> None:
@@ -116,14 +151,13 @@ def create_scratch_disks(layer: LayerContext) -> None:
 
 
 def process_base_layer(layer: LayerContext) -> None:
-    """Check the five hives, give them their names under ``Hives``, and write ``layout``."""
+    """Give the five hives their names under ``Hives``, and write ``layout``. The hives are linked, never opened."""
     files = layer.directory
     _require(layer, "a base layer", *(hive.path for hive in HIVES))
     files.make_directory("Hives")
     pending = layer.standard.pending
     pending.append(PendingDirectory("Hives", FileBasicInfo.at(layer.time, FILE_ATTRIBUTE_DIRECTORY)))
     for hive in HIVES:
-        Hive.open(_read_hive(files, hive.path), name=layer.label(hive.path))
         files.link(hive.path, hive.base_path)
         pending.append(PendingLink(hive.base_path, hive.path))
     files.write(LAYOUT, LAYOUT_CONTENT)
@@ -135,23 +169,25 @@ def process_child_layer(layer: LayerContext) -> None:
     for hive in HIVES:
         if not layer.standard.has(hive.delta_path):
             continue
-        merged = Hive.open(_find_base_hive(layer, hive), name=f"parent of layer {layer.name}: {hive.base_path}")
-        delta = _read_hive(layer.directory, hive.delta_path)
-        merged.merge(Hive.open(delta, name=layer.label(hive.delta_path)))
+        merged = _open_base_hive(layer, hive)
+        merged.merge(_open_hive(layer, hive.delta_path))
         layer.directory.write(hive.base_path, merged.to_bytes())
         pending = PendingFile(hive.base_path, layer.directory, FileBasicInfo.at(layer.time))
         layer.standard.pending.append(pending)
 
 
-def _find_base_hive(layer: LayerContext, hive: HiveNames) -> bytes:
+def _open_base_hive(layer: LayerContext, hive: HiveNames) -> Hive:
     """The nearest ancestor's full hive.
 
     A parent whose layer had no delta has none in its directory (layers that were built on Linux), so the whole chain
     is asked; an image holds what its ancestors put into theirs.
     """
+    name = f"parent of layer {layer.name}: {hive.base_path}"
     for parent in layer.parents:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return _read_hive(LayerDirectory(parent), hive.base_path)
+            found = open_in_directory(LayerDirectory(parent), hive.base_path, name, may_be_empty=True)
+            layer.warn_if_dirty(found)
+            return found
     missing = FormatError(
         f"no ancestor has {hive.base_path}, onto which {hive.delta_path} could be merged", f"layer {layer.name}"
     )
@@ -160,4 +196,6 @@ def _find_base_hive(layer: LayerContext, hive: HiveNames) -> bytes:
     with ImageReader(get_cim_path_from_layer(layer.parents[0])) as image:
         if not image.exists(hive.base_path):
             raise missing
-        return read_hive_of(image, hive.base_path)
+        found = open_in_image(image, hive.base_path, name)
+        layer.warn_if_dirty(found)
+        return found

@@ -6,11 +6,9 @@ Source: hcsshim, internal/wclayer/cim/LayerWriter.go.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cimfs_ext.names import upcase_key
-from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.pending import PendingFile, PendingLink, PendingOperation
@@ -53,15 +51,9 @@ UTILITY_VM_SYSTEM = r"UtilityVM\Files\Windows\System32\config\SYSTEM"
 UTILITY_VM_SOFTWARE = r"UtilityVM\Files\Windows\System32\config\SOFTWARE"
 UTILITY_VM_BCD = r"UtilityVM\Files\EFI\Microsoft\Boot\BCD"
 UTILITY_VM_BOOT_MANAGER = r"UtilityVM\Files\EFI\Microsoft\Boot\bootmgfw.efi"
+UTILITY_VM_FILES = (UTILITY_VM_SYSTEM, UTILITY_VM_SOFTWARE, UTILITY_VM_BCD, UTILITY_VM_BOOT_MANAGER)
 
-STANDARD_FILES = (
-    *(hive.path for hive in HIVES),
-    *(hive.delta_path for hive in HIVES),
-    UTILITY_VM_SYSTEM,
-    UTILITY_VM_SOFTWARE,
-    UTILITY_VM_BCD,
-    UTILITY_VM_BOOT_MANAGER,
-)
+STANDARD_FILES = (*(hive.path for hive in HIVES), *(hive.delta_path for hive in HIVES), *UTILITY_VM_FILES)
 
 # What an import makes beside them.
 LAYOUT = "layout"
@@ -84,21 +76,13 @@ def is_standard_file(path: str) -> bool:
     return upcase_key(path) in _STANDARD_KEYS
 
 
-def _keys_above(path: str) -> Iterator[bytes]:
-    """Of the directories above, the innermost first."""
-    while path := path.rpartition("\\")[0]:
-        yield upcase_key(path)
-
-
 class StandardFiles:
     """The standard files that a layer brought, and what is pending for the image because of them."""
 
-    __slots__ = ("_above", "_links", "_paths", "directory", "pending")
+    __slots__ = ("_paths", "directory", "pending")
 
     def __init__(self, directory: LayerDirectory) -> None:
         """``directory`` is where the files go."""
-        self._above: set[bytes] = set()  # directories of what is pending
-        self._links: dict[bytes, str] = {}
         self.directory = directory
         self.pending: list[PendingOperation] = []
         self._paths: set[bytes] = set()
@@ -109,37 +93,12 @@ class StandardFiles:
         operation = PendingFile(path, self.directory, info, attachments)
         self.pending.append(operation)
         self._paths.add(upcase_key(path))
-        self._above.update(_keys_above(path))
         return file, operation
 
     def link(self, path: str, target: str) -> None:
-        """A hard link in the image to a standard file, or to what such a link names already."""
-        target = self._links.get(upcase_key(target), target)
-        self._links[upcase_key(path)] = target
-        self._above.update(_keys_above(path))
+        """A hard link in the image to a standard file, or to a link to one."""
         self.pending.append(PendingLink(path, target))
-
-    def is_link(self, path: str) -> bool:
-        """Whether the path will be a hard link to a standard file."""
-        return bool(self._links) and upcase_key(path) in self._links
 
     def has(self, path: str) -> bool:
         """Whether this layer brought the file."""
         return upcase_key(path) in self._paths
-
-    def check_place(self, path: str, *, is_directory: bool = False) -> None:
-        """FormatError for something new that would take the place of what is pending, and be lost.
-
-        The image knows of it only at the end, so the last entry of a path would not be the one that counts.
-        """
-        if not self.pending:
-            return
-        key = upcase_key(path)
-        above = set(_keys_above(path))
-        if key in self._links or not above.isdisjoint(self._links):
-            raise FormatError("something in place of a hard link to a file that is processed outside the image", path)
-        is_standard = key in _STANDARD_KEYS and not is_directory
-        if (key in self._paths and not is_standard) or not above.isdisjoint(self._paths):
-            raise FormatError("something in place of a file that is processed outside the image", path)
-        if key in self._above and not is_directory:
-            raise FormatError("something in place of a directory of files processed outside the image", path)

@@ -19,7 +19,7 @@ LAST_BUILD_LEFT_ALONE = 20348
 _REG_SZ, _REG_DWORD = 1, 4
 _CURRENT_VERSION = r"Microsoft\Windows NT\CurrentVersion"
 _BUILD = "CurrentBuild"
-_SHOWN = 100  # characters of a stranger's text in a message
+_SHOWN = 100  # characters of untrusted text in a message
 
 _SYSTEM_PATCHES: tuple[tuple[str, str, str | int], ...] = (
     (r"ControlSet001\Control", "BootContainerGuid", f"{{{BOOT_VOLUME}}}"),
@@ -29,30 +29,25 @@ _SYSTEM_PATCHES: tuple[tuple[str, str, str | int], ...] = (
 )
 
 
-def build_number(software_hive: bytes, *, name: str = "SOFTWARE") -> int:
-    """Return the Windows build that a SOFTWARE hive belongs to; errors call the hive ``name``.
+def build_number(software: Hive) -> int:
+    """Return the Windows build that a SOFTWARE hive belongs to.
 
-    ``CorruptHiveError`` when it is no hive, ``FormatError`` when ``CurrentBuild`` is missing or no number.
+    ``FormatError`` when ``CurrentBuild`` is missing or no number.
     """
     try:
-        value = Hive.open(software_hive, name=name).value(_CURRENT_VERSION, _BUILD)
+        value = software.value(_CURRENT_VERSION, _BUILD)
     except KeyNotFoundError:
-        raise FormatError(f"no value {_CURRENT_VERSION}\\{_BUILD}", name) from None
+        raise FormatError(f"no value {_CURRENT_VERSION}\\\\{_BUILD}", software.name) from None
     text = value.data.decode("utf-16-le", "replace").rstrip("\0") if value.type == _REG_SZ else ""
     if not re.fullmatch("[0-9]{1,10}", text):  # as a DWORD may have
-        raise FormatError(f"{_BUILD} is no build number: {(text or value.data.hex())[:_SHOWN]!r}", name)
+        raise FormatError(f"{_BUILD} is not a build number: {(text or value.data.hex())[:_SHOWN]!r}", software.name)
     return int(text)
 
 
-def patch_system_hive(system_hive: bytes, *, name: str = "SYSTEM") -> bytes:
-    """Return a SYSTEM hive with the values that make its Windows boot from a CIM.
-
-    Missing keys are made. ``CorruptHiveError``, which calls the hive ``name``, when it is none.
-    """
-    hive = Hive.open(system_hive, name=name)
+def patch_system_hive(hive: Hive) -> None:
+    """Set the values in a SYSTEM hive that make its Windows boot from a CIM; missing keys are made."""
     for path, value_name, value in _SYSTEM_PATCHES:
         if isinstance(value, int):
             hive.set_value(path, value_name, _REG_DWORD, value.to_bytes(4, "little"))
         else:
             hive.set_value(path, value_name, _REG_SZ, f"{value}\0".encode("utf-16-le"))
-    return hive.to_bytes()

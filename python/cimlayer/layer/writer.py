@@ -7,26 +7,28 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypedDict
+from typing import TypedDict, get_args
 
+from cimfs_ext.builder import Guard, LayerBuilder
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation, choose
-from cimfs_ext.names import upcase_key
-from cimlayer.errors import FormatError, ImageBusyError, ImageExistsError, PathNotFoundError
+from cimlayer.errors import ImageExistsError, PathNotFoundError
 from cimlayer.events import CancellationToken
-from cimlayer.formats.fileinfo import Attachments, FileBasicInfo, creation_time
+from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_REPARSE_POINT, Attachments, FileBasicInfo, creation_time
 from cimlayer.host.directories import make_directories, remove_directories, sync_directories
+from cimlayer.host.interrupts import deferred
 from cimlayer.host.paths import native_path
 from cimlayer.image.files import set_ids
 from cimlayer.image.garbage import remove_leftovers
 from cimlayer.image.inspect import image_chain
-from cimlayer.image.locking import name_holder, patiently
+from cimlayer.image.locking import held, open_patiently
 from cimlayer.layer import processing
 from cimlayer.layer.directory import LayerDirectory
-from cimlayer.layer.items import ImageFileItem, Item, StandardFileItem, StreamItem
-from cimlayer.layer.marks import Mark, MarkKind
+from cimlayer.layer.items import ImageFileItem, Item, RootItem, StandardFileItem, StreamItem
+from cimlayer.layer.marks import Mark, MarkKind, clear_abandoned
 from cimlayer.layer.paths import get_cim_dir_from_layer, get_cim_name_from_layer, get_cim_path_from_layer
-from cimlayer.layer.standard import UTILITY_VM, WRITTEN_FILES, StandardFiles, is_standard_file
+from cimlayer.layer.removals import Removals
+from cimlayer.layer.standard import STANDARD_FILES, WRITTEN_FILES, StandardFiles
 
 
 class CimLayerWriter:
@@ -38,17 +40,26 @@ class CimLayerWriter:
     followed by :meth:`abandon`: nothing of the layer remains, and its parents are untouched. A call that is refused
     before it has changed anything leaves the writer as it was.
 
-    Names are relative, with backslashes, and compared without regard to case. ``sync`` false does not wait for the
-    disk. ``reproducible`` (or the environment's ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the
-    system's library cannot promise that, and refuses. ``implementation`` is ``portable`` or ``system``, the latter by
-    default on Windows.
+    Names are relative to the layer's root, with backslashes or slashes, and compared without regard to case; missing
+    directories above them are made. ``sync`` false does not wait for the disk. ``reproducible`` (or the environment's
+    ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the system's library cannot promise that, and
+    refuses. ``implementation`` is ``portable`` or ``system``, the latter by default on Windows.
+    ``utility_vm`` says what becomes of the layer's utility VM: ``process`` prepares it for booting from the image, and
+    fails if a file that it needs is missing; ``auto`` prepares one that is complete (SYSTEM, SOFTWARE, BCD, boot
+    manager) and newer than build 20348, and keeps any other as it is; ``keep`` changes nothing. After :meth:`close`,
+    :attr:`utility_vm` has what was done: ``processed``, ``kept`` or None. ``scratch_disks=False`` makes no
+    ``blank-base.vhdx`` and ``blank.vhdx`` for a base layer. :attr:`warnings` has what closing the layer noticed, such
+    as a dirty hive that was read as it is.
     ``cancel`` stops :meth:`close` between its steps, up to the commit.
     ``lock_timeout`` is how many seconds to wait while another image is written beside this one.
 
-    Not thread safe. Raises :class:`~cimlayer.errors.ImageBusyError` if that takes longer, naming the process where the
-    system tells, :class:`~cimlayer.errors.ImageExistsError` if the layer is there already,
-    :class:`~cimlayer.errors.PathNotFoundError` if the parent's image is not, and
+    Raises :class:`~cimlayer.errors.ImageBusyError` if that takes longer, naming the process where the
+    system tells, :class:`~cimlayer.errors.ImageExistsError` if the layer exists already,
+    :class:`~cimlayer.errors.PathNotFoundError` if the parent's image does not, and
     :class:`~cimlayer.errors.FormatError` for malformed input.
+
+    Calls come one after the other, from any thread. One that comes while another is at work (in another thread, or from
+    a signal handler or finalizer that interrupts it) raises RuntimeError and changes nothing.
     """
 
     def __init__(
@@ -59,13 +70,17 @@ class CimLayerWriter:
         sync: bool = True,
         reproducible: bool = False,
         implementation: str | Implementation | None = None,
+        utility_vm: processing.UtilityVm = "auto",
+        scratch_disks: bool = True,
         lock_timeout: float = 0,
         cancel: CancellationToken | None = None,
     ) -> None:
         """Open the image: empty for a base layer, else forked off the immediate parent's."""
+        if utility_vm not in get_args(processing.UtilityVm):
+            raise ValueError(f"utility_vm is one of {get_args(processing.UtilityVm)}, not {utility_vm!r}")
         reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
         self._sync = sync
-        self._cancel = cancel or CancellationToken()
+        self._cancel = CancellationToken(cancel)
         self._implementation = choose(implementation)
         self._path = Path(native_path(path))
         if isinstance(parent_layer_paths, (str, os.PathLike)):
@@ -73,25 +88,36 @@ class CimLayerWriter:
         self._parents = [Path(native_path(parent)) for parent in parent_layer_paths]
         self._time = creation_time(reproducible)
         self._seed = get_cim_name_from_layer(path).encode("utf-8", "surrogatepass") if reproducible else None
+        self._guard = Guard(self._path.name, "layer writer")
         self._item: Item | None = None
         self._process_id = os.getpid()
-        self._has_utility_vm = False
+        self._utility_vm_mode, self._scratch_disks = utility_vm, scratch_disks
+        self.utility_vm: processing.UtilityVmResult | None = None
+        self.warnings: list[str] = []
         self.standard = StandardFiles(LayerDirectory(self._path))
         self._made_directories: list[Path] = []
         self._mark: Mark | None = None
         try:
-            self.image = self._wait_for_image(lock_timeout)
-            self._take_directory()
+            with deferred(self._cancel):
+                directory = get_cim_dir_from_layer(self._path)
+                self.image = open_patiently(self._open_undestroyed, directory, lock_timeout, self._cancel)
+                self.builder = LayerBuilder(self.image, STANDARD_FILES, time=self._time, has_parent=bool(self._parents))
+                parent = get_cim_path_from_layer(self._parents[0]) if self._parents else None
+                self.removals = Removals(self.builder, parent, self._time, self._cancel)
+                self._take_directory()
         except BaseException:
-            self.abandon()
+            self._abandon()
             raise
 
-    def _wait_for_image(self, lock_timeout: float) -> ImageWriter:
+    def _open_undestroyed(self) -> ImageWriter:
+        """An earlier layer of that name may have lost its ``.cim`` file, but not yet its directory."""
+        image = self._open_image_there()
         try:
-            return patiently(self._open_image_there, lock_timeout, self._cancel)
-        except ImageBusyError as error:
-            name_holder(error, get_cim_dir_from_layer(self._path) / error.image_file)
+            clear_abandoned(get_cim_path_from_layer(self._path))
+        except BaseException:
+            image.close()
             raise
+        return image
 
     def _open_image_there(self) -> ImageWriter:
         while True:
@@ -107,7 +133,7 @@ class CimLayerWriter:
         if self._path == directory:
             raise ValueError(f"not the path of a layer directory, but of the images: {self._path}")
         parent = self._check_parents(directory)
-        self._made_directories = make_directories(directory) or self._made_directories
+        make_directories(directory, self._made_directories)
         name = get_cim_name_from_layer(self._path)
         options: _ImageOptions = {
             "implementation": self._implementation,
@@ -119,8 +145,11 @@ class CimLayerWriter:
             return ImageWriter(directory, parent, name, **options)
         except ImageExistsError as error:
             # A reproducible image has the same region set every time, and a crash may have left its files.
-            if self._seed is None or not error.image_file or not remove_leftovers(directory, error.image_file):
+            if self._seed is None or error.image_file in ("", name):
                 raise
+            if not remove_leftovers(directory, error.image_file):
+                with contextlib.suppress(FileNotFoundError), held(directory / error.image_file, "being removed"):
+                    raise
         return ImageWriter(directory, parent, name, **options)
 
     def _take_directory(self) -> None:
@@ -173,115 +202,131 @@ class CimLayerWriter:
         ``file_size`` is in bytes. An empty descriptor becomes the one whose DACL is null; metadata that is not given
         here may come in the backup stream.
         """
-        attachments = Attachments(security_descriptor, extended_attributes, reparse_data)
-        self._finish_item()
-        self._add(name.removeprefix("\\"), file_info, file_size, attachments)
+        with self._guard:
+            self._finish_item()
+            attachments = Attachments(security_descriptor, extended_attributes, reparse_data)
+            attributes = file_info.file_attributes | (FILE_ATTRIBUTE_REPARSE_POINT if reparse_data else 0)
+            decision = self.builder.add(name, attributes)
+            if decision is None:
+                self._item = RootItem()
+                return
+            path, outside = decision
+            self._admit(path)
+            if outside:
+                self._item = StandardFileItem(self.builder, self.standard, path, file_info, file_size, attachments)
+            else:
+                self._item = ImageFileItem(self.builder, path, file_info, file_size, attachments)
 
-    def _add(self, name: str, info: FileBasicInfo, size: int, attachments: Attachments) -> None:
-        if info.is_directory and upcase_key(name) == upcase_key(UTILITY_VM):
-            self._has_utility_vm = True
-        self.standard.check_place(name, is_directory=info.is_directory)
-        if is_standard_file(name) and not info.is_directory:
-            self._item = StandardFileItem(self.standard, name, info, size, attachments)
-        else:
-            self._item = ImageFileItem(self.image, name, info, size, attachments)
+    def _admit(self, path: str) -> None:
+        """Where only some items are allowed, FormatError for the others."""
 
     def add_alternate_stream(self, name: str, size: int) -> None:
         """Add the stream ``path:stream`` of a file or directory that is in the image; its data follows as for add."""
-        self._finish_item()
-        name = name.removeprefix("\\")
-        file = name.partition(":")[0]
-        if is_standard_file(file) or self.standard.is_link(file):
-            raise FormatError("a stream on a file that is processed outside the image", name)
-        self._item = StreamItem(self.image, name, size)
+        with self._guard:
+            self._finish_item()
+            self._item = StreamItem(self.builder, name, size)
 
     def add_link(self, name: str, target: str) -> None:
         """Add a hard link; the target may be a parent layer's file."""
-        self._finish_item()
-        name, target = name.removeprefix("\\"), target.removeprefix("\\")
-        if is_standard_file(name):
-            raise FormatError("a hard link in place of a file that is processed outside the image", name)
-        self.standard.check_place(name)
-        self._add_link(name, target)
+        with self._guard:
+            self._finish_item()
+            self._add_link(*self.builder.link(name, target))
 
-    def _add_link(self, name: str, target: str) -> None:
-        if self._is_pending(target):
-            self.standard.link(name, target)
+    def _add_link(self, path: str, target: str, outside: bool) -> None:
+        if outside:
+            self.standard.link(path, target)
         else:
-            self.image.create_hard_link(name, target)
+            self.builder.make_link(path, target)
 
     def remove(self, name: str) -> None:
-        """Remove what the parents have at a path; a path that is not there is no error."""
-        self._finish_item()
-        with contextlib.suppress(PathNotFoundError):
-            self.image.delete_path(name)
+        """Remove what the parents have at a path; a path that they do not have is no error.
+
+        What this layer itself has added at the path, or below it, stays.
+        """
+        with self._guard:
+            self._finish_item()
+            self._remove(self.builder.remove(name))
+
+    def _remove(self, path: str) -> None:
+        self.removals.remove(path)
+
+    def remove_contents(self, directory: str) -> None:
+        """Remove all that the parents have in a directory, but not the directory; an empty path is the root."""
+        with self._guard:
+            self._finish_item()
+            self._remove_contents(self.builder.remove(directory, contents=True))
+
+    def _remove_contents(self, directory: str) -> None:
+        self.removals.remove_contents(directory)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Take the next bytes of the backup stream of what was last added; returns their number.
 
-        Any chunking will do. After a link or a remove there is nothing to write to: ValueError.
+        Any chunking will do. After a link or a removal there is nothing to write to: ValueError.
         """
-        if self._item is None:
-            raise ValueError("nothing is open for writing: add a file or a stream first")
-        if self.image.closed:
-            raise ValueError("the layer is closed")
-        try:
-            self._item.write(data)
-        except BaseException:
-            self.abandon()
-            raise
-        return memoryview(data).nbytes
-
-    def mark_utility_vm(self) -> None:
-        """Say that the layer has a utility VM, for importers that do not go through :meth:`add`."""
-        self._has_utility_vm = True
+        with self._guard:
+            if self._item is None:
+                raise ValueError("nothing is open for writing: add a file or a stream first")
+            if self.image.closed:
+                raise ValueError("the layer is closed")
+            try:
+                self._item.write(data)
+            except BaseException:
+                self._abandon()
+                raise
+            return memoryview(data).nbytes
 
     # ---- the end ----
 
     def close(self) -> None:
         """Process the standard files and commit the image; on failure the layer is abandoned. Again: nothing."""
-        if self.image.closed:
-            return
-        try:
-            self._finish_item()
-            self._process()
-            for operation in self.standard.pending:
+        with self._guard, deferred(self._cancel):
+            if self.image.closed:
+                return
+            try:
+                self._finish_item()
+                self.removals.close()
+                self._process()
+                for operation in self.standard.pending:
+                    self._cancel.raise_if_cancelled()
+                    operation.apply(self.builder)
+                if self._sync:
+                    self.standard.directory.sync()
+                    sync_directories(self._made_directories)
                 self._cancel.raise_if_cancelled()
-                operation.apply(self.image, self._time)
-            if self._sync:
-                self.standard.directory.sync()
-                sync_directories(self._made_directories)
-            self._cancel.raise_if_cancelled()
-            self._commit()
-        except BaseException:
-            self.abandon()
-            raise
-        self._end()
+                self._commit()
+            except BaseException:
+                self._abandon()
+                raise
+            self._end()
 
     def _end(self) -> None:
-        """Let the next one in."""
+        """Let the next one in; a mark that stays is cleared by gc or destroy."""
         if self._mark is not None:
-            self._mark.clear()
+            with contextlib.suppress(OSError):
+                self._mark.clear()
         self.image.close()
 
     def _commit(self) -> None:
         self.image.commit()
 
     def _process(self) -> None:
-        context = processing.LayerContext(self._path.name, self.standard, self._parents, self._time, self._seed)
+        context = processing.LayerContext(
+            self._path.name, self.standard, self._parents, self._time, self._seed, self.warnings
+        )
         steps: list[Callable[[processing.LayerContext], None]] = []
-        if self._has_utility_vm:
+        if self.builder.has_utility_vm:
             steps.append(self._process_utility_vm)
         if self._parents:
             steps.append(processing.process_child_layer)
         else:
-            steps += [processing.create_scratch_disks, processing.process_base_layer]
+            steps += [processing.create_scratch_disks] * self._scratch_disks + [processing.process_base_layer]
         for step in steps:
             self._cancel.raise_if_cancelled()
             step(context)
 
     def _process_utility_vm(self, context: processing.LayerContext) -> None:
-        processing.process_utility_vm(context)
+        self.utility_vm = processing.process_utility_vm(context, self._utility_vm_mode)
 
     def abandon(self) -> None:
         """Leave nothing of the layer behind: no image, no region file, nothing in the layer directory.
@@ -291,6 +336,11 @@ class CimLayerWriter:
         """
         if os.getpid() != self._process_id:
             return
+        with self._guard:
+            self._abandon()
+
+    @deferred()  # which is done to its end
+    def _abandon(self) -> None:
         item, self._item = self._item, None
         if item is not None:
             with contextlib.suppress(OSError):  # why the layer is abandoned is the error to tell
@@ -299,14 +349,16 @@ class CimLayerWriter:
         if image is not None and image.committed:
             self._end()
             return
-        try:
-            self.standard.directory.undo()
-        finally:
-            if self._mark is not None:
-                self._mark.clear()
+        removals: Removals | None = getattr(self, "removals", None)
+        with contextlib.ExitStack() as rest:  # whatever fails
+            rest.callback(remove_directories, self._made_directories)
             if image is not None:
-                image.close()  # last: it lets the next one in
-        remove_directories(self._made_directories)
+                rest.callback(image.close)  # after what lies outside it: it lets the next one in
+            if self._mark is not None:
+                rest.callback(self._mark.clear)
+            if removals is not None:
+                rest.callback(removals.close)
+            self.standard.directory.undo()
 
     def _finish_item(self) -> None:
         if self.image.closed:
@@ -315,15 +367,9 @@ class CimLayerWriter:
             try:
                 self._item.finish()
             except BaseException:
-                self.abandon()
+                self._abandon()
                 raise
             self._item = None
-
-    def _is_pending(self, path: str) -> bool:
-        """Whether a link's target comes into the image only at the end: a base layer may bring it after the link."""
-        if is_standard_file(path) and not self._parents:
-            return True
-        return self.standard.has(path) or self.standard.is_link(path)
 
     def __enter__(self) -> CimLayerWriter:
         """The writer itself."""

@@ -14,6 +14,8 @@ from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
+from cimlayer.host.interrupts import deferred
+from cimlayer.host.paths import errors_name
 from cimlayer.image.compare import walk_differences
 from cimlayer.image.entrynames import check_name
 from cimlayer.image.inspect import image_chain
@@ -51,9 +53,12 @@ def export_layer(
     that is not Unicode or that, for removed files too, begins with ``.wh.``. CorruptImageError for a name that would
     change the meaning of a path. LimitError for an entry that exceeds ``limits`` (ratio does not apply), before any of
     it is written; what the layer has from its parents counts only where it is written. OperationCancelledError once
-    ``cancel`` is cancelled. Whatever fails, an output given as a path is removed.
+    ``cancel`` is cancelled. Whatever fails or interrupts, an output given as a path is removed.
     """
+    cancel = CancellationToken(cancel)
     with ExitStack() as stack:
+        if isinstance(output, (str, os.PathLike)):  # a stream may wait for its reader, and leaves nothing
+            stack.enter_context(deferred(cancel))
         image = stack.enter_context(ImageReader(get_cim_path_from_layer(layer_path)))
         parent = None
         if parent_layer_paths:
@@ -61,7 +66,7 @@ def export_layer(
         _check_parent(image, parent)
         file = stack.enter_context(_opened(output))
         usage = Usage(limits, image.name)
-        tar = TarWriter(image, file, usage, cancel or CancellationToken())
+        tar = TarWriter(image, file, usage, cancel)
         return _LayerExport(image, parent, tar, usage).write()
 
 
@@ -84,12 +89,10 @@ def _opened(output: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
         return
     file = open(output, "xb", _BUFFER)  # noqa: SIM115  closing it may fail too: the disk is full
     try:
-        with file:
+        with errors_name(output), file:
             yield file
-    except BaseException as error:
+    except BaseException:
         Path(output).unlink()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = os.fspath(output)
         raise
 
 

@@ -9,20 +9,23 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.arrival import PIECE
 from cimlayer.blobs.digests import Digest, chain_ids
 from cimlayer.blobs.readahead import PieceReader
 from cimlayer.blobs.streams import LayerStream
-from cimlayer.errors import DigestMismatchError, FormatError, ImageError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError, KeyNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.host.opendirectory import sync_directory
+from cimlayer.host.directories import sync_directories, taken_back
+from cimlayer.host.interrupts import deferred, interruptible
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.standard import RECORD
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
-from cimlayer.oci.import_layer import write_layer
+from cimlayer.oci.import_layer import finish_task, write_layer
 from cimlayer.oci.imported import ImportedImage, ImportedLayer
 from cimlayer.oci.locations import opened_source
 from cimlayer.oci.origins import RECORD_LIMIT, origin_records
@@ -54,6 +57,17 @@ class _Planned:
         return {"chain_id": str(self.chain_id), "diff_id": str(self.layer.diff_id)}
 
 
+class _WriterOptions(TypedDict):
+    """How each layer is written."""
+
+    sync: bool
+    reproducible: bool
+    utility_vm: UtilityVm
+    scratch_disks: bool
+    lock_timeout: float
+    cancel: CancellationToken
+
+
 def import_image(
     source: str | os.PathLike[str] | ImageSource,
     directory: str | os.PathLike[str],
@@ -63,8 +77,11 @@ def import_image(
     os_version: str | None = None,
     sync: bool = True,
     reproducible: bool = False,
+    utility_vm: UtilityVm = "auto",
+    scratch_disks: bool = True,
     jobs: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    lock_timeout: float = 0,
     progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> ImportedImage:
@@ -92,7 +109,7 @@ def import_image(
     FileNotFoundError for a blob that is not in the source, with its URLs if the manifest has any; FileExistsError if
     something else has the place of a layer.
     """
-    cancel = cancel or CancellationToken()
+    cancel = CancellationToken(cancel)
     wanted = Platform.wanted(platform, os_version)
     root = Path(os.path.abspath(directory))
     with opened_source(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
@@ -105,8 +122,16 @@ def import_image(
         ]
         done = _reused(plan, progress)
         _check_presence(images, plan[len(done) :])
-        with _made(root, sync):
-            done += _import(images, plan, len(done), sync, reproducible, jobs, limits, progress, cancel)
+        options = _WriterOptions(
+            sync=sync,
+            reproducible=reproducible,
+            utility_vm=utility_vm,
+            scratch_disks=scratch_disks,
+            lock_timeout=lock_timeout,
+            cancel=cancel,
+        )
+        with deferred(cancel), _made(root, sync):
+            done += _import(images, plan, len(done), jobs, limits, progress, options)
     return _result(image, done)
 
 
@@ -118,14 +143,13 @@ def _import(
     images: ImageSource,
     plan: Sequence[_Planned],
     first: int,
-    sync: bool,
-    reproducible: bool,
     jobs: int | None,
     limits: Limits,
     progress: ProgressCallback | None,
-    cancel: CancellationToken,
+    options: _WriterOptions,
 ) -> list[ImportedLayer]:
     """Import the layers of a plan from the ``first`` on."""
+    cancel = options["cancel"]
     reading = CancellationToken(cancel)
     streams = (_stream(images, layer.layer, limits, reading) for layer in plan[first:])
     imported = []
@@ -137,12 +161,12 @@ def _import(
             with span("import_layer", layer=layer.path.name, digest=layer.digest), _layer_named(layer.digest):
                 cancel.raise_if_cancelled()
                 task.started()
-                with CimLayerWriter(layer.path, parents, sync=sync, reproducible=reproducible, cancel=cancel) as writer:
+                with CimLayerWriter(layer.path, parents, **options) as writer:
                     size = write_layer(reader.pieces(), writer, task, limits, cancel)
                     record = json.dumps({**layer.record, "bytes": size, "origin": layer.origin})
                     writer.standard.directory.write(RECORD, f"{record}\n".encode())
-                task.done(size)
-            imported.append(_imported(layer, False, size, task.seconds))
+                finish_task(task, writer, size)
+            imported.append(_imported(layer, False, size, task.seconds, writer.utility_vm))
     return imported
 
 
@@ -151,15 +175,18 @@ def _task(plan: Sequence[_Planned], at: int, progress: ProgressCallback | None) 
     return LayerTask(layer.path.name, at + 1, len(plan), layer.digest, layer.layer.blob.size, progress)
 
 
-def _imported(layer: _Planned, reused: bool, size: int, seconds: float) -> ImportedLayer:
-    return ImportedLayer(layer.path, str(layer.chain_id), str(layer.layer.diff_id), layer.digest, reused, size, seconds)
+def _imported(layer: _Planned, reused: bool, size: int, seconds: float, utility_vm: str | None = None) -> ImportedLayer:
+    chain_id, diff_id = str(layer.chain_id), str(layer.layer.diff_id)
+    return ImportedLayer(layer.path, chain_id, diff_id, layer.digest, reused, size, seconds, utility_vm)
 
 
 @contextlib.contextmanager
 def _stream(source: ImageSource, layer: Layer, limits: Limits, reading: CancellationToken) -> Iterator[LayerStream]:
     blob = layer.blob
     digest = Digest.parse(blob.digest, "digest of a layer")
-    with source.open_blob(blob) as file:
+    with contextlib.ExitStack() as stack:
+        with interruptible():
+            file = stack.enter_context(source.open_blob(blob))
         yield LayerStream(file, digest=digest, size=blob.size, diff_id=layer.diff_id, limits=limits, cancel=reading)
 
 
@@ -170,7 +197,7 @@ def _layer_named(digest: str) -> Iterator[None]:
         yield
     except DigestMismatchError:
         raise  # it does already
-    except (FormatError, ImageError) as error:
+    except (FormatError, ImageError, KeyNotFoundError) as error:
         error.layer = digest
         raise
 
@@ -238,14 +265,9 @@ def _in_the_way(layer: _Planned, why: str) -> FileExistsError:
 @contextlib.contextmanager
 def _made(root: Path, sync: bool) -> Iterator[None]:
     """The directory of the layers; one that was made for an image that failed goes again, if nothing is in it."""
-    existed = root.exists()
-    root.mkdir(exist_ok=True)
-    try:
-        if sync and not existed:
-            sync_directory(root.parent)
+    made = [] if root.exists() else [root]
+    with taken_back(made):
+        root.mkdir(exist_ok=True)
+        if sync:
+            sync_directories(made)
         yield
-    except BaseException:
-        if not existed:
-            with contextlib.suppress(OSError):
-                root.rmdir()
-        raise

@@ -13,19 +13,16 @@ from typing import BinaryIO
 
 from cimfs_ext.implementation import Implementation
 from cimfs_ext.importer import LayerImporter
-from cimfs_ext.names import upcase_key
-from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.arrival import open_source
 from cimlayer.blobs.digests import Digest
 from cimlayer.blobs.readahead import Piece, tar_pieces
-from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError, PathNotFoundError
+from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_DIRECTORY, Attachments, FileBasicInfo
+from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
 from cimlayer.formats.sddl import descriptor_from_sddl
+from cimlayer.host.interrupts import deferred
 from cimlayer.layer.directory import write_through
-from cimlayer.layer.paths import get_cim_path_from_layer
-from cimlayer.layer.pending import create_item
-from cimlayer.layer.standard import STANDARD_FILES
+from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.writer import CimLayerWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci.imported import ImportedLayer
@@ -43,6 +40,8 @@ def import_layer(
     sync: bool = True,
     reproducible: bool = False,
     implementation: str | Implementation | None = None,
+    utility_vm: UtilityVm = "auto",
+    scratch_disks: bool = True,
     jobs: int | None = None,
     digest: str | None = None,
     diff_id: str | None = None,
@@ -62,9 +61,13 @@ def import_layer(
     ``digest`` and ``diff_id`` (``sha256:...`` or ``sha512:...``) are what the source and the tar in it must have; both
     are checked in the same pass, before the layer is committed. ``progress`` is called in the caller's thread with
     the events of ``cimlayer.events``, ``cancel`` stops the import from anywhere.
+    ``utility_vm`` (``auto``, ``process``, ``keep``) and ``scratch_disks`` are as for :class:`~cimlayer.CimLayerWriter`.
     ``limits`` is what the layer may cost: entries, bytes, depth and ratio of decompression (:class:`~cimlayer.Limits`).
-    ``lock_timeout`` is how many seconds to wait while another image is written beside this one; then
+    ``lock_timeout`` is how many seconds to wait while another process holds the layer or its parent; then
     :class:`~cimlayer.errors.ImageBusyError`.
+
+    What a signal's handler raises, such as KeyboardInterrupt, stops the import as ``cancel`` does, and is raised when
+    nothing of the layer is left.
 
     A failure leaves nothing of the layer: :class:`~cimlayer.errors.FormatError` for a malformed tar, with the entry
     and its offset, as :class:`~cimlayer.errors.DigestMismatchError` for wrong bytes, and as
@@ -74,9 +77,9 @@ def import_layer(
     """
     expected_digest = Digest.parse(digest, "digest") if digest is not None else None
     expected_diff_id = Digest.parse(diff_id, "diff_id") if diff_id is not None else None
-    cancel = cancel or CancellationToken()
+    cancel = CancellationToken(cancel)
     name = Path(os.path.abspath(layer_path)).name
-    with _opened(source) as file, span("import_layer", layer=name):
+    with deferred(cancel), _opened(source) as file, span("import_layer", layer=name):
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
         with tar_pieces(
             file,
@@ -94,30 +97,29 @@ def import_layer(
                 sync=sync,
                 reproducible=reproducible,
                 implementation=implementation,
+                utility_vm=utility_vm,
+                scratch_disks=scratch_disks,
                 lock_timeout=lock_timeout,
                 cancel=cancel,
             ) as writer:
                 file_bytes = write_layer(pieces, writer, task, limits, cancel)
-            task.done(file_bytes)
-    return ImportedLayer(Path(layer_path), None, diff_id, digest, False, file_bytes, task.seconds)
+            finish_task(task, writer, file_bytes)
+    path, seconds, result = Path(layer_path), task.seconds, writer.utility_vm
+    return ImportedLayer(path, None, diff_id, digest, False, file_bytes, seconds, result)
 
 
 def write_layer(
     pieces: Iterator[Piece], writer: CimLayerWriter, task: LayerTask, limits: Limits, cancel: CancellationToken
 ) -> int:
     """Feed a tar to an open layer, which the caller closes; returns the sum of the files' sizes in bytes."""
-    with _TarPolicy(writer, cancel) as policy:
+    with _TarPolicy(writer) as policy:
         importer = LayerImporter(
-            writer.image,
+            writer.builder,
             policy,
-            STANDARD_FILES,
-            time=writer.time,
-            has_parent=bool(writer.parents),
             max_files=limits.files,
             max_bytes=limits.bytes,
             max_path_depth=limits.path_depth,
         )
-        policy.importer = importer
         try:
             _feed(importer, pieces, task, cancel)
         except DigestMismatchError:
@@ -125,11 +127,16 @@ def write_layer(
         except (FormatError, ImageError) as error:
             error.layer = task.digest or task.name
             raise
-        if importer.has_utility_vm:
-            writer.mark_utility_vm()
         cancel.raise_if_cancelled()
         task.committing(importer.entries)
         return importer.file_bytes
+
+
+def finish_task(task: LayerTask, writer: CimLayerWriter, file_bytes: int) -> None:
+    """Report a layer that was committed, with what closing it took notice of."""
+    for text in writer.warnings:
+        task.warn(text)
+    task.done(file_bytes, writer.utility_vm)
 
 
 def _feed(importer: LayerImporter, pieces: Iterator[Piece], task: LayerTask, cancel: CancellationToken) -> None:
@@ -149,16 +156,14 @@ def _feed(importer: LayerImporter, pieces: Iterator[Piece], task: LayerTask, can
 
 
 class _TarPolicy:
-    """What the entries of a layer tar need beyond calls on the image: see :class:`LayerImporter`."""
+    """What the entries of a layer tar need beyond items of the layer: see :class:`LayerImporter`."""
 
-    importer: LayerImporter
-
-    def __init__(self, writer: CimLayerWriter, cancel: CancellationToken) -> None:
-        self._writer = writer
-        self._cancel = cancel
-        self._parent: ImageReader | None = None
+    def __init__(self, writer: CimLayerWriter) -> None:
+        self._standard = writer.standard
         self._file: io.FileIO | None = None
-        self._hidden: set[bytes] = set()  # directories that were gone through: the parents' are in them no more
+        self.whiteout = writer.removals.remove
+        self.opaque_whiteout = writer.removals.remove_contents
+        self.link_to_standard_file = writer.standard.link
 
     def __enter__(self) -> _TarPolicy:
         return self
@@ -167,14 +172,10 @@ class _TarPolicy:
         if self._file is not None:
             with contextlib.suppress(OSError):  # why it was left open is the error to tell
                 self._file.close()
-        if self._parent is not None:
-            self._parent.close()
 
     @staticmethod
     def descriptor_from_sddl(text: str) -> bytes:
         return descriptor_from_sddl(text)
-
-    # ---- standard files ----
 
     def begin_standard_file(
         self,
@@ -188,7 +189,7 @@ class _TarPolicy:
         creation, last_write, change, last_access = times
         info = FileBasicInfo(creation, last_access, last_write, change, attributes)
         attachments = Attachments(security_descriptor, extended_attributes)
-        self._file, _ = self._writer.standard.add(path, info, attachments)
+        self._file, _ = self._standard.add(path, info, attachments)
 
     def standard_data(self, data: memoryview) -> None:
         assert self._file is not None
@@ -198,74 +199,6 @@ class _TarPolicy:
         assert self._file is not None
         self._file.close()
         self._file = None
-
-    def link_to_standard_file(self, path: str, target: str) -> None:
-        self._writer.standard.link(path, target)
-
-    # ---- whiteouts: they hide what the parents have, never what this layer has added ----
-
-    def whiteout(self, path: str) -> None:
-        if not self._writer.parents:
-            return
-        if self.importer.was_added(path):
-            self._renew(path)
-            self._hide_below(path)
-        else:
-            self._remove(path)
-
-    def opaque_whiteout(self, directory: str) -> None:
-        if self._writer.parents:
-            self._hide_below(directory)
-
-    def _renew(self, path: str) -> None:
-        """A directory of the parents is hidden in which this layer has something: make it the layer's own."""
-        try:
-            entry = self._parents_image.stat(path)
-        except PathNotFoundError:
-            return
-        if not entry.is_directory:
-            return  # it was replaced, or will be
-        image, info = self._writer.image, FileBasicInfo.at(self._writer.time, FILE_ATTRIBUTE_DIRECTORY)
-        if not self.importer.was_described(path):
-            create_item(image, path, info, 0, parents_time=self._writer.time)
-            image.close_stream()
-        for stream in self._parents_image.streams(entry):
-            name = f"{path}:{stream.name}"
-            if not self.importer.was_added(name) and not self.importer.was_added(f"{name}:$DATA"):
-                self._remove(name)
-
-    def _hide_below(self, directory: str) -> None:
-        pending = [directory]
-        while pending:
-            path = pending.pop()
-            key = upcase_key(path)
-            if key in self._hidden:
-                continue
-            self._hidden.add(key)
-            for name in self._names_in_parent(path):
-                self._cancel.raise_if_cancelled()
-                child = f"{path}\\{name}" if path else name
-                if self.importer.was_added(child):
-                    self._renew(child)
-                    pending.append(child)
-                else:
-                    self._remove(child)
-
-    @property
-    def _parents_image(self) -> ImageReader:
-        if self._parent is None:
-            self._parent = ImageReader(get_cim_path_from_layer(self._writer.parents[0]))
-        return self._parent
-
-    def _names_in_parent(self, directory: str) -> list[str]:
-        try:
-            return [entry.name for entry in self._parents_image.listdir(directory)]
-        except (PathNotFoundError, NotADirectoryError):
-            return []
-
-    def _remove(self, path: str) -> None:
-        with contextlib.suppress(PathNotFoundError):
-            self._writer.image.delete_path(path)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ class ImportedLayer:
 
     ``chain_id`` names the layer with all below it, ``diff_id`` is its tar's digest, ``digest`` its blob's; for a layer
     that was imported alone the first is None, and the others are what the caller gave and the import verified.
-    ``bytes`` is the sum of its files' sizes; ``seconds`` is 0 for a reused layer.
+    ``bytes`` is the sum of its files' sizes; ``seconds`` is 0 for a reused layer. ``utility_vm`` is ``processed`` or
+    ``kept``, None if the layer has no utility VM or was reused.
     """
 
     path: Path
@@ -22,6 +23,7 @@ class ImportedLayer:
     reused: bool
     bytes: int
     seconds: float
+    utility_vm: str | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -159,7 +159,7 @@ struct outcome {
     uint64_t file_bytes, entries, offset;
 };
 
-static void mix_path(struct outcome *outcome, const struct layer_wide *path)
+static void mix_path(struct outcome *outcome, const struct layer_path *path)
 {
     REQUIRE(path->units[path->length] == 0);
     if (path->length > 0)
@@ -186,7 +186,7 @@ static int answer(struct layer_importer *importer, enum layer_import_event event
     case LAYER_IMPORT_STANDARD_FILE:
         mix_number(&outcome->hash, (uint64_t)event);
         mix_path(outcome, &importer->path);
-        layer_path_set_has(&importer->added, importer->path.units, importer->path.length);
+        layer_path_set_has(&importer->builder->added, importer->path.units, importer->path.length);
         return 1;
     case LAYER_IMPORT_STANDARD_DATA:
         mix(&outcome->hash, piece.data, piece.size);
@@ -195,8 +195,8 @@ static int answer(struct layer_importer *importer, enum layer_import_event event
         mix_number(&outcome->hash, (uint64_t)event);
         return 1;
     case LAYER_IMPORT_BAD_ENTRY:
-        REQUIRE(importer->reason);
-        outcome->reason = importer->reason;
+        REQUIRE(importer->builder->reason);
+        outcome->reason = importer->builder->reason;
         return 0;
     case LAYER_IMPORT_BAD_ARCHIVE:
         REQUIRE(importer->tar.reason);
@@ -227,12 +227,15 @@ static int feed(struct layer_importer *importer, const uint8_t *data, size_t siz
 static struct outcome import(const struct cimfs_api *api, cimfs_image image, uint8_t choice, const uint8_t *data,
                              size_t size, size_t cut)
 {
+    struct layer_builder builder;
     struct layer_importer importer;
+    cimfs_stream stream = NULL;
     struct outcome outcome = {.last = LAYER_IMPORT_NEED_INPUT, .hash = HASH_OF_NOTHING};
-    REQUIRE(layer_importer_init(&importer, api, image, STANDARD, 1) == 0);
-    importer.has_parent = choice & 1;
+    REQUIRE(layer_builder_init(&builder, api, image, &stream, STANDARD, 1) == 0);
+    REQUIRE(layer_importer_init(&importer, &builder) == 0);
+    builder.has_parent = choice & 1;
     if (choice & 2)
-        importer.limits = (struct layer_limits){
+        builder.limits = (struct layer_limits){
             .files = choice >> 2, .bytes = (uint64_t)choice << 6, .path_depth = 1 + (choice >> 5)};
     size_t done = 0;
     int more = 1;
@@ -245,11 +248,12 @@ static struct outcome import(const struct cimfs_api *api, cimfs_image image, uin
         answer(&importer, layer_importer_finish(&importer), (struct layer_slice){NULL, 0}, &outcome);
     outcome.file_bytes = importer.file_bytes;
     outcome.entries = importer.entries;
-    REQUIRE((outcome.last == LAYER_IMPORT_LIMIT) == (importer.limit != LAYER_LIMIT_NONE));
-    REQUIRE(importer.made <= importer.limits.files && importer.claimed <= importer.limits.bytes);
+    REQUIRE((outcome.last == LAYER_IMPORT_LIMIT) == (builder.limit != LAYER_LIMIT_NONE));
+    REQUIRE(builder.made <= builder.limits.files && builder.claimed <= builder.limits.bytes);
     if (outcome.last != LAYER_IMPORT_END)
         outcome.offset = importer.tar.entry.offset;
     layer_importer_cleanup(&importer);
+    layer_builder_cleanup(&builder);
     return outcome;
 }
 

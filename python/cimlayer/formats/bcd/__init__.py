@@ -12,6 +12,7 @@ from cimlayer.formats.bcd.devices import (
     GptPartition,
     MbrPartition,
     OtherDevice,
+    RamDisk,
     VmbusDevice,
     decode_device,
     encode_device,
@@ -32,6 +33,7 @@ __all__ = [
     "GptPartition",
     "MbrPartition",
     "OtherDevice",
+    "RamDisk",
     "VmbusDevice",
     "decode_device",
     "describe",
@@ -51,7 +53,8 @@ def patch_for_cim(store: BcdStore, cim_path: str, disk: DiskIdentity) -> None:
     r"""Make the default entry boot from a CIM laid over a template disk (hcsshim, internal/wclayer/cim/bcd.go).
 
     ``cim_path`` is the CIM as the host shares it, ``cim-layers\NAME.cim``; ``disk`` identifies
-    SystemTemplateBase.vhdx. ``FormatError`` when the store has no default entry; the store is unchanged then.
+    SystemTemplateBase.vhdx. ``FormatError`` or ``KeyNotFoundError`` when the store has no default entry; the store is
+    unchanged then.
     """
     default = store.resolve("{default}")
     store.set(default, Element.RESTART_ON_FAILURE, True)

@@ -22,6 +22,12 @@ _HARD_DISK = 0
 _GPT, _MBR = 0, 1
 _CIMFS_VERSION = 2
 
+_FILE_PATH = struct.Struct("<III")  # version, size with this header, kind of the path
+_RAM_DISK = struct.Struct("<IQQIIII")  # kind of the local device, image's base, size and offset, the file's path
+_RAM_DISK_KIND = 3
+_RAM_DISK_FLAGS = 1
+_DEVICE_AND_PATH = 5
+
 
 @dataclass(frozen=True, slots=True)
 class BootDevice:
@@ -115,6 +121,27 @@ class CimfsDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class RamDisk:
+    """A disk in memory whose content is a file, such as the image of the recovery environment.
+
+    Source: ReactOS, boot/environ/include/bl.h (BL_LOCAL_DEVICE, BL_FILE_PATH_DESCRIPTOR); compared with what Windows
+    10 wrote for its recovery environment.
+    """
+
+    TYPE: ClassVar[int] = 0  # a local device
+    device: Device
+    path: str
+    options: UUID = NO_GUID
+
+    def _body(self) -> bytes:
+        file = _encode_plain(self.device) + f"{self.path}\0".encode("utf-16-le", "surrogatepass")
+        return _RAM_DISK.pack(_RAM_DISK_KIND, 0, 0, 0, 1, _FILE_PATH.size + len(file), _DEVICE_AND_PATH) + file
+
+    def __str__(self) -> str:
+        return f"ramdisk=[{self.device}]{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class OtherDevice:
     """A device of a type or in a form that has no class here; ``data`` is all of it, header included."""
 
@@ -125,15 +152,23 @@ class OtherDevice:
         return f"type {int.from_bytes(self.data[:4], 'little')}: {self.data.hex()}"
 
 
-Device: TypeAlias = BootDevice | GptPartition | MbrPartition | VmbusDevice | CompositeDevice | CimfsDevice | OtherDevice
+Device: TypeAlias = (
+    BootDevice | GptPartition | MbrPartition | VmbusDevice | CompositeDevice | CimfsDevice | RamDisk | OtherDevice
+)
 
 
 def encode_device(device: Device) -> bytes:
     """Return the bytes of a device element."""
+    return device.options.bytes_le + _encode_plain(device)
+
+
+def _encode_plain(device: Device) -> bytes:
+    """The device without its options."""
     if isinstance(device, OtherDevice):
-        return device.options.bytes_le + device.data
+        return device.data
     body = device._body()
-    return device.options.bytes_le + _HEADER.pack(device.TYPE, 0, _HEADER.size + len(body), 0) + body
+    flags = _RAM_DISK_FLAGS if isinstance(device, RamDisk) else 0
+    return _HEADER.pack(device.TYPE, flags, _HEADER.size + len(body), 0) + body
 
 
 def decode_device(data: bytes, what: str = "device element") -> Device:
@@ -170,4 +205,23 @@ def _known_device(device: bytes, options: UUID) -> Device | None:
         return CompositeDevice(options)
     if kind == CimfsDevice.TYPE:
         return CimfsDevice(guid(0x20), options)
+    if kind == RamDisk.TYPE:
+        return _ram_disk(device, options)
     return None
+
+
+def _ram_disk(device: bytes, options: UUID) -> RamDisk | None:
+    inner = device[_HEADER.size + _RAM_DISK.size :]
+    if len(inner) < _HEADER.size:
+        return None
+    kind, _, size, _ = _HEADER.unpack_from(inner)
+    if kind == RamDisk.TYPE or not _HEADER.size <= size <= len(inner):  # none lies on another one
+        return None
+    try:
+        path = inner[size:].decode("utf-16-le", "surrogatepass").removesuffix("\0")
+    except UnicodeDecodeError:
+        return None
+    below = _known_device(inner[:size], NO_GUID)
+    if below is None or _encode_plain(below) != inner[:size]:
+        below = OtherDevice(inner[:size])
+    return RamDisk(below, path, options)

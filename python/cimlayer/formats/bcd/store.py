@@ -12,6 +12,7 @@ from uuid import UUID
 from cimfs_ext.regf import Hive
 from cimlayer.errors import FormatError, KeyNotFoundError
 from cimlayer.formats.bcd.devices import Device, decode_device, encode_device
+from cimlayer.formats.hivelogs import open_hive_file
 
 REG_SZ, REG_BINARY, REG_DWORD, REG_MULTI_SZ = 1, 3, 4, 7
 
@@ -57,20 +58,22 @@ def element_format(element: int) -> int:
 
 
 class BcdStore:
-    """A store in memory. Errors are ``FormatError`` and name the store."""
+    """A store in memory. Errors name it: ``KeyNotFoundError`` for a missing object, else ``FormatError``."""
 
     def __init__(self, hive: Hive) -> None:
         if "Objects" not in hive:
-            raise FormatError("no boot configuration: the hive has no key 'Objects'", hive.name)
+            raise FormatError("not a boot configuration store: the hive has no key 'Objects'", hive.name)
         self._hive = hive
 
     @classmethod
     def open(cls, source: bytes | str | os.PathLike[str], *, name: str = "") -> BcdStore:
-        """Read a store from its bytes or its file; ``name`` is for errors.
+        """Read a store from its bytes or from its file, with the logs beside it; ``name`` is for errors.
 
         ``CorruptHiveError`` when it is no hive, ``FormatError`` when the hive is no store.
         """
-        return cls(Hive.open(source, name=name or ("BCD" if isinstance(source, bytes) else "")))
+        if isinstance(source, bytes):
+            return cls(Hive.open(source, name=name or "BCD"))
+        return cls(open_hive_file(source, name=name))
 
     @property
     def name(self) -> str:
@@ -101,7 +104,7 @@ class BcdStore:
         else:
             identifier = self._guid(alias, "identifier")
         if identifier not in self:
-            raise FormatError(f"no object {alias} ({{{identifier}}})", self.name)
+            raise KeyNotFoundError(f"no object {alias} ({{{identifier}}})", self.name)
         return identifier
 
     def object_type(self, identifier: UUID) -> int:
@@ -150,18 +153,18 @@ class BcdStore:
 
     def _existing(self, identifier: UUID) -> str:
         if identifier not in self:
-            raise FormatError(f"no object {{{identifier}}}", self.name)
+            raise KeyNotFoundError(f"no object {{{identifier}}}", self.name)
         return _object_path(identifier)
 
     def _guid(self, text: str, where: str) -> UUID:
         try:
             return _parse_guid(text)
         except ValueError:
-            raise FormatError(f"{where}: {text!r} is no GUID in braces", self.name) from None
+            raise FormatError(f"{where}: {text!r} is not a GUID in braces", self.name) from None
 
     def _element_number(self, text: str, where: str) -> int:
         if not _ELEMENT.fullmatch(text):  # int() takes more, such as 0x and underscores, which get() would not find
-            raise FormatError(f"{where}: {text!r} is no element number", self.name)
+            raise FormatError(f"{where}: {text!r} is not an element number", self.name)
         return int(text, 16)
 
 
@@ -207,11 +210,11 @@ def _decode(element: int, data: bytes, what: str) -> ElementValue:
             return _guids(data, what) if data.strip(b"\0") else []
         case Format.INTEGER:
             if not 0 < len(data) <= 8:
-                raise FormatError(f"{len(data)} bytes are no integer", what)
+                raise FormatError(f"not an integer: data of length {len(data)}", what)
             return int.from_bytes(data, "little")
         case Format.BOOLEAN:
             if len(data) != 1:
-                raise FormatError(f"{len(data)} bytes are no boolean", what)
+                raise FormatError(f"not a boolean: data of length {len(data)}", what)
             return data != b"\0"
         case Format.INTEGER_LIST:
             return [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
@@ -232,5 +235,5 @@ def _guids(data: bytes, what: str) -> list[UUID]:
         try:
             guids.append(_parse_guid(text))
         except ValueError:
-            raise FormatError(f"{text!r} is no GUID in braces", what) from None
+            raise FormatError(f"{text!r} is not a GUID in braces", what) from None
     return guids

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from cimlayer.formats.disks import gpt, ntfs, vhdx
 from cimlayer.formats.disks.extents import SECTOR, shifted
 from cimlayer.formats.disks.identity import DiskIdentity, IdentitySource
+from cimlayer.host.paths import errors_name
 
 __all__ = ["DiskIdentity", "create_differencing_disk", "create_formatted_disk", "create_scratch_disk"]
 
@@ -34,9 +35,11 @@ def create_scratch_disk(
     base, diff = Path(base_path), Path(diff_path)
     source = IdentitySource(seed)
     with _replacing(base, diff, sync=sync) as (base_file, diff_file):
-        identity = _write_formatted(base_file, size, source)
-        parent = vhdx.read_parent(base_file, str(base))
-        vhdx.write_differencing(diff_file, parent, _relative(base, diff), source)
+        with errors_name(base):
+            identity = _write_formatted(base_file, size, source)
+            parent = vhdx.read_parent(base_file, str(base))
+        with errors_name(diff):
+            vhdx.write_differencing(diff_file, parent, _relative(base, diff), source)
     return identity
 
 
@@ -104,12 +107,16 @@ def _replacing(*paths: Path, sync: bool) -> Iterator[tuple[BinaryIO, ...]]:
     placed: list[Path] = []
     try:
         with contextlib.ExitStack() as stack:
-            files = tuple(stack.enter_context(draft.open("x+b")) for draft in drafts)
-            yield files
-            for file in files:
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
+            files = []
+            for path, draft in zip(paths, drafts, strict=True):
+                stack.enter_context(errors_name(path))  # of closing it, too
+                files.append(stack.enter_context(draft.open("x+b")))
+            yield tuple(files)
+            for path, file in zip(paths, files, strict=True):
+                with errors_name(path):
+                    file.flush()
+                    if sync:
+                        os.fsync(file.fileno())
         for draft, path in zip(drafts, paths, strict=True):
             _admit_virtual_machines(draft)
             draft.replace(path)

@@ -22,7 +22,7 @@ BLOCK = MIB
 MAX_SIZE = 64 << 40
 
 _PHYSICAL_SECTOR = 4096
-_CHUNK_BLOCKS = (SECTOR << 23) // BLOCK  # payload blocks whose sector bitmaps fit into one bitmap block
+_SECTOR_SIZES = (512, 4096)  # logical and physical
 _FULLY_PRESENT = 6
 
 _HEADERS = (64 * KIB, 128 * KIB)
@@ -51,17 +51,33 @@ _ABOUT_THE_DISK = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
-    """What a differencing disk must know of the disk below it: its size in bytes, which content it had."""
+class Geometry:
+    """What a disk and the differencing disks on it have in common: size and sectors in bytes, its identifier."""
 
     size: int
+    disk_id: UUID
+    logical_sector: int = SECTOR
+    physical_sector: int = _PHYSICAL_SECTOR
+
+    @property
+    def chunk_blocks(self) -> int:
+        """Payload blocks whose sector bitmaps fit into one bitmap block."""
+        return (self.logical_sector << 23) // BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What a differencing disk must know of the disk below it, with the content that it had."""
+
+    geometry: Geometry
     data_write_guid: UUID
 
 
 def write_dynamic(file: BinaryIO, size: int, extents: Iterable[Extent], source: IdentitySource) -> None:
     """Write a disk of ``size`` bytes holding ``extents`` to the empty ``file``."""
     blocks: dict[int, int] = {}
-    table_size = _table_size(size)
+    geometry = Geometry(size, source.guid("base virtual disk"))
+    table_size = _table_size(geometry)
     next_block = _TABLE + table_size
     for number, start, piece in split(extents, BLOCK):
         if number not in blocks:
@@ -69,22 +85,22 @@ def write_dynamic(file: BinaryIO, size: int, extents: Iterable[Extent], source: 
             next_block += BLOCK
         file.seek(blocks[number] + start)
         file.write(piece)
-    _write_structures(file, table_size, source, "base", _disk_metadata(size, source, "base"))
+    _write_structures(file, table_size, source, "base", _disk_metadata(geometry))
     for number, offset in blocks.items():
-        file.seek(_TABLE + 8 * (number + number // _CHUNK_BLOCKS))
+        file.seek(_TABLE + 8 * (number + number // geometry.chunk_blocks))
         file.write(struct.pack("<Q", offset | _FULLY_PRESENT))
     file.truncate(next_block)
 
 
 def write_differencing(file: BinaryIO, parent: Parent, parent_path: str, source: IdentitySource) -> None:
-    """Write a disk that equals ``parent`` to the empty ``file``.
+    """Write a disk that equals ``parent`` to the empty ``file``, with its sectors and identifier ([MS-VHDX] 2.6.1.2).
 
     ``parent_path`` is relative to the file's directory and has backslashes.
     """
-    table_size = _table_size(parent.size)
+    table_size = _table_size(parent.geometry)
     linkage = f"{{{parent.data_write_guid}}}"
     locator = _parent_locator({"parent_linkage": linkage, "relative_path": parent_path})
-    metadata = _disk_metadata(parent.size, source, "differencing", locator)
+    metadata = _disk_metadata(parent.geometry, locator)
     _write_structures(file, table_size, source, "differencing", metadata)
     file.truncate(_TABLE + table_size)
 
@@ -92,7 +108,7 @@ def write_differencing(file: BinaryIO, parent: Parent, parent_path: str, source:
 def read_parent(file: BinaryIO, name: str) -> Parent:
     """Read what a differencing disk must know of the VHDX ``file``, which errors call ``name``.
 
-    ``FormatError`` for what is no VHDX or damaged, has a log to be replayed or not 512-byte logical sectors.
+    ``FormatError`` for what is no VHDX or damaged, has a log to be replayed or impossible sectors.
     """
     if _read(file, 0, 8, name) != b"vhdxfile":
         raise FormatError("not a VHDX file", name, 0)
@@ -102,19 +118,21 @@ def read_parent(file: BinaryIO, name: str) -> Parent:
         raise FormatError("the disk was not closed: its log must be replayed first", name, _HEADERS[0])
     region = _metadata_region(file, name)
     items = _metadata_items(file, region, name)
-    sector_size = _number(file, items, _LOGICAL_SECTOR_SIZE, 4, name)
-    if sector_size != SECTOR:
-        raise FormatError(f"logical sectors of {sector_size} bytes, expected {SECTOR}", name, region)
+    logical = _number(file, items, _LOGICAL_SECTOR_SIZE, 4, name)
+    physical = _number(file, items, _PHYSICAL_SECTOR_SIZE, 4, name)
+    for kind, sector_size in (("logical", logical), ("physical", physical)):
+        if sector_size not in _SECTOR_SIZES:
+            raise FormatError(f"{kind} sectors of {sector_size} bytes, expected 512 or 4096", name, region)
     size = _number(file, items, _DISK_SIZE, 8, name)
-    if size % SECTOR or not 0 < size <= MAX_SIZE:
+    if size % logical or not 0 < size <= MAX_SIZE:
         raise FormatError(f"impossible disk size {size}", name, region)
-    return Parent(size, write_guid)
+    return Parent(Geometry(size, UUID(bytes_le=_item(file, items, _DISK_ID, 16, name)), logical, physical), write_guid)
 
 
-def _table_size(disk_size: int) -> int:
+def _table_size(geometry: Geometry) -> int:
     """Room for every payload block and, as differencing disks have it, a bitmap entry for every chunk."""
-    chunks = -(-disk_size // (BLOCK * _CHUNK_BLOCKS))
-    return -(-chunks * (_CHUNK_BLOCKS + 1) * 8 // MIB) * MIB
+    chunks = -(-geometry.size // (BLOCK * geometry.chunk_blocks))
+    return -(-chunks * (geometry.chunk_blocks + 1) * 8 // MIB) * MIB
 
 
 def _write_structures(file: BinaryIO, table_size: int, source: IdentitySource, disk: str, metadata: bytes) -> None:
@@ -141,15 +159,15 @@ def _with_checksum(signature: bytes, fields: bytes, size: int) -> bytes:
     return signature + struct.pack("<I", crc32c(unsigned)) + unsigned[8:]
 
 
-def _disk_metadata(size: int, source: IdentitySource, disk: str, parent_locator: bytes | None = None) -> bytes:
+def _disk_metadata(geometry: Geometry, parent_locator: bytes | None = None) -> bytes:
     """Return the metadata region's table and items."""
     has_parent = 0 if parent_locator is None else 2
     items = [
         (_FILE_PARAMETERS, _REQUIRED, struct.pack("<II", BLOCK, has_parent)),
-        (_DISK_SIZE, _REQUIRED | _ABOUT_THE_DISK, struct.pack("<Q", size)),
-        (_DISK_ID, _REQUIRED | _ABOUT_THE_DISK, source.guid(f"{disk} virtual disk").bytes_le),
-        (_LOGICAL_SECTOR_SIZE, _REQUIRED | _ABOUT_THE_DISK, struct.pack("<I", SECTOR)),
-        (_PHYSICAL_SECTOR_SIZE, _REQUIRED | _ABOUT_THE_DISK, struct.pack("<I", _PHYSICAL_SECTOR)),
+        (_DISK_SIZE, _REQUIRED | _ABOUT_THE_DISK, struct.pack("<Q", geometry.size)),
+        (_DISK_ID, _REQUIRED | _ABOUT_THE_DISK, geometry.disk_id.bytes_le),
+        (_LOGICAL_SECTOR_SIZE, _REQUIRED | _ABOUT_THE_DISK, struct.pack("<I", geometry.logical_sector)),
+        (_PHYSICAL_SECTOR_SIZE, _REQUIRED | _ABOUT_THE_DISK, struct.pack("<I", geometry.physical_sector)),
     ]
     if parent_locator is not None:
         items.append((_PARENT_LOCATOR, _REQUIRED, parent_locator))
@@ -221,7 +239,11 @@ def _metadata_items(file: BinaryIO, region: int, name: str) -> dict[UUID, tuple[
 
 
 def _number(file: BinaryIO, items: dict[UUID, tuple[int, int]], kind: UUID, size: int, name: str) -> int:
+    return int.from_bytes(_item(file, items, kind, size, name), "little")
+
+
+def _item(file: BinaryIO, items: dict[UUID, tuple[int, int]], kind: UUID, size: int, name: str) -> bytes:
     offset, length = items.get(kind, (-1, 0))
     if length != size:
         raise FormatError(f"metadata item {{{kind}}} is missing or not {size} bytes long", name, offset)
-    return int.from_bytes(_read(file, offset, size, name), "little")
+    return _read(file, offset, size, name)

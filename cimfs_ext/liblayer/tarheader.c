@@ -1,0 +1,240 @@
+#include "tarparts.h"
+
+#include <stdlib.h>
+
+static const struct layer_tar_field NAME = {0, 100}, SIZE = {124, 12}, MTIME = {136, 12}, CHECKSUM = {148, 8},
+                                    LINK = {157, 100}, PREFIX = {345, 155}, GNU_ATIME = {345, 12},
+                                    GNU_CTIME = {357, 12};
+enum { TYPE_OFFSET = 156, MAGIC_OFFSET = 257 };
+
+static struct layer_slice text_field(const uint8_t *block, struct layer_tar_field field)
+{
+    const char *text = (const char *)block + field.offset;
+    const char *end = memchr(text, 0, field.width);
+    return (struct layer_slice){text, end ? (size_t)(end - text) : field.width};
+}
+
+static int checksum_fits(const uint8_t *block)
+{
+    int64_t expected;
+    uint32_t sum = 0, negative = 0; /* of unsigned characters; how many are negative as signed ones */
+    if (layer_tar_number(block, CHECKSUM, &expected) < 0)
+        return 0;
+    for (uint32_t i = 0; i < LAYER_TAR_BLOCK; i++) {
+        sum += block[i];
+        negative += block[i] >> 7;
+    }
+    for (uint32_t i = CHECKSUM.offset; i < CHECKSUM.offset + CHECKSUM.width; i++) { /* this field counts as spaces */
+        sum += ' ' - (uint32_t)block[i];
+        negative -= block[i] >> 7;
+    }
+    /* Some old writers summed signed characters. */
+    return expected == (int64_t)sum || expected == (int64_t)sum - 256 * (int64_t)negative;
+}
+
+static int pick_time(struct layer_tar *tar, struct layer_slice text, int64_t otherwise, int64_t *time)
+{
+    *time = otherwise;
+    if (text.data && layer_tar_time(text, time) < 0)
+        return layer_tar_fail(tar, "a time that is malformed or out of range");
+    return 0;
+}
+
+/* GNU headers may carry two more times; zero, or what is no number, means that they do not. */
+static int gnu_time(const uint8_t *block, struct layer_tar_field field, int64_t *time)
+{
+    int64_t seconds;
+    if (layer_tar_number(block, field, &seconds) < 0 || seconds == 0)
+        return 0;
+    return layer_tar_filetime(seconds, 0, time);
+}
+
+static int take_times(struct layer_tar *tar, struct layer_entry *entry)
+{
+    const uint8_t *block = tar->header;
+    int64_t seconds, time = 0;
+    if (!PICK(tar, mtime).data &&
+        (layer_tar_number(block, MTIME, &seconds) < 0 || layer_tar_filetime(seconds, 0, &time) < 0))
+        return layer_tar_fail(tar, "a modification time that is malformed or out of range");
+    if (pick_time(tar, PICK(tar, mtime), time, &time) < 0)
+        return -1;
+    int64_t access = time, change = time;
+    if (memcmp(block + MAGIC_OFFSET, "ustar  ", 8) == 0) {
+        if (gnu_time(block, GNU_ATIME, &access) < 0 || gnu_time(block, GNU_CTIME, &change) < 0)
+            return layer_tar_fail(tar, "a time that is malformed or out of range");
+    }
+    entry->last_write_time = time;
+    if (pick_time(tar, PICK(tar, atime), access, &entry->last_access_time) < 0 ||
+        pick_time(tar, PICK(tar, ctime), change, &entry->change_time) < 0)
+        return -1;
+    return pick_time(tar, PICK(tar, creation_time), time, &entry->creation_time);
+}
+
+static void take_names(struct layer_tar *tar, struct layer_entry *entry)
+{
+    const uint8_t *block = tar->header;
+    struct layer_slice name = text_field(block, NAME);
+    struct layer_slice prefix = text_field(block, PREFIX);
+    /* Only POSIX headers have a prefix; GNU keeps other things there. */
+    if (memcmp(block + MAGIC_OFFSET, "ustar", 6) == 0 && prefix.size > 0) {
+        memcpy(tar->ustar_name, prefix.data, prefix.size);
+        tar->ustar_name[prefix.size] = '/';
+        memcpy(tar->ustar_name + prefix.size + 1, name.data, name.size);
+        name = (struct layer_slice){tar->ustar_name, prefix.size + 1 + name.size};
+    }
+    struct layer_slice link = text_field(block, LINK);
+    if (tar->long_name.text_size)
+        name = (struct layer_slice){tar->long_name.text, strnlen(tar->long_name.text, tar->long_name.text_size)};
+    if (tar->long_link.text_size)
+        link = (struct layer_slice){tar->long_link.text, strnlen(tar->long_link.text, tar->long_link.text_size)};
+    entry->name = PICK(tar, path).data ? PICK(tar, path) : name;
+    entry->link = PICK(tar, link_path).data ? PICK(tar, link_path) : link;
+}
+
+static int take_eas(struct layer_tar *tar, struct layer_entry *entry)
+{
+    const struct layer_pax *only = tar->global.ea_count == 0 ? &tar->local : &tar->global;
+    entry->eas = only->eas;
+    entry->ea_count = only->ea_count;
+    if (tar->global.ea_count == 0 || tar->local.ea_count == 0)
+        return 0;
+    if (layer_tar_merge_eas(tar, &tar->global, &tar->local) < 0)
+        return -1;
+    entry->eas = tar->eas;
+    entry->ea_count = tar->ea_count;
+    return 0;
+}
+
+static int take_type(struct layer_tar *tar, char type, struct layer_entry *entry)
+{
+    int slash = entry->name.size > 0 && entry->name.data[entry->name.size - 1] == '/';
+    switch (type) {
+    case 0:
+    case '0':
+    case '7':
+        entry->type = slash ? LAYER_DIRECTORY : LAYER_FILE; /* as v7 wrote directories */
+        return 0;
+    case '1':
+        entry->type = LAYER_HARD_LINK;
+        return 0;
+    case '2':
+        entry->type = LAYER_SYMLINK;
+        return 0;
+    case '5':
+        entry->type = LAYER_DIRECTORY;
+        return 0;
+    case '3':
+        return layer_tar_fail(tar, "a character device");
+    case '4':
+        return layer_tar_fail(tar, "a block device");
+    case '6':
+        return layer_tar_fail(tar, "a FIFO");
+    case 'S':
+        return layer_tar_fail(tar, "a sparse file in GNU's own form");
+    default:
+        return layer_tar_fail(tar, "an entry of unknown type");
+    }
+}
+
+static int take_entry(struct layer_tar *tar, char type)
+{
+    struct layer_entry *entry = &tar->entry;
+    int64_t size;
+    uint64_t attributes;
+    *entry = (struct layer_entry){.offset = tar->entry_offset};
+    take_names(tar, entry);
+    if (take_type(tar, type, entry) < 0 || take_times(tar, entry) < 0 || take_eas(tar, entry) < 0)
+        return -1;
+    struct layer_slice text = PICK(tar, size);
+    if (text.data ? layer_tar_decimal(text, &entry->size) < 0
+                  : layer_tar_number(tar->header, SIZE, &size) < 0 || size < 0)
+        return layer_tar_fail(tar, "a malformed size");
+    if (!text.data)
+        entry->size = (uint64_t)size;
+    if (entry->size > INT64_MAX - LAYER_TAR_BLOCK)
+        return layer_tar_fail(tar, "a size beyond all limits");
+    if (PICK(tar, sparse).data)
+        return layer_tar_fail(tar, "a sparse file in GNU's own form");
+    text = PICK(tar, attributes);
+    if (text.data) {
+        if (layer_tar_decimal(text, &attributes) < 0 || attributes > UINT32_MAX)
+            return layer_tar_fail(tar, "malformed file attributes");
+        entry->has_attributes = 1;
+        entry->attributes = (uint32_t)attributes;
+    }
+    entry->raw_descriptor = PICK(tar, raw_descriptor);
+    entry->sddl = PICK(tar, sddl);
+    entry->mount_point = PICK(tar, mount_point).data != NULL;
+    return 0;
+}
+
+struct layer_pax *layer_tar_records(struct layer_tar *tar)
+{
+    switch (tar->record_type) {
+    case 'g':
+        return &tar->incoming;
+    case 'L':
+        return &tar->long_name;
+    case 'K':
+        return &tar->long_link;
+    default:
+        return &tar->local;
+    }
+}
+
+static int start_records(struct layer_tar *tar, char type)
+{
+    tar->record_type = type;
+    struct layer_pax *pax = layer_tar_records(tar);
+    int64_t size;
+    if (layer_tar_number(tar->block, SIZE, &size) < 0 || size < 0 || size > (int64_t)LAYER_TAR_MAX_RECORDS)
+        return layer_tar_fail(tar, "PAX records or a long name of more than 8 MiB");
+    layer_tar_reset_records(pax); /* a second header of the kind replaces what the first one said */
+    if ((size_t)size > pax->text_capacity) {
+        char *text = realloc(pax->text, (size_t)size);
+        if (!text)
+            return layer_tar_fail(tar, "out of memory");
+        pax->text = text;
+        pax->text_capacity = (size_t)size;
+    }
+    tar->left = (uint64_t)size;
+    tar->padding = (uint32_t)(-(uint64_t)size % LAYER_TAR_BLOCK);
+    tar->state = RECORDS;
+    return 0;
+}
+
+static int is_zero(const uint8_t *block)
+{
+    for (uint32_t i = 0; i < LAYER_TAR_BLOCK; i++)
+        if (block[i])
+            return 0;
+    return 1;
+}
+
+int layer_tar_take_header(struct layer_tar *tar)
+{
+    const uint8_t *block = tar->block;
+    uint64_t offset = tar->offset - LAYER_TAR_BLOCK;
+    if (is_zero(block)) {
+        if (++tar->zero_blocks == 2)
+            tar->state = DONE;
+        return 0;
+    }
+    tar->zero_blocks = 0;
+    if (tar->entry_offset == UINT64_MAX)
+        tar->entry_offset = offset;
+    if (!checksum_fits(block))
+        return layer_tar_fail(tar, "a header with a wrong checksum");
+    char type = (char)block[TYPE_OFFSET];
+    if (type == 'x' || type == 'X' || type == 'g' || type == 'L' || type == 'K')
+        return start_records(tar, type);
+    memcpy(tar->header, block, LAYER_TAR_BLOCK);
+    if (take_entry(tar, type) < 0)
+        return -1;
+    /* Only files bring data; a size in another header means nothing, except that old writers gave links one. */
+    tar->left = tar->entry.type == LAYER_FILE ? tar->entry.size : 0;
+    tar->entry.size = tar->left;
+    tar->padding = (uint32_t)(-tar->left % LAYER_TAR_BLOCK);
+    tar->state = DATA;
+    return 1;
+}

@@ -1,0 +1,88 @@
+#include "tarparts.h"
+
+static const int64_t UNIX_EPOCH = 116444736000000000; /* 1970-01-01 as a FILETIME */
+static const int64_t TICKS = 10000000;                /* FILETIME units in a second */
+
+static int parse_base256(const uint8_t *field, size_t width, int64_t *value)
+{
+    /* The first bit marks the form, the second is the sign. */
+    int negative = field[0] & 0x40;
+    uint64_t result = negative ? UINT64_MAX : 0;
+    for (size_t i = 0; i < width; i++) {
+        uint8_t byte = i == 0 ? (uint8_t)(negative ? field[0] | 0x80 : field[0] & 0x7F) : field[i];
+        uint8_t top = (uint8_t)(result >> 56);
+        if (top != (negative ? 0xFF : 0))
+            return -1;
+        result = result << 8 | byte;
+    }
+    if ((result >> 63) != (negative ? 1u : 0u))
+        return -1;
+    memcpy(value, &result, sizeof result);
+    return 0;
+}
+
+int layer_tar_number(const uint8_t *block, struct layer_tar_field field, int64_t *value)
+{
+    const uint8_t *text = block + field.offset;
+    size_t i = 0;
+    uint64_t result = 0;
+    *value = 0;
+    if (text[0] & 0x80)
+        return parse_base256(text, field.width, value);
+    while (i < field.width && text[i] == ' ')
+        i++;
+    for (; i < field.width && text[i] >= '0' && text[i] <= '7'; i++)
+        result = result * 8 + (uint64_t)(text[i] - '0'); /* 12 digits cannot overflow */
+    for (; i < field.width; i++)
+        if (text[i] != ' ' && text[i] != 0)
+            return -1;
+    *value = (int64_t)result;
+    return 0;
+}
+
+int layer_tar_decimal(struct layer_slice text, uint64_t *value)
+{
+    *value = 0;
+    if (text.size == 0)
+        return -1;
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return -1;
+        uint64_t digit = (uint64_t)(text.data[i] - '0');
+        if (*value > (UINT64_MAX - digit) / 10)
+            return -1;
+        *value = *value * 10 + digit;
+    }
+    return 0;
+}
+
+int layer_tar_filetime(int64_t seconds, int64_t ticks, int64_t *filetime)
+{
+    if (seconds > (INT64_MAX - UNIX_EPOCH) / TICKS - 1 || seconds < (INT64_MIN + UNIX_EPOCH) / TICKS + 1)
+        return -1;
+    int64_t time = UNIX_EPOCH + seconds * TICKS + ticks;
+    if (time < 0)
+        return -1;
+    *filetime = time;
+    return 0;
+}
+
+int layer_tar_time(struct layer_slice text, int64_t *filetime)
+{
+    int negative = text.size > 0 && text.data[0] == '-';
+    size_t start = (size_t)negative, dot = start;
+    uint64_t seconds;
+    int64_t ticks = 0, unit = TICKS;
+    while (dot < text.size && text.data[dot] != '.')
+        dot++;
+    if (layer_tar_decimal((struct layer_slice){text.data + start, dot - start}, &seconds) < 0 || seconds > INT64_MAX)
+        return -1;
+    for (size_t i = dot + 1; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return -1;
+        unit /= 10; /* digits beyond 100 ns are cut */
+        ticks += (text.data[i] - '0') * unit;
+    }
+    return negative ? layer_tar_filetime(-(int64_t)seconds, -ticks, filetime)
+                    : layer_tar_filetime((int64_t)seconds, ticks, filetime);
+}
