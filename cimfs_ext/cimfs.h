@@ -129,7 +129,7 @@ typedef struct cimfs_stream_writer *cimfs_stream;
 struct cimfs_error {
     cimfs_hresult code;
     uint64_t offset;    /* in bytes; UINT64_MAX if it has no meaning */
-    const char *reason; /* a constant string, or NULL */
+    const char *reason; /* lives as long as the image, or as the library; or NULL */
     char file[256];     /* the file's name in UTF-8, cut if longer */
 };
 

@@ -9,8 +9,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport cimfs_error
-from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport cimfs_reader
+from cimfs_ext.listing cimport reader_error
 from cimfs_ext.reader cimport ImageReader
 
 
@@ -85,5 +85,5 @@ cdef class FileExtractor:
             return
         path = os.fsdecode(names[<Py_ssize_t>done - 1])
         if result < 0:
-            raise error_for(result, &error, "extract", path)
+            raise reader_error(self.image.reader, result, &error, "extract", path)
         raise MemoryError(path) if result == ENOMEM else OSError(result, os.strerror(result), path)

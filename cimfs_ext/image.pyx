@@ -166,8 +166,8 @@ cdef class ImageWriter:
                     security_descriptor=b"", reparse_data=b"", extended_attributes=b""):
         """Add a file or directory and open its default stream for :meth:`write`.
 
-        ``attributes`` are FILE_ATTRIBUTE bits, times are FILETIMEs (100 ns since 1601), ``size`` is in bytes: what is
-        not written of it reads as zeros. The buffers are a self-relative descriptor (none: the one whose DACL is
+        ``attributes`` are FILE_ATTRIBUTE bits, times are FILETIMEs (100 ns since 1601), ``size`` is in bytes: all of
+        them are written before the stream is closed, or none, for a sparse file that reads as zeros. The buffers are a self-relative descriptor (none: the one whose DACL is
         null), a REPARSE_DATA_BUFFER and a FILE_FULL_EA_INFORMATION list. An open stream is closed first.
         """
         cdef cimfs_file_metadata metadata
@@ -263,7 +263,11 @@ cdef class ImageWriter:
         return self.check(code, "close stream", self.streaming_path)
 
     def close_stream(self):
-        """Finish the open stream, if there is one."""
+        """Finish the open stream, if there is one.
+
+        StreamEndError if it got fewer bytes than its size, but some: the image can be committed no more, and
+        :meth:`commit` says the same.
+        """
         self.enter()
         try:
             self.end_stream()

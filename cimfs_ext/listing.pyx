@@ -1,6 +1,7 @@
 """The children of directories: one after the other, and those of two images side by side."""
 
 import errno
+import os
 from operator import itemgetter
 
 from cimfs_ext import entries
@@ -10,7 +11,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF16
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memset
 
-from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult
+from cimfs_ext.cimfs cimport CIMFS_E_FILE_NOT_FOUND, cimfs_error, cimfs_hresult
 from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
     CIMFS_UPCASE_UNITS,
@@ -25,6 +26,8 @@ from cimfs_ext.libcimfs cimport (
     cimfs_name_compare,
     cimfs_reader,
     cimfs_reader_children,
+    cimfs_reader_directory_path,
+    cimfs_reader_name,
     cimfs_reader_record,
     cimfs_reader_upcase,
     cimfs_reader_upcase_offset,
@@ -32,6 +35,14 @@ from cimfs_ext.libcimfs cimport (
     get32,
     get64,
 )
+
+
+cdef object reader_error(const cimfs_reader *reader, cimfs_hresult code, const cimfs_error *error, str operation,
+                         str path):
+    """``error_for`` a call on an open image: of one that was removed meanwhile the path is what matters."""
+    if code == CIMFS_E_FILE_NOT_FOUND:
+        path = os.path.join(os.fsdecode(cimfs_reader_directory_path(reader)), os.fsdecode(cimfs_reader_name(reader)))
+    return error_for(code, error, operation, path)
 
 
 cdef str decode(const cimfs_link *link):
@@ -61,7 +72,7 @@ cdef Children open_children(const cimfs_reader *reader, str image, const cimfs_r
     memset(&error, 0, sizeof(error))
     cdef cimfs_hresult code = cimfs_reader_children(reader, record, &error, &children.links)
     if code < 0:
-        raise error_for(code, &error, "list directory", path)
+        raise reader_error(reader, code, &error, "list directory", path)
     return children
 
 
@@ -87,7 +98,7 @@ cdef class Children:
         if code >= 0:
             code = cimfs_reader_record(self.reader, self.id, &error, &self.record)
         if code < 0:
-            raise error_for(code, &error, "list directory", self.image)
+            raise reader_error(self.reader, code, &error, "list directory", self.image)
         return True
 
     cdef object entry(self):

@@ -21,6 +21,7 @@ from cimfs_ext.libcimfs cimport (
     CIMFS_REPARSE_DATA,
     CIMFS_SECURITY_DESCRIPTOR,
     cimfs_attachment,
+    cimfs_content_check,
     cimfs_extent,
     cimfs_extent_of,
     cimfs_is_directory,
@@ -32,6 +33,7 @@ from cimfs_ext.libcimfs cimport (
     cimfs_reader_open,
     cimfs_reader_open_list,
     cimfs_reader_read,
+    cimfs_reader_read_checked,
     cimfs_reader_record,
     cimfs_reader_sets,
     cimfs_reader_table,
@@ -43,7 +45,7 @@ from cimfs_ext.libcimfs cimport (
     cimfs_table_entry,
     get16,
 )
-from cimfs_ext.listing cimport Children, compare_children, entry_of, open_children
+from cimfs_ext.listing cimport Children, compare_children, entry_of, open_children, reader_error
 from cimfs_ext.public cimport show_as
 from cimfs_ext.streams cimport find_stream, list_streams, offsets_of
 from cimfs_ext.verify cimport verify_image
@@ -98,9 +100,12 @@ cdef class ImageReader:
     Paths inside the image are relative, separated by backslashes or slashes, compared without regard to case; the
     empty path is the root. Wherever a path is taken, an :class:`~cimlayer.ImageEntry` serves as well.
 
-    Raises :class:`~cimlayer.PathNotFoundError` for what is not there and
-    :class:`~cimlayer.CorruptImageError` for a file that contradicts the format, with the file and the offset.
-    The files must not be shortened while it is open.
+    Raises :class:`~cimlayer.PathNotFoundError` for what is not there,
+    :class:`~cimlayer.CorruptImageError` for a file that contradicts the format, with the file and the offset, and
+    :class:`~cimlayer.ImageNotFoundError` with the path of the ``.cim`` if the image was removed meanwhile and what is
+    asked for was not read before. The files must not be shortened while it is open.
+
+    However many layers an image has, at most 64 of its files are open at a time.
 
     An open reader never changes: threads may share it, with all that it has opened, and call everything together.
     Only :meth:`close` must come alone: while another call is under way it raises RuntimeError.
@@ -186,7 +191,7 @@ cdef class ImageReader:
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_table(self.reader, count - 1, &error, &table, &records)
         if code < 0:
-            raise error_for(code, &error, "read image", self.name)
+            raise reader_error(self.reader, code, &error, "read image", self.name)
         return (count - 1) * CIMFS_FILES_PER_TABLE + get16(table.count)
 
     cdef int read_record(self, uint32_t id, cimfs_record *record) except -1:
@@ -194,7 +199,7 @@ cdef class ImageReader:
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_record(self.reader, id, &error, record)
         if code < 0:
-            raise error_for(code, &error, "read image", self.name)
+            raise reader_error(self.reader, code, &error, "read image", self.name)
         return 0
 
     cdef uint32_t find(self, target) except? 0:
@@ -213,7 +218,7 @@ cdef class ImageReader:
         if code == CIMFS_E_PATH_NOT_FOUND:
             raise self.not_found(target)
         if code < 0:
-            raise error_for(code, &error, "look up", target)
+            raise reader_error(self.reader, code, &error, "look up", target)
         return id
 
     cdef object not_found(self, str path):
@@ -339,7 +344,7 @@ cdef class ImageReader:
             memset(&error, 0, sizeof(error))
             code = cimfs_reader_attachment(self.reader, &record, which, &error, &data, &size)
             if code < 0:
-                raise error_for(code, &error, "read metadata", _name_of(target))
+                raise reader_error(self.reader, code, &error, "read metadata", _name_of(target))
             return (<const char *>data)[:size] if size else b""
         finally:
             self.leave()
@@ -395,12 +400,14 @@ cdef class ImageReader:
     def open(self, target, stream=None):
         """A raw binary file over the content, or over the alternate stream of that bare name.
 
-        The image must stay open for as long as the file is used: afterwards reading raises ValueError.
+        The image must stay open for as long as the file is used: afterwards reading raises ValueError. Whoever reads
+        it in order to its end gets a :class:`~cimlayer.CorruptImageError` there if the content does not match its
+        content ID (images written by Windows have none that can be compared).
         """
         return StreamReader(_StreamCursor(self, target, stream))
 
     def read(self, target, stream=None):
-        """All bytes of the content or of an alternate stream."""
+        """All bytes of the content or of an alternate stream, checked as by :meth:`open`."""
         with StreamReader(_StreamCursor(self, target, stream)) as file:
             return file.readall()
 
@@ -409,7 +416,7 @@ cdef class ImageReader:
 
         ``progress`` is called with the number of bytes checked so far; raising in it stops the check. It may use the
         reader, but not close it. Returns a :class:`~cimlayer.VerifyReport`; a damaged image is a report with
-        problems, not an exception.
+        problems, not an exception. One that is removed meanwhile is a report whose last problem says so.
         """
         self.enter()
         try:
@@ -428,13 +435,18 @@ def _name_of(target):
 
 @cython.no_gc_clear  # a cursor without its image is none
 cdef class _StreamCursor:
-    """Reads of one stream, position by position, without the GIL."""
+    """Reads of one stream, position by position, without the GIL; checked when all of it comes in order."""
 
     cdef ImageReader image
+    cdef str path  # for errors
     cdef cimfs_extent extent
+    cdef cimfs_content_check check
+    cdef bint checking  # whether a call is under way that has the check
 
     def __cinit__(self, ImageReader image not None, target, stream):
         self.image = image
+        self.path = _name_of(target) if stream is None else f"{_name_of(target)}:{stream}"
+        memset(&self.check, 0, sizeof(self.check))
         image.enter()
         try:
             image.find_extent(target, stream, &self.extent)
@@ -457,14 +469,23 @@ cdef class _StreamCursor:
             return 0
         to = &view[0]
         memset(&error, 0, sizeof(error))
+        cdef bint alone = not self.checking
         self.image.enter()
         try:
+            if alone:
+                self.checking = True
             with nogil:
-                code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
+                if alone:
+                    code = cimfs_reader_read_checked(
+                        self.image.reader, &self.extent, &self.check, position, to, size, &error, &got)
+                else:
+                    code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
+            if code < 0:
+                raise reader_error(self.image.reader, code, &error, "read", self.path)
         finally:
+            if alone:
+                self.checking = False
             self.image.leave()
-        if code < 0:
-            raise error_for(code, &error, "read", self.image.name)
         return got
 
 

@@ -8,7 +8,6 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult
-from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
     cimfs_extent,
     cimfs_extent_of,
@@ -24,7 +23,7 @@ from cimfs_ext.libcimfs cimport (
     cimfs_record,
     get64,
 )
-from cimfs_ext.listing cimport decode
+from cimfs_ext.listing cimport decode, reader_error
 
 
 cdef cimfs_extent extent_at(const cimfs_link *link) noexcept:
@@ -52,7 +51,7 @@ cdef list list_streams(const cimfs_reader *reader, const cimfs_record *record, s
             break
         result.append(entries.StreamEntry(decode(link), extent_at(link).length))
     if code < 0:
-        raise error_for(code, &error, "list streams", path)
+        raise reader_error(reader, code, &error, "list streams", path)
     return result
 
 
@@ -72,7 +71,7 @@ cdef bint find_stream(const cimfs_reader *reader, const cimfs_record *record, st
     if code >= 0 and links.count:
         code = cimfs_links_find(&links, wanted, &error, &link, &found)
     if code < 0:
-        raise error_for(code, &error, "open stream", f"{path}:{name}")
+        raise reader_error(reader, code, &error, "open stream", f"{path}:{name}")
     if found:
         extent[0] = extent_at(&link)
     return found

@@ -8,7 +8,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult
-from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
     cimfs_reader,
     cimfs_system_io,
@@ -16,6 +15,7 @@ from cimfs_ext.libcimfs cimport (
     cimfs_verify_counts,
     cimfs_verify_events,
 )
+from cimfs_ext.listing cimport reader_error
 
 cdef uint64_t NO_OFFSET = <uint64_t>-1
 cdef int MAX_PROBLEMS = 1000  # kept in a report; the rest are only counted
@@ -77,6 +77,6 @@ cdef object verify_image(const cimfs_reader *reader, str name, progress):
     if check.raised is not None:
         raise check.raised
     if code < 0:
-        raise error_for(code, &error, "verify", name)
+        raise reader_error(reader, code, &error, "verify", name)
     return entries.VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
                                 counts.unjudged, counts.problems, tuple(check.problems))

@@ -5,17 +5,11 @@
 #ifndef CIMFS_CHECK_H
 #define CIMFS_CHECK_H
 
+#include "contentcheck.h"
 #include "verify.h"
 #include "walked.h"
 
 #define CIMFS_CHECK_PIECE (256u << 10) /* bytes read and hashed at a time: they stay in the cache */
-
-/* An object that the image refers to, or one that an object ID file lists. */
-struct cimfs_check_extent {
-    uint64_t offset;
-    uint64_t length;
-    uint8_t hash[CIMFS_HASH_SIZE]; /* of listed ones */
-};
 
 struct cimfs_check_list {
     struct cimfs_check_extent *items;

@@ -3,8 +3,9 @@
  *
  * - It returns a cimfs_hresult: 0, or a negative HRESULT and nothing else. One that cannot fail returns its value.
  * - Whoever first knows what failed fills the struct cimfs_error, through cimfs_fail: the file, the offset in it and
- *   a reason that is static text. Callers pass the code on (CIMFS_TRY) and fill it no more. A function without that
- *   parameter, or with `const char **reason`, knows neither file nor offset: its caller fills it.
+ *   a reason that is static text (that of a stream cut short belongs to its image). Callers pass the code on
+ * (CIMFS_TRY) and fill it no more. A function without that parameter, or with `const char **reason`, knows neither file
+ * nor offset: its caller fills it.
  * - Memory that runs out is CIMFS_E_OUT_OF_MEMORY, whoever notices: the code says all, and the struct may stay empty.
  * - Outputs mean something only after success. Those of cimfs.h, and handles and pointers, are cleared on entry.
  * - A function that holds something has one way out, where it lets go of it: results are carried there in `result`.

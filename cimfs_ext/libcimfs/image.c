@@ -3,6 +3,9 @@
  */
 #include "image.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "metadata.h"
 
 cimfs_hresult cimfs_image_fail(struct cimfs_image_writer *image, cimfs_hresult code, const char *reason)
@@ -74,15 +77,20 @@ static struct cimfs_raw_stream sparse_stream(uint64_t length)
 }
 
 static void start_stream(struct cimfs_image_writer *image, uint32_t file, uint64_t size, int is_directory,
-                         struct cimfs_name name, cimfs_stream *stream)
+                         const cimfs_wchar *text, const struct cimfs_path *path, cimfs_stream *stream)
 {
+    enum { LONGEST = sizeof image->stream.path / sizeof *image->stream.path };
     struct cimfs_stream_writer *opened = &image->stream;
+    const struct cimfs_name *name = &path->stream, *last = name->length ? name : &path->leaf;
+    size_t length = (size_t)(last->units + last->length - text);
     opened->image = image;
     opened->file = file;
     opened->is_directory = is_directory;
-    opened->name_length = name.length;
-    if (name.length)
-        memcpy(opened->name, name.units, name.length * sizeof *name.units);
+    opened->name_length = name->length;
+    if (name->length)
+        memcpy(opened->name, name->units, name->length * sizeof *name->units);
+    opened->path_length = (uint32_t)(length < LONGEST ? length : LONGEST);
+    memcpy(opened->path, text, opened->path_length * sizeof *text);
     cimfs_object_begin(&opened->writer, &image->objects, size);
     image->streaming = 1;
     *stream = opened;
@@ -135,8 +143,7 @@ static cimfs_hresult CIMFS_CALL create_file(cimfs_image image, const cimfs_wchar
         return cimfs_image_fail(image, result, "the parent directory does not exist");
     CIMFS_TRY(result);
     int is_directory = (metadata->attributes & CIMFS_ATTRIBUTE_DIRECTORY) != 0;
-    start_stream(image, id, is_directory ? 0 : (uint64_t)metadata->file_size, is_directory,
-                 (struct cimfs_name){NULL, 0}, stream);
+    start_stream(image, id, is_directory ? 0 : (uint64_t)metadata->file_size, is_directory, text, &path, stream);
     return CIMFS_OK;
 }
 
@@ -164,7 +171,7 @@ static cimfs_hresult CIMFS_CALL create_alternate_stream(cimfs_image image, const
         return cimfs_image_fail(image, result, "the file of the stream does not exist");
     CIMFS_TRY(result);
     CIMFS_TRY(settle(image, cimfs_tree_set_stream(&image->tree, id, path.stream, sparse_stream(size))));
-    start_stream(image, id, size, 0, path.stream, stream);
+    start_stream(image, id, size, 0, text, &path, stream);
     return CIMFS_OK;
 }
 
@@ -205,6 +212,26 @@ static cimfs_hresult finish_stream(struct cimfs_stream_writer *stream)
     return cimfs_tree_update(tree, stream->file, &record);
 }
 
+/* Whoever announced more bytes was interrupted. What close_stream returns may not be looked at: commit says it again.
+ */
+static void cut_short(struct cimfs_stream_writer *stream)
+{
+    struct cimfs_image_writer *image = stream->image;
+    char path[sizeof image->cut_short.file];
+    cimfs_utf8_from_wide(stream->path, stream->path_length, path, sizeof path);
+    snprintf(image->cut_short_reason, sizeof image->cut_short_reason,
+             "a stream was closed after %" PRIu64 " of its %" PRIu64 " bytes", stream->writer.written,
+             stream->writer.size);
+    cimfs_fail(&image->cut_short, CIMFS_E_HANDLE_EOF, path, CIMFS_NO_OFFSET, image->cut_short_reason);
+}
+
+static cimfs_hresult check_whole(struct cimfs_image_writer *image)
+{
+    if (image->error && image->cut_short.code < 0)
+        *image->error = image->cut_short;
+    return image->cut_short.code;
+}
+
 static cimfs_hresult CIMFS_CALL close_stream(cimfs_stream stream)
 {
     if (!stream || !stream->image->streaming)
@@ -214,6 +241,10 @@ static cimfs_hresult CIMFS_CALL close_stream(cimfs_stream stream)
     image->streaming = 0;
     if (image->state != CIMFS_IMAGE_OPEN)
         return CIMFS_OK;
+    if (stream->writer.written > 0 && stream->writer.written < stream->writer.size) {
+        cut_short(stream);
+        return check_whole(image);
+    }
     cimfs_hresult result = finish_stream(stream);
     if (result < 0) {
         image->state = CIMFS_IMAGE_FAILED;
@@ -273,6 +304,7 @@ static cimfs_hresult CIMFS_CALL delete_path(cimfs_image image, const cimfs_wchar
 static cimfs_hresult CIMFS_CALL commit_image(cimfs_image image)
 {
     CIMFS_TRY(check_idle(image));
+    CIMFS_TRY(check_whole(image));
     image->state = CIMFS_IMAGE_FAILED; /* until it succeeds */
     cimfs_hresult result = cimfs_image_commit(image);
     return result < 0 ? cimfs_image_fail_to_store(image, result, "the image cannot be committed") : CIMFS_OK;

@@ -16,6 +16,8 @@ struct cimfs_stream_writer {
     int is_directory;
     uint16_t name[CIMFS_MAX_NAME]; /* of an alternate stream */
     uint32_t name_length;          /* 0: the file's own content */
+    cimfs_wchar path[256];         /* as it was given, cut if longer: for messages */
+    uint32_t path_length;
 };
 
 struct cimfs_image_writer {
@@ -31,9 +33,11 @@ struct cimfs_image_writer {
     struct cimfs_tree tree;
     int streaming;
     struct cimfs_stream_writer stream; /* the one that may be open */
-    char name[256];                    /* of the .cim file */
-    char draft[CIMFS_FILE_NAME];       /* of the .cim file until it is complete */
-    cimfs_file draft_file;             /* held: whoever has it is the one writer of the image */
+    struct cimfs_error cut_short;      /* about the last stream that was closed before it had its announced size */
+    char cut_short_reason[80];
+    char name[256];              /* of the .cim file */
+    char draft[CIMFS_FILE_NAME]; /* of the .cim file until it is complete */
+    cimfs_file draft_file;       /* held: whoever has it is the one writer of the image */
 };
 
 /* Say what failed, unless something below has said it more precisely in this call. */

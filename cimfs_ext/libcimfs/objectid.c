@@ -4,11 +4,6 @@
 
 #include "guid.h"
 
-static int is_ours(const struct cimfs_object_id *entry)
-{
-    return memcmp(entry->prefix, CIMFS_DIGEST_PREFIX, CIMFS_DIGEST_PREFIX_SIZE) == 0;
-}
-
 /* ---- opening ---- */
 
 static cimfs_hresult map_table(const struct cimfs_io *io, cimfs_file file, struct cimfs_id_table *table)
@@ -40,11 +35,24 @@ static int looks_sorted(const struct cimfs_id_table *table)
         if (at >= table->count)
             break;
         const struct cimfs_object_id *entry = &table->entries[at];
-        if (!is_ours(entry) || (last && memcmp(last->hash, entry->hash, CIMFS_HASH_SIZE) > 0))
+        if (!cimfs_id_is_ours(entry) || (last && memcmp(last->hash, entry->hash, CIMFS_HASH_SIZE) > 0))
             return 0;
         last = entry;
     }
     return 1;
+}
+
+cimfs_hresult cimfs_id_table_open(const struct cimfs_io *io, cimfs_file directory, const char *name,
+                                  struct cimfs_id_table *table)
+{
+    cimfs_file file;
+    cimfs_hresult result = io->open(directory, name, CIMFS_OPEN_READ, &file);
+    if (result == CIMFS_E_FILE_NOT_FOUND || cimfs_is_no_plain_file(result))
+        return CIMFS_OK;
+    CIMFS_TRY(result);
+    result = map_table(io, file, table);
+    io->close(file);
+    return result == CIMFS_E_FILE_CORRUPT ? CIMFS_OK : result;
 }
 
 static cimfs_hresult open_table(struct cimfs_parent_ids *ids, cimfs_file directory, const struct cimfs_set *set,
@@ -52,20 +60,13 @@ static cimfs_hresult open_table(struct cimfs_parent_ids *ids, cimfs_file directo
 {
     struct cimfs_id_table *table = &ids->tables[ids->table_count];
     char name[CIMFS_FILE_NAME];
-    cimfs_file file;
     cimfs_set_file_name("objectid", &set->id, region, name);
     *table = (struct cimfs_id_table){.region = set->first + region};
-    cimfs_hresult result = ids->io->open(directory, name, CIMFS_OPEN_READ, &file);
-    if (result == CIMFS_E_FILE_NOT_FOUND || cimfs_is_no_plain_file(result))
-        return CIMFS_OK;
+    cimfs_hresult result = cimfs_id_table_open(ids->io, directory, name, table);
+    ids->table_count += table->map != NULL;
     CIMFS_TRY(result);
-    ids->table_count++;
-    result = map_table(ids->io, file, table);
-    ids->io->close(file);
-    if (result != CIMFS_E_FILE_CORRUPT)
-        CIMFS_TRY(result);
     ids->entry_count += table->count;
-    if (!looks_sorted(table))
+    if (table->count > 0 && !looks_sorted(table))
         ids->search_cost = UINT64_MAX; /* only the index finds anything in it */
     return CIMFS_OK;
 }
@@ -120,7 +121,8 @@ static int matches(const struct cimfs_parent_ids *ids, const struct cimfs_id_tab
     const struct cimfs_object_id *id = &table->entries[entry];
     uint64_t within = get64(id->offset), size;
     uint8_t type;
-    if (get64(id->length) != wanted->length || !is_ours(id) || memcmp(id->hash, wanted->hash, sizeof id->hash) != 0)
+    if (get64(id->length) != wanted->length || !cimfs_id_is_ours(id) ||
+        memcmp(id->hash, wanted->hash, sizeof id->hash) != 0)
         return 0;
     if ((within & (wanted->alignment - 1)) != 0 ||
         cimfs_reader_region(ids->parent, table->region, NULL, &size, &type) < 0 ||
@@ -173,7 +175,7 @@ static cimfs_hresult build_index(struct cimfs_parent_ids *ids)
     ids->index_bits = bits;
     for (uint32_t t = 0; t < ids->table_count; t++)
         for (uint32_t i = 0; i < ids->tables[t].count; i++)
-            if (is_ours(&ids->tables[t].entries[i]))
+            if (cimfs_id_is_ours(&ids->tables[t].entries[i]))
                 index_entry(ids, t, i);
     return CIMFS_OK;
 }

@@ -53,6 +53,15 @@ static inline uint64_t cimfs_id_slot(const uint64_t spread[2], const uint8_t has
     return (half[0] * spread[0] + half[1] * spread[1]) >> (64 - bits);
 }
 
+static inline int cimfs_id_is_ours(const struct cimfs_object_id *id)
+{
+    return memcmp(id->prefix, CIMFS_DIGEST_PREFIX, CIMFS_DIGEST_PREFIX_SIZE) == 0;
+}
+
+/* Into a zeroed table, whose map the caller takes down; one that is missing or damaged has no entries. */
+cimfs_hresult cimfs_id_table_open(const struct cimfs_io *io, cimfs_file directory, const char *name,
+                                  struct cimfs_id_table *table);
+
 /* On failure the caller still calls close. */
 cimfs_hresult cimfs_parent_ids_open(struct cimfs_parent_ids *ids, const struct cimfs_io *io, cimfs_file directory,
                                     const struct cimfs_reader *parent, const uint64_t spread[2]);

@@ -4,8 +4,7 @@
 
 #include "guid.h"
 
-#define SCRATCH (64u << 10)  /* bytes compared at a time, twice */
-#define MAX_ZEROS (1u << 30) /* hashed at the end of an object; with more it gets no ID, or a size could cost hours */
+#define SCRATCH (64u << 10) /* bytes compared at a time, twice */
 
 /* Where the bytes of an object to be compared are: in memory, or what a region got last. */
 struct source {
@@ -191,19 +190,6 @@ cimfs_hresult cimfs_object_write(struct cimfs_object_writer *writer, const void 
     return CIMFS_OK;
 }
 
-/* What was announced and never written reads as zeros. */
-static cimfs_hresult fill_up(struct cimfs_object_writer *writer)
-{
-    static const uint8_t zeros[CIMFS_PAGE];
-    uint64_t missing = writer->size - writer->written;
-    for (uint64_t left = missing <= MAX_ZEROS ? missing : 0; left > 0;) {
-        size_t count = left < sizeof zeros ? (size_t)left : sizeof zeros;
-        cimfs_hash_update(&writer->hash, zeros, count);
-        left -= count;
-    }
-    return cimfs_region_append_zeros(writer->region, missing);
-}
-
 cimfs_hresult cimfs_object_end(struct cimfs_object_writer *writer, uint64_t *offset)
 {
     struct cimfs_objects *objects = writer->objects;
@@ -212,15 +198,12 @@ cimfs_hresult cimfs_object_end(struct cimfs_object_writer *writer, uint64_t *off
     *offset = writer->offset;
     if (writer->offset != 0)
         return CIMFS_OK;
-    CIMFS_TRY(fill_up(writer));
     struct cimfs_object object = {
         .length = writer->size,
         .offset = cimfs_region_offset(objects->first_region + region->index, writer->start),
     };
     struct source source = {.region = region, .start = writer->start};
     *offset = object.offset;
-    if (writer->size - writer->written > MAX_ZEROS)
-        return CIMFS_OK;
     cimfs_hash_final(&writer->hash, object.hash);
     CIMFS_TRY(find(objects, &object, region, &source, offset, &found));
     if (found)

@@ -100,6 +100,40 @@ static cimfs_hresult read_filesystem_file(struct cimfs_reader *reader, struct ci
     return result < 0 ? cimfs_fail(error, result, reader->name, CIMFS_NO_OFFSET, reason) : CIMFS_OK;
 }
 
+/* The image that has the name now: extending replaces the .cim file, but keeps the region sets. */
+static cimfs_hresult is_still_there(const struct cimfs_reader *reader, int *there)
+{
+    *there = 0;
+    struct cimfs_reader *now = calloc(1, sizeof *now);
+    if (!now)
+        return CIMFS_E_OUT_OF_MEMORY;
+    now->io = reader->io;
+    now->directory = reader->directory;
+    memcpy(now->name, reader->name, sizeof now->name);
+    cimfs_hresult result = read_filesystem_file(now, NULL);
+    if (result == CIMFS_OK)
+        *there = memcmp(&now->sets[now->set_count - 1].id, &reader->sets[reader->set_count - 1].id,
+                        sizeof now->sets->id) == 0;
+    else
+        *there = result != CIMFS_E_FILE_NOT_FOUND;
+    now->directory = CIMFS_NO_FILE;
+    cimfs_reader_close(now);
+    return result == CIMFS_E_TOO_MANY_OPEN_FILES || result == CIMFS_E_OUT_OF_MEMORY ? result : CIMFS_OK;
+}
+
+cimfs_hresult cimfs_reader_missing(const struct cimfs_reader *reader, const char *name, const char *reason,
+                                   struct cimfs_error *error)
+{
+    int there;
+    cimfs_hresult result = is_still_there(reader, &there);
+    if (result < 0)
+        return cimfs_fail(error, result, reader->name, CIMFS_NO_OFFSET, NULL);
+    if (!there)
+        return cimfs_fail(error, CIMFS_E_FILE_NOT_FOUND, reader->name, CIMFS_NO_OFFSET,
+                          "the image was removed while it was being read");
+    return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, name, CIMFS_NO_OFFSET, reason);
+}
+
 static cimfs_hresult read_filesystem(struct cimfs_reader *reader, struct cimfs_error *error)
 {
     const uint8_t *data;
@@ -132,11 +166,13 @@ cimfs_hresult cimfs_reader_open_list(const struct cimfs_io *io, const char *dire
                                      struct cimfs_error *error, struct cimfs_reader **out)
 {
     *out = NULL;
-    struct cimfs_reader *reader = calloc(1, sizeof *reader);
+    size_t path_size = strlen(directory) + 1;
+    struct cimfs_reader *reader = calloc(1, sizeof *reader + path_size);
     if (!reader)
         return cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, file_name, CIMFS_NO_OFFSET, NULL);
     reader->io = io;
     reader->directory = CIMFS_NO_FILE;
+    memcpy(reader->directory_path, directory, path_size);
     cimfs_hresult result;
     size_t length = strlen(file_name);
     if (length == 0 || length >= sizeof reader->name || strchr(file_name, '/')) {
@@ -164,7 +200,7 @@ cimfs_hresult cimfs_reader_open(const struct cimfs_io *io, const char *directory
     struct cimfs_reader *reader;
     *out = NULL;
     CIMFS_TRY(cimfs_reader_open_list(io, directory, file_name, error, &reader));
-    reader->regions = calloc(reader->region_count, sizeof *reader->regions);
+    reader->regions = calloc(1, sizeof *reader->regions + reader->region_count * sizeof *reader->regions->maps);
     cimfs_hresult result = reader->regions ? read_filesystem(reader, error)
                                            : cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, file_name, CIMFS_NO_OFFSET, NULL);
     if (result < 0)
@@ -193,6 +229,11 @@ const char *cimfs_reader_name(const struct cimfs_reader *reader)
 cimfs_file cimfs_reader_directory(const struct cimfs_reader *reader)
 {
     return reader->directory;
+}
+
+const char *cimfs_reader_directory_path(const struct cimfs_reader *reader)
+{
+    return reader->directory_path;
 }
 
 const struct cimfs_set *cimfs_reader_sets(const struct cimfs_reader *reader, uint32_t *count)

@@ -5,6 +5,9 @@
  * file that contradicts the format gives FILE_CORRUPT with the file and the offset. Metadata is read in the
  * mapped region files, content with reads, so that a failing disk is an error and not a signal. A reader
  * never changes once it is open: any number of threads may use it.
+ *
+ * Region files are opened when they are first needed, and only some of them stay open, so that a long chain of layers
+ * needs few descriptors. Where that finds an image removed meanwhile, the call fails with FILE_NOT_FOUND.
  */
 #ifndef CIMFS_READER_H
 #define CIMFS_READER_H
@@ -61,6 +64,14 @@ void cimfs_reader_close(struct cimfs_reader *reader);
 const char *cimfs_reader_name(const struct cimfs_reader *reader);
 /* The directory that its files are opened in, wherever it has been moved to since. */
 cimfs_file cimfs_reader_directory(const struct cimfs_reader *reader);
+/* The path that it was opened by, for messages. */
+const char *cimfs_reader_directory_path(const struct cimfs_reader *reader);
+/*
+ * The error for a file of the image that is not there: FILE_NOT_FOUND about the .cim file if that is gone too, or is
+ * another image's by now; otherwise FILE_CORRUPT, with the reason.
+ */
+cimfs_hresult cimfs_reader_missing(const struct cimfs_reader *reader, const char *name, const char *reason,
+                                   struct cimfs_error *error);
 /* What the image consists of. Sets stand in the order of the region list, the image's own last. */
 const struct cimfs_set *cimfs_reader_sets(const struct cimfs_reader *reader, uint32_t *count);
 uint32_t cimfs_reader_region_count(const struct cimfs_reader *reader);

@@ -26,6 +26,12 @@ void cimfs_reader_file_name(const struct cimfs_reader *reader, uint64_t offset, 
     }
 }
 
+void cimfs_reader_object_id_name(const struct cimfs_reader *reader, uint32_t index, char name[CIMFS_FILE_NAME])
+{
+    const struct cimfs_set *set = set_of(reader, index);
+    cimfs_set_file_name("objectid", &set->id, index - set->first, name);
+}
+
 cimfs_hresult cimfs_reader_corrupt(const struct cimfs_reader *reader, uint64_t offset, const char *reason,
                                    struct cimfs_error *error)
 {
@@ -45,26 +51,46 @@ static void free_map(const struct cimfs_io *io, struct cimfs_region_map *map)
         io->unmap(map->data, (size_t)map->size);
     if (map->file != CIMFS_NO_FILE)
         io->close(map->file);
+    free(map->listed);
     free(map);
 }
 
-static cimfs_hresult load_region(const struct cimfs_reader *reader, uint32_t index, const char *name,
+static cimfs_hresult open_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
+                                 cimfs_file *file)
+{
+    char name[CIMFS_FILE_NAME];
+    cimfs_reader_file_name(reader, cimfs_region_offset(index, 0), name);
+    cimfs_hresult result = reader->io->open(reader->directory, name, CIMFS_OPEN_READ, file);
+    if (result == CIMFS_E_FILE_NOT_FOUND)
+        return cimfs_reader_missing(reader, name, "the region file is missing", error);
+    if (cimfs_is_no_plain_file(result))
+        return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, name, CIMFS_NO_OFFSET, "the region file is not a plain file");
+    return result < 0 ? cimfs_fail(error, result, name, CIMFS_NO_OFFSET, NULL) : CIMFS_OK;
+}
+
+/* Keep the file open for the reads to come, if few enough are. */
+static void put_away(const struct cimfs_reader *reader, struct cimfs_region_map *map, cimfs_file file)
+{
+    enum { MAX_OPEN = 64 }; /* of 256 descriptors, the least that a process is given, most are left for others */
+    cimfs_file none = CIMFS_NO_FILE;
+    if (atomic_fetch_add(&reader->regions->open, 1) < MAX_OPEN &&
+        atomic_compare_exchange_strong(&map->file, &none, file))
+        return;
+    atomic_fetch_sub(&reader->regions->open, 1);
+    reader->io->close(file);
+}
+
+static cimfs_hresult load_region(const struct cimfs_reader *reader, uint32_t index, cimfs_file file,
                                  struct cimfs_region_map *map, const char **reason)
 {
     const struct cimfs_io *io = reader->io;
     struct cimfs_region_header header;
-    cimfs_hresult opened = io->open(reader->directory, name, CIMFS_OPEN_READ, &map->file);
-    if (cimfs_is_no_plain_file(opened)) {
-        *reason = "the region file is not a plain file";
-        return CIMFS_E_FILE_CORRUPT;
-    }
-    CIMFS_TRY(opened);
-    CIMFS_TRY(io->size(map->file, &map->size));
+    CIMFS_TRY(io->size(file, &map->size));
     if (map->size < sizeof header || map->size > CIMFS_OFFSET_MASK || map->size > SIZE_MAX) {
         *reason = "the file is too short for a region";
         return CIMFS_E_FILE_CORRUPT;
     }
-    CIMFS_TRY(io->read(map->file, &header, sizeof header, 0));
+    CIMFS_TRY(io->read(file, &header, sizeof header, 0));
     CIMFS_TRY(cimfs_reader_check_common(&header.common, CIMFS_FILE_REGION, sizeof header, reason));
     if (get16(header.index) != index - set_of(reader, index)->first) {
         *reason = "the region's number is not the one in its name";
@@ -72,50 +98,58 @@ static cimfs_hresult load_region(const struct cimfs_reader *reader, uint32_t ind
     }
     map->type = header.type;
     map->header_length = get32(header.common.header_length);
-    return io->map(map->file, (size_t)map->size, &map->data);
+    return io->map(file, (size_t)map->size, &map->data);
 }
 
 /* Threads that come at once may each load the region; one of them keeps it. */
-static cimfs_hresult get_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
-                                const struct cimfs_region_map **region)
+cimfs_hresult cimfs_reader_get_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
+                                      struct cimfs_region_map **region)
 {
-    *region = atomic_load_explicit(&reader->regions[index], memory_order_acquire);
+    _Atomic(struct cimfs_region_map *) *at = &reader->regions->maps[index];
+    *region = atomic_load_explicit(at, memory_order_acquire);
     if (*region)
         return CIMFS_OK;
-    char name[CIMFS_FILE_NAME];
-    cimfs_reader_file_name(reader, cimfs_region_offset(index, 0), name);
-    struct cimfs_region_map *map = malloc(sizeof *map);
-    if (!map)
-        return cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, name, CIMFS_NO_OFFSET, NULL);
-    *map = (struct cimfs_region_map){.file = CIMFS_NO_FILE};
+    cimfs_file file;
+    CIMFS_TRY(open_region(reader, index, error, &file));
+    struct cimfs_region_map *map = malloc(sizeof *map), *expected = NULL;
     const char *reason = NULL;
-    cimfs_hresult result = load_region(reader, index, name, map, &reason);
+    cimfs_hresult result = CIMFS_E_OUT_OF_MEMORY;
+    if (map) {
+        *map = (struct cimfs_region_map){.file = CIMFS_NO_FILE};
+        result = load_region(reader, index, file, map, &reason);
+    }
     if (result < 0) {
+        char name[CIMFS_FILE_NAME];
+        reader->io->close(file);
         free_map(reader->io, map);
-        if (result == CIMFS_E_FILE_NOT_FOUND || result == CIMFS_E_HANDLE_EOF) {
-            reason = "the region file is missing";
+        if (result == CIMFS_E_HANDLE_EOF) {
+            reason = "the region file cannot be read";
             result = CIMFS_E_FILE_CORRUPT;
         }
+        cimfs_reader_file_name(reader, cimfs_region_offset(index, 0), name);
         return cimfs_fail(error, result, name, CIMFS_NO_OFFSET, reason);
     }
-    struct cimfs_region_map *expected = NULL;
-    if (atomic_compare_exchange_strong(&reader->regions[index], &expected, map)) {
+    if (atomic_compare_exchange_strong(at, &expected, map)) {
         *region = map;
     } else {
         free_map(reader->io, map);
         *region = expected;
     }
+    if ((*region)->type == CIMFS_REGION_METADATA)
+        reader->io->close(file); /* which is hardly ever read, since it is mapped */
+    else
+        put_away(reader, *region, file);
     return CIMFS_OK;
 }
 
 /* The region of an offset, with size bytes checked to lie inside it. */
 static cimfs_hresult locate(const struct cimfs_reader *reader, uint64_t offset, uint64_t size,
-                            struct cimfs_error *error, const struct cimfs_region_map **region, uint64_t *within)
+                            struct cimfs_error *error, struct cimfs_region_map **region, uint64_t *within)
 {
     *within = offset & CIMFS_OFFSET_MASK;
     if (region_index(offset) >= reader->region_count)
         return cimfs_reader_corrupt(reader, offset, NULL, error);
-    CIMFS_TRY(get_region(reader, region_index(offset), error, region));
+    CIMFS_TRY(cimfs_reader_get_region(reader, region_index(offset), error, region));
     if (*within > (*region)->size || size > (*region)->size - *within)
         return cimfs_reader_corrupt(reader, offset, "an object reaches beyond the end of its region", error);
     if (*within < sizeof(struct cimfs_region_header) && size > 0)
@@ -126,7 +160,7 @@ static cimfs_hresult locate(const struct cimfs_reader *reader, uint64_t offset, 
 cimfs_hresult cimfs_reader_view(const struct cimfs_reader *reader, uint64_t offset, uint64_t size,
                                 struct cimfs_error *error, const uint8_t **data)
 {
-    const struct cimfs_region_map *region = NULL;
+    struct cimfs_region_map *region = NULL;
     uint64_t within;
     *data = NULL;
     CIMFS_TRY(locate(reader, offset, size, error, &region, &within));
@@ -137,10 +171,15 @@ cimfs_hresult cimfs_reader_view(const struct cimfs_reader *reader, uint64_t offs
 cimfs_hresult cimfs_reader_fetch(const struct cimfs_reader *reader, uint64_t offset, void *data, size_t size,
                                  struct cimfs_error *error)
 {
-    const struct cimfs_region_map *region = NULL;
+    struct cimfs_region_map *region = NULL;
     uint64_t within;
     CIMFS_TRY(locate(reader, offset, size, error, &region, &within));
-    cimfs_hresult result = reader->io->read(region->file, data, size, within);
+    cimfs_file kept = atomic_load(&region->file), file = kept;
+    if (kept == CIMFS_NO_FILE)
+        CIMFS_TRY(open_region(reader, region_index(offset), error, &file));
+    cimfs_hresult result = reader->io->read(file, data, size, within);
+    if (kept == CIMFS_NO_FILE)
+        put_away(reader, region, file);
     if (result < 0) {
         result = result == CIMFS_E_HANDLE_EOF ? CIMFS_E_FILE_CORRUPT : result; /* it was cut since it was opened */
         char name[CIMFS_FILE_NAME];
@@ -153,10 +192,10 @@ cimfs_hresult cimfs_reader_fetch(const struct cimfs_reader *reader, uint64_t off
 cimfs_hresult cimfs_reader_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
                                   uint64_t *size, uint8_t *type)
 {
-    const struct cimfs_region_map *region = NULL;
+    struct cimfs_region_map *region = NULL;
     *size = 0;
     *type = 0;
-    CIMFS_TRY(get_region(reader, index, error, &region));
+    CIMFS_TRY(cimfs_reader_get_region(reader, index, error, &region));
     *size = region->size;
     *type = region->type;
     return CIMFS_OK;
@@ -165,9 +204,9 @@ cimfs_hresult cimfs_reader_region(const struct cimfs_reader *reader, uint32_t in
 cimfs_hresult cimfs_reader_check_region_header(const struct cimfs_reader *reader, uint32_t index,
                                                struct cimfs_error *error)
 {
-    const struct cimfs_region_map *region = NULL;
+    struct cimfs_region_map *region = NULL;
     uint64_t start = cimfs_region_offset(index, 0);
-    CIMFS_TRY(get_region(reader, index, error, &region));
+    CIMFS_TRY(cimfs_reader_get_region(reader, index, error, &region));
     if (region->header_length != sizeof(struct cimfs_region_header))
         return cimfs_reader_corrupt(reader, start, "the header has another length than it says", error);
     if (region->type >= CIMFS_OWN_REGIONS)
@@ -178,6 +217,6 @@ cimfs_hresult cimfs_reader_check_region_header(const struct cimfs_reader *reader
 void cimfs_reader_close_regions(struct cimfs_reader *reader)
 {
     for (uint32_t i = 0; reader->regions && i < reader->region_count; i++)
-        free_map(reader->io, atomic_load(&reader->regions[i]));
+        free_map(reader->io, atomic_load(&reader->regions->maps[i]));
     free(reader->regions);
 }

@@ -104,42 +104,11 @@ cimfs_hresult cimfs_region_append(struct cimfs_region *region, const void *data,
     return CIMFS_OK;
 }
 
-/* A hole takes no blocks, and lengthening the file over it later would not give back those beyond its end. */
-static cimfs_hresult give_back(struct cimfs_region *region)
-{
-    if (region->reserved <= region->flushed)
-        return CIMFS_OK;
-    region->reserved = region->flushed;
-    return region->io->truncate(region->file, region->flushed);
-}
-
-cimfs_hresult cimfs_region_append_zeros(struct cimfs_region *region, uint64_t size)
-{
-    if (size > CIMFS_OFFSET_MASK - cimfs_region_end(region))
-        return CIMFS_E_DISK_FULL;
-    while (size > 0) {
-        if (region->used == 0 && size >= CIMFS_REGION_BUFFER) {
-            CIMFS_TRY(give_back(region));
-            /* The file ends at or before this offset (cut sees to it), so skipped ranges read as zeros. */
-            region->flushed += size & ~(uint64_t)(CIMFS_PAGE - 1);
-            size &= CIMFS_PAGE - 1;
-            continue;
-        }
-        uint64_t room = CIMFS_REGION_BUFFER - region->used;
-        uint32_t count = (uint32_t)(size < room ? size : room);
-        memset(region->buffer + region->used, 0, count);
-        region->used += count;
-        size -= count;
-        if (region->used == CIMFS_REGION_BUFFER)
-            CIMFS_TRY(write_buffer(region));
-    }
-    return CIMFS_OK;
-}
-
 cimfs_hresult cimfs_region_align(struct cimfs_region *region, uint32_t alignment)
 {
+    static const uint8_t zeros[CIMFS_PAGE];
     uint32_t beyond = (uint32_t)(cimfs_region_end(region) & (alignment - 1));
-    return beyond ? cimfs_region_append_zeros(region, alignment - beyond) : CIMFS_OK;
+    return beyond ? cimfs_region_append(region, zeros, alignment - beyond) : CIMFS_OK;
 }
 
 cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end)
@@ -148,7 +117,6 @@ cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end)
         region->used = (uint32_t)(end - region->flushed);
         return CIMFS_OK;
     }
-    /* Shortens the file, or lengthens it where a hole was not yet made real. */
     CIMFS_TRY(region->io->truncate(region->file, end));
     region->reserved = end;
     return load_last_page(region, end);
@@ -162,11 +130,7 @@ cimfs_hresult cimfs_region_read(const struct cimfs_region *region, void *data, s
     if (offset < region->flushed) {
         uint64_t before = region->flushed - offset;
         size_t count = size < before ? size : (size_t)before;
-        uint64_t length;
-        CIMFS_TRY(region->io->size(region->file, &length));
-        size_t stored = offset >= length ? 0 : length - offset < count ? (size_t)(length - offset) : count;
-        CIMFS_TRY(region->io->read(region->file, to, stored, offset));
-        memset(to + stored, 0, count - stored);
+        CIMFS_TRY(region->io->read(region->file, to, count, offset));
         to += count;
         size -= count;
         offset += count;

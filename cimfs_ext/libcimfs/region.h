@@ -37,11 +37,9 @@ static inline uint64_t cimfs_region_end(const struct cimfs_region *region)
     return region->flushed + region->used;
 }
 
-/* Pad with zeros to a multiple of alignment, a power of two. */
+/* Pad with zeros to a multiple of alignment, a power of two up to a page. */
 cimfs_hresult cimfs_region_align(struct cimfs_region *region, uint32_t alignment);
 cimfs_hresult cimfs_region_append(struct cimfs_region *region, const void *data, size_t size);
-/* size zero bytes; long runs become a hole of the file. */
-cimfs_hresult cimfs_region_append_zeros(struct cimfs_region *region, uint64_t size);
 /* Take back everything from offset end on. */
 cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end);
 /* Read back what was appended: all of size bytes, or HANDLE_EOF. */

@@ -20,7 +20,8 @@ cimfs_hresult cimfs_check_append(struct cimfs_check_list *list, const struct cim
 
 cimfs_hresult cimfs_check_problem(struct cimfs_check *check, cimfs_hresult code, uint64_t offset)
 {
-    if (code >= 0 || code == CIMFS_E_OUT_OF_MEMORY || code == CIMFS_E_TOO_MANY_OPEN_FILES || code == CIMFS_E_FAIL)
+    if (code >= 0 || code == CIMFS_E_OUT_OF_MEMORY || code == CIMFS_E_TOO_MANY_OPEN_FILES || code == CIMFS_E_FAIL ||
+        code == CIMFS_E_FILE_NOT_FOUND)
         return code;
     check->counts->problems++;
     return check->events->problem(check->events->context, offset, &check->error) ? CIMFS_E_FAIL : CIMFS_OK;
@@ -304,6 +305,10 @@ cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader 
         result = cimfs_check_load_ids(&check);
     if (result == CIMFS_OK)
         result = cimfs_check_objects(&check);
+    if (result == CIMFS_E_FILE_NOT_FOUND) { /* removed meanwhile: there is nothing left to check */
+        counts->problems++;
+        result = events->problem(events->context, 0, &check.error) ? CIMFS_E_FAIL : CIMFS_OK;
+    }
     free(check.referred.items);
     free(check.listed.items);
     free(check.seen);

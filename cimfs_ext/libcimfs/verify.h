@@ -26,8 +26,8 @@ struct cimfs_verify_events {
 };
 
 /*
- * OK however many problems were found; a failure only if the check itself could not go on, for want of memory or
- * descriptors, or was stopped (E_FAIL).
+ * OK however many problems were found, the last of which may be that the image was removed meanwhile; a failure only if
+ * the check itself could not go on, for want of memory or descriptors, or was stopped (E_FAIL).
  */
 cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader *reader,
                            const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts,

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "check.h"
-#include "contentid.h"
 #include "guid.h"
+#include "objectid.h"
 
 #define PROGRESS_BYTES (8ull << 20) /* between two calls of progress */
 
@@ -59,7 +59,7 @@ static cimfs_hresult read_ids(struct cimfs_check *check, cimfs_file file, uint32
                 return CIMFS_E_FILE_CORRUPT;
             }
             memcpy(extent.hash, ids[i].hash, sizeof extent.hash);
-            if (memcmp(ids[i].prefix, CIMFS_DIGEST_PREFIX, CIMFS_DIGEST_PREFIX_SIZE) == 0)
+            if (cimfs_id_is_ours(&ids[i]))
                 CIMFS_TRY(cimfs_check_append(&check->listed, &extent));
         }
         done += now;
@@ -76,8 +76,8 @@ static cimfs_hresult load_ids(struct cimfs_check *check, const struct cimfs_set 
     cimfs_set_file_name("objectid", &set->id, number, name);
     cimfs_hresult result = check->io->open(cimfs_reader_directory(check->reader), name, CIMFS_OPEN_READ, &file);
     if (result == CIMFS_E_FILE_NOT_FOUND) {
-        reason = "the object ID file is missing";
-        result = CIMFS_E_FILE_CORRUPT;
+        result = cimfs_reader_missing(check->reader, name, "the object ID file is missing", &check->error);
+        return cimfs_check_problem(check, result, 0);
     } else if (cimfs_is_no_plain_file(result)) {
         reason = "the object ID file is not a plain file";
         result = CIMFS_E_FILE_CORRUPT;
@@ -101,14 +101,6 @@ cimfs_hresult cimfs_check_load_ids(struct cimfs_check *check)
 }
 
 /* ---- objects against IDs ---- */
-
-static int by_place(const void *a, const void *b)
-{
-    const struct cimfs_check_extent *left = a, *right = b;
-    if (left->offset != right->offset)
-        return left->offset < right->offset ? -1 : 1;
-    return left->length < right->length ? -1 : left->length > right->length;
-}
 
 /* Read an object from some byte on, into the hash. */
 static cimfs_hresult read_object(struct cimfs_check *check, const struct cimfs_check_extent *object, uint64_t from,
@@ -167,18 +159,18 @@ cimfs_hresult cimfs_check_objects(struct cimfs_check *check)
 {
     struct cimfs_check_list *referred = &check->referred, *listed = &check->listed;
     if (referred->count)
-        qsort(referred->items, referred->count, sizeof *referred->items, by_place);
+        qsort(referred->items, referred->count, sizeof *referred->items, cimfs_by_place);
     if (listed->count)
-        qsort(listed->items, listed->count, sizeof *listed->items, by_place);
+        qsort(listed->items, listed->count, sizeof *listed->items, cimfs_by_place);
     size_t at = 0;
     uint64_t end = 0;
     for (size_t i = 0; i < referred->count; i++) {
         const struct cimfs_check_extent *object = &referred->items[i];
-        if (i > 0 && by_place(object, object - 1) == 0)
+        if (i > 0 && cimfs_by_place(object, object - 1) == 0)
             continue;
-        while (at < listed->count && by_place(&listed->items[at], object) < 0)
+        while (at < listed->count && cimfs_by_place(&listed->items[at], object) < 0)
             at++;
-        int found = at < listed->count && by_place(&listed->items[at], object) == 0;
+        int found = at < listed->count && cimfs_by_place(&listed->items[at], object) == 0;
         if (!found && overlaps_listed(listed, at, object))
             CIMFS_TRY(
                 cimfs_check_corrupt(check, object->offset, "a content ID is that of a part of an object, or of more"));

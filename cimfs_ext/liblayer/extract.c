@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libcimfs/contentcheck.h"
+
 _Static_assert(sizeof(off_t) == 8, "to be compiled with _FILE_OFFSET_BITS=64");
 
 enum { HOLE = 1 << 16 }; /* a run of zeros of this length, at a multiple of it, is left out */
@@ -62,6 +64,7 @@ static int write_around_holes(int file, const uint8_t *data, size_t size, uint64
 static int write_content(const struct cimfs_reader *reader, const struct cimfs_extent *content, int holes, int file,
                          uint8_t *buffer, const volatile int *stop, struct cimfs_error *error)
 {
+    struct cimfs_content_check check = {0};
     if (content->length > (uint64_t)INT64_MAX)
         return EFBIG;
     if ((holes || content->sparse) && ftruncate(file, (off_t)content->length) != 0)
@@ -70,7 +73,8 @@ static int write_content(const struct cimfs_reader *reader, const struct cimfs_e
         size_t got;
         if (*stop)
             return ECANCELED;
-        cimfs_hresult code = cimfs_reader_read(reader, content, position, buffer, LAYER_EXTRACT_BUFFER, error, &got);
+        cimfs_hresult code =
+            cimfs_reader_read_checked(reader, content, &check, position, buffer, LAYER_EXTRACT_BUFFER, error, &got);
         if (code < 0)
             return code;
         int result = holes ? write_around_holes(file, buffer, got, position) : write_all(file, buffer, got, position);

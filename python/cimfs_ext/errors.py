@@ -128,7 +128,7 @@ class ImageBusyError(ImageError):
 
 
 class StreamEndError(ImageError):
-    """More data was written than the size that was given for the file or the stream."""
+    """A stream got more data than the size that was given for it, or was closed with less of it."""
 
     __module__ = "cimlayer"
 

@@ -69,6 +69,8 @@ cdef extern from "libcimfs/reader.h" nogil:
     cimfs_hresult cimfs_reader_open(const cimfs_io *, const char *, const char *, cimfs_error *, cimfs_reader **)
     cimfs_hresult cimfs_reader_open_list(const cimfs_io *, const char *, const char *, cimfs_error *, cimfs_reader **)
     void cimfs_reader_close(cimfs_reader *)
+    const char *cimfs_reader_name(const cimfs_reader *)
+    const char *cimfs_reader_directory_path(const cimfs_reader *)
     const cimfs_set *cimfs_reader_sets(const cimfs_reader *, uint32_t *)
     uint32_t cimfs_reader_version(const cimfs_reader *)
     const uint16_t *cimfs_reader_upcase(const cimfs_reader *)
@@ -98,6 +100,12 @@ cdef extern from "libcimfs/reader.h" nogil:
     cimfs_hresult cimfs_reader_read(const cimfs_reader *, const cimfs_extent *, uint64_t, void *, size_t,
                                     cimfs_error *, size_t *)
     void cimfs_reader_file_name(const cimfs_reader *, uint64_t, char *)
+
+cdef extern from "libcimfs/contentcheck.h" nogil:
+    struct cimfs_content_check:
+        uint64_t position
+    cimfs_hresult cimfs_reader_read_checked(const cimfs_reader *, const cimfs_extent *, cimfs_content_check *, uint64_t,
+                                            void *, size_t, cimfs_error *, size_t *)
 
 cdef extern from "libcimfs/verify.h" nogil:
     struct cimfs_verify_counts:

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint32_t
 
+from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult
 from cimfs_ext.libcimfs cimport cimfs_link, cimfs_links, cimfs_reader, cimfs_record
 
 cdef class Children:
@@ -17,6 +18,8 @@ cdef class Children:
     cdef object entry(self)
     cdef list rest(self)
 
+cdef object reader_error(const cimfs_reader *reader, cimfs_hresult code, const cimfs_error *error, str operation,
+                         str path)
 cdef Children open_children(const cimfs_reader *reader, str image, const cimfs_record *record, str path)
 cdef list compare_children(Children ours, Children theirs, bint related)
 cdef object entry_of(uint32_t id, str name, const cimfs_record *record)

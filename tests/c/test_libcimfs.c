@@ -84,7 +84,7 @@ static cimfs_hresult fill_new(cimfs_image image)
     CIMFS_TRY(add(image, W("d\\again"), noise, LARGE, 70001));
     CIMFS_TRY(add(image, W("d\\empty"), noise, 0, 1));
     CIMFS_TRY(add(image, W("x"), noise + 5, 5000, 777));
-    CIMFS_TRY(api->create_alternate_stream(image, W("x:s"), 10, &stream));
+    CIMFS_TRY(api->create_alternate_stream(image, W("x:s"), 5, &stream));
     CIMFS_TRY(write_pieces(stream, noise, 5, 5));
     CIMFS_TRY(api->create_hard_link(image, W("d\\link"), W("x")));
     CIMFS_TRY(add(image, W("gone"), noise, 10, 10));
@@ -345,15 +345,42 @@ static void test_one_stream_at_a_time(void)
     CHECK(api->delete_path(image, W("x")) == CIMFS_E_SHARING_VIOLATION);
     CHECK(api->commit_image(image) == CIMFS_E_SHARING_VIOLATION);
     CHECK(last_error.code == CIMFS_E_SHARING_VIOLATION);
-    CHECK(api->write_stream(stream, "abc", 3) == CIMFS_OK);
+    CHECK(api->write_stream(stream, "abcdefghij", 10) == CIMFS_OK);
     CHECK(api->close_stream(stream) == CIMFS_OK);
     CHECK(api->close_stream(stream) == CIMFS_E_INVALID_ARG);
     CHECK(api->write_stream(stream, "abc", 3) == CIMFS_E_INVALID_ARG);
     CHECK(api->commit_image(image) == CIMFS_OK);
     CHECK(api->commit_image(image) == CIMFS_E_INVALID_ARG);
     api->close_image(image);
-    check_content("a.cim", u"x", (const uint8_t *)"abc\0\0\0\0\0\0", 10);
+    check_content("a.cim", u"x", (const uint8_t *)"abcdefghij", 10);
     CHECK(memory_is_idle());
+}
+
+/* Callers that take close_stream for void learn it from the commit. */
+static void test_stream_cut_short(void)
+{
+    cimfs_image image;
+    cimfs_stream stream;
+    struct cimfs_file_metadata metadata = {.file_size = 5};
+    memory_clear();
+    CHECK(open_image(NULL, W("a.cim"), &image) == CIMFS_OK);
+    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
+    CHECK(api->close_stream(stream) == CIMFS_OK); /* nothing of it: on purpose */
+    CHECK(api->create_alternate_stream(image, W("x:s"), 10, &stream) == CIMFS_OK);
+    CHECK(api->write_stream(stream, "abc", 3) == CIMFS_OK);
+    CHECK(api->close_stream(stream) == CIMFS_E_HANDLE_EOF);
+    CHECK(strcmp(last_error.file, "x:s") == 0);
+    CHECK(add(image, W("y"), (const uint8_t *)"abc", 3, 3) == CIMFS_OK);
+    for (int i = 0; i < 2; i++) {
+        CHECK(api->commit_image(image) == CIMFS_E_HANDLE_EOF);
+        CHECK(last_error.code == CIMFS_E_HANDLE_EOF && strcmp(last_error.file, "x:s") == 0);
+        CHECK(strcmp(last_error.reason, "a stream was closed after 3 of its 10 bytes") == 0);
+    }
+    api->close_image(image);
+    struct memory_snapshot *after = memory_take();
+    memory_clear();
+    CHECK(memory_same(after, NULL)); /* there was nothing to clear */
+    memory_drop(after);
 }
 
 static void test_bad_arguments(void)
@@ -513,6 +540,7 @@ int main(void)
         noise[i] = (uint8_t)(state >> 24);
     }
     test_one_stream_at_a_time();
+    test_stream_cut_short();
     test_bad_arguments();
     test_scenarios();
     test_abandon_with_an_open_stream();

@@ -622,46 +622,46 @@ def test_unwritten_content_is_sparse(image: ImageWriter, size: int) -> None:
     assert_sound(Path(image.directory) / "a.cim")
 
 
-@pytest.mark.parametrize("written", [1, 4095, 4096, 300_000])
-@pytest.mark.parametrize("size", [4097, 300_001, (3 << 20) + 17])
-def test_what_was_not_written_reads_as_zeros(image: ImageWriter, size: int, written: int) -> None:
-    written = min(size, written)
-    image.create_file("x", size=size)
+@pytest.mark.parametrize("stream", ["", ":s"])
+@pytest.mark.parametrize(("size", "written"), [(2, 1), (4097, 4096), ((3 << 20) + 17, 3 << 20), (1 << 40, 5000)])
+def test_stream_that_was_cut_short_keeps_the_image_from_being_committed(
+    image: ImageWriter, size: int, written: int, stream: str
+) -> None:
+    image.create_file("d", attributes=DIRECTORY)
+    image.create_file("d\\x", size=0 if stream else size)
+    if stream:
+        image.create_alternate_stream(f"d\\x{stream}", size)
     image.write(NOISE[:written])
+    reason = f"a stream was closed after {written} of its {size} bytes"
+    with pytest.raises(errors.StreamEndError, match=f"close stream: {reason}") as raised:
+        image.close_stream()
+    assert raised.value.path == f"d\\x{stream}"
     add(image, "y", NOISE[:5000])
-    image.create_file("z", size=size)
-    image.write(NOISE[:written])
-    content = NOISE[:written] + bytes(size - written)
-    assert committed(image) == {"x": content, "y": NOISE[:5000], "z": content}
+    with pytest.raises(errors.StreamEndError, match=f"commit: {reason}") as raised:
+        image.commit()
+    assert raised.value.image_file == f"d\\x{stream}"
+    image.close()
+    assert names_in(Path(image.directory)) == []
 
 
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere nothing is reserved, and blocks are not told")
-def test_what_was_not_written_takes_no_room_on_the_disk(image: ImageWriter) -> None:
-    add(image, "x", NOISE)
-    add(image, "y", NOISE[::-1])  # far enough for blocks to be reserved behind it
-    image.create_file("z", size=8 << 20)
-    image.write(b"z")
-    image.commit()
-    region = next(Path(image.directory).glob("region_*_1")).stat()
-    assert region.st_size >= 2 * len(NOISE) + (8 << 20)
-    assert region.st_blocks * 512 < 2 * len(NOISE) + (2 << 20)
+def test_stream_that_was_cut_short_is_said_when_the_next_one_is_opened(image: ImageWriter) -> None:
+    image.create_file("x", size=5)
+    image.write(b"abc")
+    with pytest.raises(errors.StreamEndError) as raised:
+        image.create_file("y")
+    assert raised.value.path == "x"
 
 
-def test_announced_size_costs_no_time(image: ImageWriter) -> None:
-    size = 1 << 40
-    for name in "xy":
-        image.create_file(name, size=size)
-        image.write(NOISE[:5000])
-    add(image, "z", NOISE[:5000])
-    image.commit()
-    with ImageReader(Path(image.directory) / "a.cim") as reader:
-        assert reader.read("z") == NOISE[:5000]
-        for name in "xy":
-            with reader.open(name) as file:
-                assert file.size == size
-                assert file.read(6000) == NOISE[:5000] + bytes(1000)
-                file.seek(-9, os.SEEK_END)
-                assert file.read() == bytes(9)
+def test_path_of_a_stream_that_was_cut_short_may_be_long(image: ImageWriter) -> None:
+    for depth in range(1, 4):
+        image.create_file("\\".join(["\u20ac" * 100] * depth), attributes=DIRECTORY)
+    image.create_file("\\".join(["\u20ac" * 100] * 3) + "\\x", size=2)
+    image.write(b"a")
+    with pytest.raises(errors.StreamEndError):
+        image.close_stream()
+    with pytest.raises(errors.StreamEndError) as raised:
+        image.commit()
+    assert raised.value.image_file.startswith("\u20ac" * 80)
 
 
 def test_write_past_the_size_keeps_what_fits(image: ImageWriter) -> None:

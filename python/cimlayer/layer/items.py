@@ -135,24 +135,31 @@ class ImageFileItem(Item):
 
 
 class _OpenStream:
-    """The stream of the image that is open. Zeros wait for data behind them: without any they need not be written."""
+    """The stream of the image that is open. Zeros wait for data: a stream without any need not be written."""
 
     def __init__(self, image: ImageWriter) -> None:
         self._image = image
         self._zeros = 0
+        self._has_data = False
 
     def skip(self, count: int) -> None:
         self._zeros += count
 
     def write(self, data: bytes | memoryview) -> None:
+        self._has_data = True
+        self._write_zeros()
+        self._image.write(data)
+
+    def _write_zeros(self) -> None:
         while self._zeros > 0:
             piece = min(self._zeros, len(_ZEROS))
             self._image.write(memoryview(_ZEROS)[:piece])
             self._zeros -= piece
-        self._image.write(data)
 
     def finish(self) -> None:
         """The image closes it when the next one is opened."""
+        if self._has_data:
+            self._write_zeros()
 
     def discard(self) -> None:
         """The image is abandoned as a whole."""
@@ -203,6 +210,7 @@ class StreamItem(Item):
             raise FormatError("an alternate stream takes nothing but its data", self._name)
 
     def _end(self) -> None:
+        self._content.finish()
         self._image.close_stream()
 
 

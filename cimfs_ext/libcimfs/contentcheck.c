@@ -1,0 +1,112 @@
+#include "contentcheck.h"
+
+#include <stdlib.h>
+
+#include "objectid.h"
+#include "reader_regions.h"
+
+int cimfs_by_place(const void *a, const void *b)
+{
+    const struct cimfs_check_extent *left = a, *right = b;
+    if (left->offset != right->offset)
+        return left->offset < right->offset ? -1 : 1;
+    return left->length < right->length ? -1 : left->length > right->length;
+}
+
+static struct cimfs_listed *list_table(const struct cimfs_id_table *table, uint32_t region)
+{
+    struct cimfs_listed *listed = malloc(sizeof *listed + table->count * sizeof *listed->items);
+    if (!listed)
+        return NULL;
+    listed->count = 0;
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct cimfs_object_id *id = &table->entries[i];
+        if (!cimfs_id_is_ours(id) || get64(id->offset) > CIMFS_OFFSET_MASK)
+            continue;
+        struct cimfs_check_extent *item = &listed->items[listed->count++];
+        item->offset = cimfs_region_offset(region, get64(id->offset));
+        item->length = get64(id->length);
+        memcpy(item->hash, id->hash, sizeof item->hash);
+    }
+    qsort(listed->items, listed->count, sizeof *listed->items, cimfs_by_place);
+    return listed;
+}
+
+/* An object ID file that is missing or damaged lists nothing: verify says so. */
+static cimfs_hresult load_listed(const struct cimfs_reader *reader, uint32_t region, struct cimfs_error *error,
+                                 struct cimfs_listed **listed)
+{
+    struct cimfs_id_table table = {.region = region};
+    char name[CIMFS_FILE_NAME];
+    cimfs_reader_object_id_name(reader, region, name);
+    cimfs_hresult result = cimfs_id_table_open(reader->io, reader->directory, name, &table);
+    if (result < 0)
+        return cimfs_fail(error, result, name, CIMFS_NO_OFFSET, NULL);
+    *listed = list_table(&table, region);
+    if (table.map)
+        reader->io->unmap(table.map, (size_t)table.map_size);
+    return *listed ? CIMFS_OK : cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, name, CIMFS_NO_OFFSET, NULL);
+}
+
+/* Threads that come at once may each load the list; one of them keeps it. */
+static cimfs_hresult get_listed(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,
+                                const struct cimfs_listed **listed)
+{
+    struct cimfs_region_map *region;
+    struct cimfs_listed *loaded = NULL, *expected = NULL;
+    CIMFS_TRY(cimfs_reader_get_region(reader, index, error, &region));
+    *listed = atomic_load_explicit(&region->listed, memory_order_acquire);
+    if (*listed)
+        return CIMFS_OK;
+    CIMFS_TRY(load_listed(reader, index, error, &loaded));
+    *listed = loaded;
+    if (!atomic_compare_exchange_strong(&region->listed, &expected, loaded)) {
+        free(loaded);
+        *listed = expected;
+    }
+    return CIMFS_OK;
+}
+
+static cimfs_hresult begin(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
+                           struct cimfs_content_check *check, struct cimfs_error *error)
+{
+    const struct cimfs_listed *listed;
+    check->position = 0;
+    check->known = 0;
+    if (stream->sparse || stream->type != CIMFS_STREAM_DATA)
+        return CIMFS_OK;
+    CIMFS_TRY(get_listed(reader, (uint32_t)(stream->offset >> CIMFS_OFFSET_BITS), error, &listed));
+    struct cimfs_check_extent wanted = {.offset = stream->offset, .length = stream->length};
+    const struct cimfs_check_extent *found =
+        bsearch(&wanted, listed->items, listed->count, sizeof wanted, cimfs_by_place);
+    if (!found)
+        return CIMFS_OK;
+    check->known = 1;
+    memcpy(check->id, found->hash, sizeof check->id);
+    cimfs_hash_init(&check->hash);
+    return CIMFS_OK;
+}
+
+cimfs_hresult cimfs_reader_read_checked(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
+                                        struct cimfs_content_check *check, uint64_t position, void *data, size_t size,
+                                        struct cimfs_error *error, size_t *got)
+{
+    uint8_t digest[CIMFS_HASH_SIZE];
+    CIMFS_TRY(cimfs_reader_read(reader, stream, position, data, size, error, got));
+    if (*got == 0)
+        return CIMFS_OK;
+    if (position == 0)
+        CIMFS_TRY(begin(reader, stream, check, error));
+    if (position != check->position)
+        return CIMFS_OK;
+    check->position += *got;
+    if (!check->known)
+        return CIMFS_OK;
+    cimfs_hash_update(&check->hash, data, *got);
+    if (check->position < stream->length)
+        return CIMFS_OK;
+    cimfs_hash_final(&check->hash, digest);
+    if (memcmp(digest, check->id, sizeof digest) != 0)
+        return cimfs_reader_corrupt(reader, stream->offset, "the content does not match its content ID", error);
+    return CIMFS_OK;
+}
