@@ -120,12 +120,14 @@ _MODULES = {
     "cimlayer.layer.scratch": ("create_scratch_disks",),
     "cimlayer.layer.writer": ("CimLayerWriter",),
     "cimlayer.limits": ("Limits",),
+    "cimlayer.oci.export_image": ("ExportedImage", "ExportedLayer", "export_image"),
     "cimlayer.oci.export_layer": ("export_layer",),
     "cimlayer.oci.import_image": ("import_image",),
     "cimlayer.oci.import_layer": ("import_layer",),
     "cimlayer.oci.imported": ("ImportedImage", "ImportedLayer"),
     "cimlayer.oci.list_images": ("ListedImage", "list_images"),
     "cimlayer.oci.platforms": ("Platform",),
+    "cimlayer.oci.registry.source": ("ContainerRegistry",),
     "cimlayer.oci.sources": ("BlobDescriptor", "ImageReference", "ImageSource"),
 }
 

@@ -185,6 +185,11 @@ from cimlayer.layer.writer import (
 from cimlayer.limits import (
     Limits,
 )
+from cimlayer.oci.export_image import (
+    ExportedImage,
+    ExportedLayer,
+    export_image,
+)
 from cimlayer.oci.export_layer import (
     export_layer,
 )
@@ -204,6 +209,9 @@ from cimlayer.oci.list_images import (
 )
 from cimlayer.oci.platforms import (
     Platform,
+)
+from cimlayer.oci.registry.source import (
+    ContainerRegistry,
 )
 from cimlayer.oci.sources import (
     BlobDescriptor,
@@ -231,6 +239,7 @@ __all__ = [
     "CimLayerWriter",
     "CimfsDevice",
     "CompositeDevice",
+    "ContainerRegistry",
     "Contents",
     "CorruptHiveError",
     "CorruptImageError",
@@ -242,6 +251,8 @@ __all__ = [
     "DiskFile",
     "DiskIdentity",
     "Event",
+    "ExportedImage",
+    "ExportedLayer",
     "ExtendedAttribute",
     "Extraction",
     "FileBasicInfo",
@@ -317,6 +328,7 @@ __all__ = [
     "encode_device",
     "event_record",
     "explain_delta",
+    "export_image",
     "export_layer",
     "extract",
     "get_cim_dir_from_layer",

@@ -123,7 +123,7 @@ def test_a_notation_for_another_form_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        ("docker://mcr.example/windows:1", ValueError, "skopeo copy"),
+        ("docker-daemon:windows:1", ValueError, "skopeo copy"),
         ("docker-daemon:a:1", ValueError, "docker save"),
         ("containers-storage:a", ValueError, "oci-archive:FILE"),
         ("https://host/a", ValueError, "SOURCE is"),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
-from pathlib import Path
 
 import click
 
@@ -13,10 +10,8 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.stopping import stoppable
-from cimlayer.image.inspect import image_chain
-from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.limits import Limits
-from cimlayer.oci.export_layer import export_layer
+from cimlayer.oci.export_layer import export_layer, parent_layers
 
 
 @click.command("export")
@@ -46,19 +41,10 @@ def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -
     compressed, so its SHA-256 is the layer's diff ID.
     """
     require_layer(layer)
-    above = list(parents) or _parents_of(layer)
+    above = list(parents) or parent_layers(layer)
     stream = sys.stdout.buffer
     if output == "-" and stream.isatty():
         raise click.UsageError("Refusing to write a tar to a terminal: use -o FILE or redirect the output.")
     with stoppable() as cancel:
         export_layer(layer, above, stream if output == "-" else output, limits=limits, cancel=cancel)
     stream.flush()
-
-
-def _parents_of(layer: str) -> list[str | os.PathLike[str]]:
-    found: list[str | os.PathLike[str]] = []
-    for link in image_chain(get_cim_path_from_layer(layer))[1:]:
-        if link.image is None:
-            raise FileNotFoundError(errno.ENOENT, f"the parent with region set {link.set_id} was not found", layer)
-        found.append(Path(link.image.parent.parent, link.image.stem))
-    return found

@@ -11,6 +11,7 @@ from cimlayer.cli.importing import import_options
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
 from cimlayer.cli.progress import progress_shown
+from cimlayer.cli.registries import RegistryOptions, registry_options
 from cimlayer.cli.stopping import stoppable
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.limits import Limits
@@ -23,6 +24,7 @@ from cimlayer.oci.imported import ImportedImage
 @click.argument("directory", metavar="DIR", type=HOST_PATH)
 @click.option("--platform", metavar="OS/ARCH/VERSION", help="Platform to import, such as windows/amd64/10.0.20348.")
 @click.option("--os-version", metavar="VERSION", help="Windows build to import, such as 10.0.20348.")
+@registry_options
 @import_options
 @limit_option
 def command(
@@ -37,6 +39,7 @@ def command(
     jobs: int | None,
     lock_timeout: float,
     limits: Limits,
+    registry: RegistryOptions,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -46,6 +49,7 @@ def command(
     which may be compressed; - reads standard input. In skopeo's notation, oci:DIR[:REF], oci-archive:FILE[:REF],
     docker-archive:FILE[:REF] and dir:DIR, REF selects one of several container images: a name, @N for the entry of
     that number, or a digest; cimlayer images lists them. Without it, an image for Windows is selected.
+    docker://HOST[:PORT]/NAME[:TAG][@DIGEST] is in a container registry.
 
     In DIR, each layer becomes a layer directory named by its chain ID; existing layers are reused. All digests are
     verified. Prints the directory of the top layer.
@@ -54,9 +58,13 @@ def command(
     from there.
     """
     output = Output()
-    with stoppable() as cancel, progress_shown(output, quiet=quiet, as_json=as_json, by_layer=True) as progress:
+    with (
+        stoppable() as cancel,
+        progress_shown(output, quiet=quiet, as_json=as_json, by_layer=True) as progress,
+        registry.source(source, cancel) as images,
+    ):
         image = import_image(
-            source,
+            images,
             directory,
             platform=platform,
             os_version=os_version,

@@ -6,14 +6,16 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output
+from cimlayer.cli.registries import RegistryOptions, registry_options
 from cimlayer.cli.stopping import stoppable
 from cimlayer.oci.list_images import ListedImage, list_images
 
 
 @click.command("images")
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
+@registry_options
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object per line.")
-def command(source: str, as_json: bool) -> None:
+def command(source: str, registry: RegistryOptions, as_json: bool) -> None:
     """List the container images in a source.
 
     Prints platform, version, reference and digest, one line each. SOURCE is as for import-image, which takes the
@@ -21,8 +23,8 @@ def command(source: str, as_json: bool) -> None:
     names but the source does not contain are marked.
     """
     output = Output()
-    with stoppable() as cancel:
-        images = list_images(source, cancel=cancel)
+    with stoppable() as cancel, registry.source(source, cancel) as opened:
+        images = list_images(opened, cancel=cancel)
     if as_json:
         for image in images:
             output.json(_record(image))

@@ -41,6 +41,7 @@ _COMMANDS = {
     "extract": "Extract files from a CIM.",
     "mount": "Mount a CIM as a read-only file system.",
     "export": "Export a CIM layer as an OCI layer tar.",
+    "export-image": "Export a CIM layer and all below it as a container image.",
     "create": "Create a CIM from a folder or a plain tar.",
     "destroy": "Delete a layer and its CIM.",
     "scratch": "Create scratch disks for all layers of a store.",

@@ -131,6 +131,12 @@ def layer_of(value: object, what: str) -> BlobDescriptor:
     return descriptor
 
 
+def is_foreign(media_type: str) -> bool:
+    """Whether a layer may have to come from elsewhere: "non-distributable" to OCI, "foreign" to Docker."""
+    match = _LAYER.fullmatch(media_type)
+    return match is not None and bool(match["foreign_oci"] or match["foreign_docker"])
+
+
 def diff_ids_of(config: Object, what: str) -> list[Digest]:
     """The digests of the layers' tars, base first."""
     rootfs = checked(config.get("rootfs"), dict, f"{what}: rootfs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from cimlayer.host.interrupts import deferred
 from cimlayer.host.paths import errors_name
 from cimlayer.image.compare import walk_differences
 from cimlayer.image.entrynames import check_name
+from cimlayer.image.inspect import image_chain
 from cimlayer.image.kinds import value_kinds
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.layer.standard import HIVES, LAYOUT, is_standard_file
@@ -66,6 +68,17 @@ def export_layer(
         usage = Usage(limits, image.name)
         tar = TarWriter(image, file, usage, cancel)
         return _LayerExport(image, parent, tar, usage).write()
+
+
+def parent_layers(layer_path: str | os.PathLike[str]) -> list[Path]:
+    """The layers below one, the immediate parent first, found by region sets; FileNotFoundError if one is missing."""
+    found = []
+    for link in image_chain(get_cim_path_from_layer(layer_path))[1:]:
+        if link.image is None:
+            reason = f"the parent with region set {link.set_id} was not found"
+            raise FileNotFoundError(errno.ENOENT, reason, os.fspath(layer_path))
+        found.append(Path(link.image.parent.parent, link.image.stem))
+    return found
 
 
 @contextmanager

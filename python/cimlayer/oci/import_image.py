@@ -28,13 +28,13 @@ from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci.import_layer import finish_task, write_layer
 from cimlayer.oci.imported import ImportedImage, ImportedLayer
 from cimlayer.oci.locations import opened_source
+from cimlayer.oci.origins import RECORD_LIMIT, origin_records
 from cimlayer.oci.platforms import Platform
 from cimlayer.oci.selection import ContainerImage, Layer, select
 from cimlayer.oci.sources import ImageSource
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
-_RECORD_LIMIT = 1 << 16
 _PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a layer has been committed
 
 
@@ -45,6 +45,7 @@ class _Planned:
     layer: Layer
     chain_id: Digest
     path: Path
+    origin: dict[str, object]
 
     @property
     def digest(self) -> str:
@@ -114,7 +115,11 @@ def import_image(
     with opened_source(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
         image = select(images, wanted, named, cancel.raise_if_cancelled)
         chain = chain_ids([layer.diff_id for layer in image.layers])
-        plan = [_Planned(layer, id_, root / id_.hex) for layer, id_ in zip(image.layers, chain, strict=True)]
+        origins = origin_records(image.platform, [layer.blob for layer in image.layers], image.config)
+        plan = [
+            _Planned(layer, id_, root / id_.hex, origin)
+            for layer, id_, origin in zip(image.layers, chain, origins, strict=True)
+        ]
         done = _reused(plan, progress)
         _check_presence(images, plan[len(done) :])
         options = _WriterOptions(
@@ -158,7 +163,7 @@ def _import(
                 task.started()
                 with CimLayerWriter(layer.path, parents, **options) as writer:
                     size = write_layer(reader.pieces(), writer, task, limits, cancel)
-                    record = json.dumps({**layer.record, "bytes": size})
+                    record = json.dumps({**layer.record, "bytes": size, "origin": layer.origin})
                     writer.standard.directory.write(RECORD, f"{record}\n".encode())
                 finish_task(task, writer, size)
             imported.append(_imported(layer, False, size, task.seconds, writer.utility_vm))
@@ -230,9 +235,9 @@ def _recorded_size(layer: _Planned, parent: Path | None) -> int:
     """The size of the files of a layer that is there and is the one that is wanted."""
     try:
         with (layer.path / RECORD).open("rb") as file:
-            record = json.loads(file.read(_RECORD_LIMIT))
-        size = record.pop("bytes", None) if isinstance(record, dict) else None
-        if record != layer.record or not isinstance(size, int):
+            record = json.loads(file.read(RECORD_LIMIT))
+        size = record.get("bytes") if isinstance(record, dict) else None
+        if not isinstance(size, int) or {key: record.get(key) for key in layer.record} != layer.record:
             raise ValueError
     except (OSError, ValueError, RecursionError) as error:
         raise _in_the_way(layer, f"its {RECORD} does not say that it is the same") from error

@@ -30,7 +30,9 @@ _FORMS: dict[str, Callable[[Files], ImageSource]] = {
     "dir": SkopeoFolder,
 }
 _ELSEWHERE = re.compile("(docker|docker-daemon|containers-storage|containerd|ostree|sif|tarball|https?):")
-_NOTATION = "a path, oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF] or dir:DIR"
+_NOTATION = (
+    "docker://HOST/NAME[:TAG], a path, oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF] or dir:DIR"
+)
 
 
 class OpenedSource(NamedTuple):
@@ -50,14 +52,21 @@ def opened_source(
     """An OCI layout, a docker archive or a skopeo folder: a folder, or a tar that may be compressed.
 
     ``location`` is a path, or in skopeo's notation ``oci:DIR[:REF]``, ``oci-archive:FILE[:REF]``,
-    ``docker-archive:FILE[:REF]`` or ``dir:DIR``; the file ``-`` is standard input. An object that
-    is a source already stays as it is. FormatError for anything else, ValueError for another notation,
-    OperationCancelledError once ``cancel`` is cancelled, here and in what the source does.
+    ``docker-archive:FILE[:REF]`` or ``dir:DIR``; the file ``-`` is standard input. ``docker://...`` is in a container
+    registry (:class:`~cimlayer.ContainerRegistry` with its defaults). An object that is a source already stays as it
+    is. FormatError for anything else, ValueError for another notation, OperationCancelledError once ``cancel`` is
+    cancelled, here and in what the source does.
     """
     if not isinstance(location, (str, os.PathLike)):
         yield OpenedSource(location, reference)
         return
-    form, path, named = _parsed(os.fspath(location))
+    if os.fspath(location).startswith("docker://"):
+        from cimlayer.oci.registry.source import ContainerRegistry  # noqa: PLC0415  it needs an extra
+
+        with ContainerRegistry(os.fspath(location), cancel=cancel) as registry:
+            yield OpenedSource(registry, reference)
+        return
+    form, path, named = parse_location(os.fspath(location))
     if None not in (named, reference):
         raise ValueError(f"two references, {named!r} and {reference!r}")
     with contextlib.ExitStack() as stack:
@@ -72,13 +81,13 @@ def opened_source(
         yield OpenedSource(_recognised(files) if form is None else _FORMS[form](files), named or reference)
 
 
-def _parsed(location: str) -> tuple[str | None, str, str | None]:
+def parse_location(location: str) -> tuple[str | None, str, str | None]:
     """Form, path and reference."""
     form, _, rest = location.partition(":")
     if form not in _FORMS:
         if _ELSEWHERE.match(location) and not Path(location).exists():
             raise ValueError(
-                f"{location[:SHOWN]}: container images are read from files; SOURCE is {_NOTATION},"
+                f"{location[:SHOWN]}: container images come from container registries and files; SOURCE is {_NOTATION},"
                 " to which skopeo copy, docker save and others save them"
             )
         return None, location, None

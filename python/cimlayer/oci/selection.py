@@ -51,6 +51,7 @@ class ContainerImage:
     digest: str | None
     config_digest: str
     layers: tuple[Layer, ...]
+    config: Object
 
 
 @dataclass(slots=True)
@@ -274,7 +275,7 @@ def _load(source: ImageSource, candidate: Candidate) -> ContainerImage:
         if size is not None and blob.size is not None and size != blob.size:
             raise DigestMismatchError(f"blob {blob.digest}", f"{blob.size} bytes", f"{size} bytes")
     layers = tuple(Layer(blob, diff_id) for blob, diff_id in zip(_in_order(blobs, diff_ids), diff_ids, strict=True))
-    return ContainerImage(candidate.platform, candidate.digest, config_descriptor.digest, layers)
+    return ContainerImage(candidate.platform, candidate.digest, config_descriptor.digest, layers, config)
 
 
 def _in_order(blobs: list[BlobDescriptor], diff_ids: list[Digest]) -> list[BlobDescriptor]:

@@ -1,0 +1,123 @@
+"""Where a container image goes: the protocol that every kind of target fills, and the blobs that it gets."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol, cast
+
+from cimlayer.blobs.digests import Digest
+from cimlayer.events import CancellationToken
+from cimlayer.limits import Limits
+from cimlayer.oci.export_layer import export_layer
+from cimlayer.oci.origins import Origin
+from cimlayer.oci.sources import BlobDescriptor
+
+Compression = Literal["gzip", "zstd", "none"]
+
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_MEDIA_TYPES: dict[Compression, str] = {"gzip": f"{_LAYER}+gzip", "zstd": f"{_LAYER}+zstd", "none": _LAYER}
+_GZIP_LEVEL, _ZSTD_LEVEL = 6, 3
+
+
+class Output(Protocol):
+    """Where bytes go."""
+
+    def write(self, data: Any, /) -> object:
+        """Take all of them."""
+
+
+@dataclass(slots=True, frozen=True)
+class WrittenLayer:
+    """A layer's blob, and the digest of the tar in it."""
+
+    diff_id: str
+    blob: BlobDescriptor
+
+
+class LayerBlob:
+    """A layer as a blob that can be written again and again: each time the same bytes, and none are kept."""
+
+    def __init__(
+        self,
+        layer: Path,
+        parents: Sequence[Path],
+        compression: Compression,
+        limits: Limits,
+        cancel: CancellationToken,
+    ) -> None:
+        self.layer = layer
+        self._parents = parents
+        self._compression: Compression = compression
+        self._limits = limits
+        self._cancel = cancel
+
+    def write(self, output: Output) -> WrittenLayer:
+        """Export the layer, compress and hash it."""
+        tar = _HashingOutput(output if self._compression == "none" else _Compressed(output, self._compression))
+        export_layer(self.layer, self._parents, cast(BinaryIO, tar), limits=self._limits, cancel=self._cancel)
+        blob = tar
+        if isinstance(tar.output, _Compressed):
+            blob = tar.output.finish()
+        media_type = _MEDIA_TYPES[self._compression]
+        return WrittenLayer(tar.digest, BlobDescriptor(blob.digest, blob.size, media_type))
+
+
+class _HashingOutput:
+    """Counts and hashes what it hands on."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self.size = 0
+        self._hash = Digest("sha256", "").new_hash()
+
+    def write(self, data: Any, /) -> None:
+        self.size += len(data)
+        self._hash.update(data)
+        self.output.write(data)
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+class _Compressed:
+    """Compresses what it hands on. gzip's header has neither a name nor a time."""
+
+    def __init__(self, output: Output, compression: Compression) -> None:
+        self._output = _HashingOutput(output)
+        self._compressor = _zstd_compressor() if compression == "zstd" else zlib.compressobj(_GZIP_LEVEL, wbits=31)
+
+    def write(self, data: Any, /) -> None:
+        if compressed := self._compressor.compress(data):
+            self._output.write(compressed)
+
+    def finish(self) -> _HashingOutput:
+        self._output.write(self._compressor.flush())
+        return self._output
+
+
+def _zstd_compressor() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415
+    else:
+        from backports import zstd  # noqa: PLC0415
+    return zstd.ZstdCompressor(_ZSTD_LEVEL)
+
+
+Document = tuple[BlobDescriptor, bytes]
+
+
+class ImageTarget(Protocol):
+    """Where an image goes. The layers come first, from the base up, then the configuration, then the manifest."""
+
+    compressions: tuple[Compression, ...]  # those that it can have, the default first
+
+    def layer(self, blob: LayerBlob, origin: Origin) -> WrittenLayer:
+        """Write a layer, unless it is there. Where it is there as it was imported, that blob is taken."""
+
+    def finish(self, config: Document, manifest: Document) -> str:
+        """Write the documents; what was written before becomes an image. Returns the digest that names it there."""

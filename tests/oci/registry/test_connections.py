@@ -1,0 +1,292 @@
+"""Connections to container registries: TLS, proxies, hosts of every kind, and no waiting without end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+
+from cimlayer import ContainerRegistry
+from support.containers import Layer, Store
+from support.registries import FakeRegistry, free_port, login, running
+
+
+def server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def certificates(folder: Path, authority: trustme.CA) -> Path:
+    folder.mkdir()
+    authority.cert_pem.write_to_path(folder / "ca.crt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def secure(authority: trustme.CA, store: Store, layers: list[Layer]) -> Iterator[FakeRegistry]:
+    with running(store, server_context(authority)) as server:
+        server.tag("app:latest", store.image(layers))
+        yield server
+
+
+def look(host: str, **options: object) -> str:
+    """The digest of an image."""
+    with ContainerRegistry(f"docker://{host}/app", **options) as source:  # type: ignore[arg-type]
+        return next(iter(source.references())).descriptor.digest
+
+
+# ---- TLS ----
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(secure: FakeRegistry) -> None:
+    with pytest.raises(ConnectionError, match=r"cannot connect to https://127\.0\.0\.1:.*certificate"):
+        look(secure.host)
+    assert secure.seen == []
+
+
+def test_an_authority_may_be_added(secure: FakeRegistry, authority: trustme.CA, tmp_path: Path) -> None:
+    assert look(secure.host, cert_dir=certificates(tmp_path / "certs", authority)) == secure.tags["app:latest"]
+
+
+def test_the_systems_authorities_may_be_others(
+    secure: FakeRegistry, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates(tmp_path / "certs", authority) / "ca.crt"))
+    assert look(secure.host)
+
+
+def test_a_certificate_for_another_name_is_refused(authority: trustme.CA, tmp_path: Path) -> None:
+    certs = certificates(tmp_path / "certs", authority)
+    with (
+        running(tls=server_context(authority, "elsewhere.example")) as server,
+        pytest.raises(ConnectionError, match=r"certificate.*127\.0\.0\.1"),
+    ):
+        look(server.host, cert_dir=certs)
+
+
+def test_certificates_need_not_be_checked(secure: FakeRegistry) -> None:
+    assert look(secure.host, tls_verify=False)
+
+
+def test_a_client_certificate_is_shown(
+    store: Store, layers: list[Layer], tmp_path: Path, authority: trustme.CA
+) -> None:
+    context = server_context(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    certs = certificates(tmp_path / "certs", authority)
+    with running(store, context) as server:
+        server.tag("app:latest", store.image(layers))
+        with pytest.raises(ConnectionError):
+            look(server.host, cert_dir=certs)
+        mine = authority.issue_cert("me@example.org")
+        mine.private_key_pem.write_to_path(certs / "me.key")
+        mine.cert_chain_pems[0].write_to_path(certs / "me.cert")
+        assert look(server.host, cert_dir=certs)
+
+
+@pytest.mark.parametrize("name", ["bad.crt", "bad.cert"])
+def test_a_broken_certificate_is_named(secure: FakeRegistry, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("nothing")
+    with pytest.raises(ValueError, match=name):
+        look(secure.host, cert_dir=tmp_path)
+
+
+def test_a_password_never_goes_over_plain_http_unasked(registry: FakeRegistry, image: str, tmp_path: Path) -> None:
+    registry.auth = "basic"
+    with pytest.raises(ConnectionError, match="may be a server of plain HTTP"):
+        look(registry.host, authfile=login(tmp_path, registry.host))
+    assert registry.seen == []
+
+
+def test_https_does_not_turn_into_http(secure: FakeRegistry, authority: trustme.CA, tmp_path: Path) -> None:
+    certs = certificates(tmp_path / "certs", authority)
+    with running() as plain:
+        secure.hook = lambda request: request.answer(307, b"", {"Location": f"{plain.url}/x"}) is None
+        with pytest.raises(OSError, match="plain HTTP"):
+            look(secure.host, cert_dir=certs)
+        secure.hook, secure.auth = None, "bearer"
+        secure.challenge = f'Bearer realm="{plain.url}/token"'
+        with pytest.raises(OSError, match="plain HTTP"):
+            look(secure.host, cert_dir=certs, authfile=login(tmp_path, secure.host))
+        assert plain.seen == []
+
+
+# ---- hosts ----
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_hosts_of_every_kind(host: str, store: Store, layers: list[Layer]) -> None:
+    try:
+        server = running(store, host="127.0.0.1" if host == "localhost" else host)
+        with server as started:
+            started.tag("app:latest", store.image(layers))
+            name = f"localhost:{started.server_port}" if host == "localhost" else started.host
+            assert look(name, tls_verify=False)
+            assert {each.headers["Host"] for each in started.seen} == {name}
+    except OSError as error:
+        if host == "::1" and not started_anything(error):
+            pytest.skip("there is no IPv6 here")
+        raise
+
+
+def started_anything(error: OSError) -> bool:
+    return error.filename is not None
+
+
+def test_nobody_there_is_said_at_once() -> None:
+    port = free_port()
+    with pytest.raises(ConnectionError, match=f"cannot connect to https://127.0.0.1:{port}: .*refused"):
+        look(f"127.0.0.1:{port}")
+    with pytest.raises(ConnectionError, match=f"cannot connect to https://127.0.0.1:{port}: .*refused"):
+        look(f"127.0.0.1:{port}", tls_verify=False)
+
+
+def test_what_is_no_http_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(1 << 16)
+                        connection.sendall(b"220 smtp ready\r\n")
+
+        thread = threading.Thread(target=talk, daemon=True)
+        thread.start()
+        with pytest.raises(ConnectionError, match="not valid HTTP"):
+            look(f"127.0.0.1:{listener.getsockname()[1]}", tls_verify=False)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_connections_are_used_again(registry: FakeRegistry, image: str, store: Store) -> None:
+    connections = set()
+
+    def hook(request: object) -> bool:
+        connections.add(request.client_address)  # type: ignore[attr-defined]
+        return False
+
+    registry.hook = hook
+    with ContainerRegistry(image, tls_verify=False) as source:
+        (reference,) = source.references()
+        for _ in range(3):
+            list(source.references())
+    assert reference.descriptor.digest == registry.tags["win/app:v1"]
+    assert len(connections) == 1
+
+
+def test_nothing_is_logged(
+    registry: FakeRegistry, image: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.auth = "bearer"
+    with (
+        caplog.at_level(logging.DEBUG),
+        ContainerRegistry(image, tls_verify=False, authfile=login(tmp_path, registry.host)) as source,
+    ):
+        list(source.references())
+    assert caplog.text == ""
+
+
+# ---- proxies ----
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Passes TLS through (CONNECT), and answers for everybody in plain HTTP."""
+
+    asked: list[tuple[str, str, str | None]]
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.asked.append((self.command, self.path, self.headers.get("Proxy-Authorization")))
+        self.send_error(404)
+
+    def do_CONNECT(self) -> None:
+        self.asked.append((self.command, self.path, self.headers.get("Proxy-Authorization")))
+        host, _, port = self.path.rpartition(":")
+        with socket.create_connection((host, int(port))) as there:
+            self.send_response(200)
+            self.end_headers()
+            back = threading.Thread(target=self.pump, args=(there, self.connection))
+            back.start()
+            self.pump(self.connection, there)
+            back.join()
+
+    @staticmethod
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def proxy() -> Iterator[tuple[str, list[tuple[str, str, str | None]]]]:
+    asked: list[tuple[str, str, str | None]] = []
+    handler = type("Handler", (Proxy,), {"asked": asked})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_tls_goes_through_the_proxy_of_the_environment(
+    secure: FakeRegistry,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: tuple[str, list[tuple[str, str, str | None]]],
+) -> None:
+    at, asked = proxy
+    monkeypatch.setenv("https_proxy", f"http://me:a%40b@{at}")
+    assert look(secure.host, cert_dir=certificates(tmp_path / "certs", authority))
+    assert asked == [("CONNECT", secure.host, "Basic bWU6YUBi")]
+    assert not [each for each in secure.seen if "Proxy-Authorization" in each.headers]
+
+
+def test_plain_http_is_asked_of_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, proxy: tuple[str, list[tuple[str, str, str | None]]]
+) -> None:
+    at, asked = proxy
+    monkeypatch.setenv("http_proxy", at)
+    with running() as server, pytest.raises(FileNotFoundError):
+        look(server.host, tls_verify=False)
+    assert asked[-1] == ("GET", f"{server.url}/v2/app/manifests/latest", None)
+    assert server.seen == []
+
+
+def test_some_hosts_need_no_proxy(registry: FakeRegistry, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    registry.tag("app:latest", {"digest": registry.tags["win/app:v1"]})
+    assert look(registry.host, tls_verify=False)
+
+
+def test_a_proxy_of_another_kind_is_refused_without_its_password(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "socks5://me:secret@127.0.0.1:1")
+    with pytest.raises(ValueError, match="the proxy for https") as caught:
+        look(registry.host)
+    assert "secret" not in str(caught.value)
