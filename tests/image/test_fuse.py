@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -21,7 +22,7 @@ from typing import Any
 import pytest
 
 import cimlayer
-from cimlayer.errors import UnsupportedCallError
+from cimlayer.errors import CorruptImageError, UnsupportedCallError
 from cimlayer.image.fuse import _operations, mount_with_fuse
 from cimlayer.layer.paths import get_cim_path_from_layer
 from support.commands import call, program, wait_until
@@ -174,6 +175,22 @@ def test_blocks_say_whether_there_is_content(tmp_path: Path) -> None:
         calls: Any = _operations(SimpleNamespace(Operations=object), reader)
         blocks = [calls.getattr(path)["st_blocks"] for path in ("/file", "/hole", "/directory")]
     assert blocks == [2, 0, 0]
+
+
+def test_content_that_is_read_in_pieces_is_compared_with_its_content_id(tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(600_000)
+    image = make_image(tmp_path, "image.cim", {"file": content})
+    region = max(tmp_path.glob("region_*"), key=lambda path: path.stat().st_size)
+    stored = bytearray(region.read_bytes())
+    stored[stored.index(content) + 5] ^= 1
+    region.write_bytes(stored)
+    with cimlayer.ImageReader(image) as reader:
+        calls: Any = _operations(SimpleNamespace(Operations=object), reader)
+        handle = calls.open("/file", os.O_RDONLY)
+        assert len(calls.read("/file", 300_000, 0, handle)) == 300_000
+        with pytest.raises(CorruptImageError, match="content ID"):
+            calls.read("/file", 300_000, 300_000, handle)
+        calls.release("/file", handle)
 
 
 def test_name_that_is_no_utf_8_is_not_there_and_nothing_is_printed(tmp_path: Path) -> None:

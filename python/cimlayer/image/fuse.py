@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import codecs
 import errno
+import itertools
 import os
 import stat
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 from cimfs_ext.entries import ImageEntry
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.reader import ImageReader, StreamReader
 from cimlayer.errors import UnsupportedCallError
 from cimlayer.formats.fileinfo import unix_nanoseconds
 from cimlayer.formats.reparse import SYMBOLIC_LINK
@@ -62,6 +64,9 @@ def mount_with_fuse(image_path: str | os.PathLike[str], directory: str | os.Path
 def _operations(mfusepy: Any, image: ImageReader) -> object:
     """The calls of FUSE for an image; ``mfusepy`` is only here when it is needed."""
 
+    handles = itertools.count(1)
+    opened: dict[int, tuple[threading.Lock, StreamReader]] = {}
+
     class Operations(mfusepy.Operations):  # type: ignore[misc]
         use_ns = True
 
@@ -96,8 +101,19 @@ def _operations(mfusepy: Any, image: ImageReader) -> object:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
             return target
 
+        def open(self, path: str, flags: int) -> int:
+            """One stream for all reads of an open file: only what one stream reads to its end is checked."""
+            handle = next(handles)
+            opened[handle] = (threading.Lock(), image.open(path))
+            return handle
+
+        def release(self, path: str, fh: int) -> int:
+            opened.pop(fh)[1].close()
+            return 0
+
         def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-            with image.open(path) as content:
+            lock, content = opened[fh]
+            with lock:
                 content.seek(offset)
                 return content.read(size) or b""
 
