@@ -1,13 +1,8 @@
-"""The function table from a loaded library: what each call passes, and what becomes of errors and missing functions."""
+"""Loaded libraries: each call passes what cimfs.h says, errors, older systems, the choice."""
 
 import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
@@ -17,51 +12,30 @@ from cimfs_ext.errors import (
     ImageError,
     ImageExistsError,
     ImagePermissionError,
-    PathNotFoundError,
     UnsupportedCallError,
 )
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.implementation import Implementation, choose, load
 from cimlayer.layer.writer import CimLayerWriter
 from support.images import NULL_DACL, add
-from support.libraries import ROOT, Recorder, build_recording, c_compiler, install_libcimfs, needs_dlopen, wide
+from support.libraries import Recorder, build_recording, needs_dlopen, wide
+from support.systemlibraries import (
+    FIRST_RELEASE,
+    NEWER,
+    VOLUME,
+    directory,  # noqa: F401  fixtures
+)
 
 pytestmark = needs_dlopen
 
-VOLUME = UUID("01234567-89ab-cdef-fedc-ba9876543210")
+
 CREATED = {"call": "CimCreateImage", "path": wide("/где"), "existing": None, "new": wide("a.cim")}
+
+
 CLOSED = {"call": "CimCloseImage", "image": "image"}
+
+
 DESCRIPTOR = bytes([1, 0, 4, 0x80]) + bytes(range(16, 40))
-FIRST_RELEASE = {
-    "CimCreateImage",
-    "CimCloseImage",
-    "CimCommitImage",
-    "CimCreateFile",
-    "CimWriteStream",
-    "CimCloseStream",
-    "CimCreateAlternateStream",
-    "CimCreateHardLink",
-    "CimDeletePath",
-    "CimMountImage",
-    "CimDismountImage",
-}
-NEWER = {
-    "CimCreateImage2",
-    "CimTombstoneFile",
-    "CimCreateMergeLink",
-    "CimAddFsToMergedImage",
-    "CimAddFsToMergedImage2",
-    "CimSealImage",
-    "CimGetVerificationInformation",
-    "CimMergeMountImage",
-    "CimMountVerifiedImage",
-    "CimMergeMountVerifiedImage",
-}
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("libraries")
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +46,6 @@ def recording(directory: Path) -> Implementation:
 @pytest.fixture(scope="module")
 def first_release(directory: Path) -> Implementation:
     return load(str(build_recording(directory / "first.so", "-DFIRST_RELEASE")))
-
-
-@pytest.fixture(scope="module")
-def libcimfs(directory: Path) -> Path:
-    return install_libcimfs(directory / "libcimfs")
 
 
 # ---- each call passes what cimfs.h says ----
@@ -245,6 +214,7 @@ def test_root_hash_of_another_size_is_refused(
 
 # ---- errors ----
 
+
 OPERATIONS: dict[str, Callable[[ImageWriter], object]] = {
     "CimCreateFile": lambda image: image.create_file("there", size=1),
     "CimWriteStream": lambda image: add(image, "there", b"x"),
@@ -408,105 +378,3 @@ def test_failed_layer_leaves_nothing_when_the_library_is_missing(
     with pytest.raises(UnsupportedCallError):
         CimLayerWriter(tmp_path / "1", implementation="system")
     assert os.listdir(tmp_path) == []
-
-
-# ---- libcimfs as a shared library ----
-
-
-def test_shared_library_exports_exactly_the_functions(libcimfs: Path) -> None:
-    if shutil.which("nm") is None or sys.platform != "linux":
-        pytest.skip("lists ELF symbols with nm")
-    listing = subprocess.run(
-        ["nm", "-D", "--defined-only", "--format=posix", libcimfs / "lib/libcimfs.so"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert {line.split()[0] for line in listing.splitlines()} == FIRST_RELEASE | NEWER | {"CimCreateImageWith"}
-
-
-def test_header_declares_exactly_the_exported_functions(libcimfs: Path) -> None:
-    header = (libcimfs / "include/libcimfs/libcimfs.h").read_text()
-    declared = set(re.findall(r"CIMFS_EXPORT \w+ (?:CIMFS_CALL )?(\w+)\(", header))
-    assert declared == FIRST_RELEASE | NEWER | {"CimCreateImageWith"}
-
-
-def test_program_builds_with_the_pkg_config_file_and_writes_an_image(libcimfs: Path, tmp_path: Path) -> None:
-    if shutil.which("pkg-config") is None:
-        pytest.skip("no pkg-config")
-    environment = {**os.environ, "PKG_CONFIG_PATH": str(libcimfs / "lib/pkgconfig")}
-    flags = subprocess.run(
-        ["pkg-config", "--cflags", "--libs", "libcimfs"], check=True, capture_output=True, text=True, env=environment
-    ).stdout.split()
-    program = tmp_path / "program.c"
-    program.write_text(
-        """
-        #include <libcimfs.h>
-        int main(void)
-        {
-            static const cimfs_wchar here[] = {'.', 0}, name[] = {'a', '.', 'c', 'i', 'm', 0};
-            cimfs_image image;
-            if (CimCreateImage(here, NULL, name, &image) < 0 || CimCommitImage(image) < 0)
-                return 1;
-            if (CimCloseImage(image) != CIMFS_OK)
-                return 2;
-            return CimTombstoneFile(NULL, name) != CIMFS_E_NOTIMPL;
-        }
-        """
-    )
-    subprocess.run([c_compiler(), program, "-o", tmp_path / "program", *flags], check=True)
-    environment["LD_LIBRARY_PATH"] = environment["DYLD_LIBRARY_PATH"] = str(libcimfs / "lib")
-    subprocess.run([tmp_path / "program"], check=True, cwd=tmp_path, env=environment)
-    assert (tmp_path / "a.cim").is_file()
-
-
-def test_shared_library_takes_flags_that_its_images_satisfy(libcimfs: Path, tmp_path: Path) -> None:
-    library = load(str(next((libcimfs / "lib").glob("libcimfs.*[!c]"))))
-    with ImageWriter(tmp_path, None, "a.cim", flags=3, implementation=library) as image:
-        image.commit()
-    assert (tmp_path / "a.cim").is_file()
-    for flag in (4, 8, 0x10, 0x20, 0x40, 0x80000000):
-        with pytest.raises(UnsupportedCallError):
-            ImageWriter(tmp_path, None, "b.cim", flags=flag | 1, implementation=library)
-
-
-def test_newer_calls_of_the_shared_library_are_not_implemented(libcimfs: Path, tmp_path: Path) -> None:
-    library = load(str(next((libcimfs / "lib").glob("libcimfs.*[!c]"))))
-    with pytest.raises(UnsupportedCallError):
-        ImageWriter(tmp_path, None, "a.cim", flags=8, implementation=library)
-    with pytest.raises(UnsupportedCallError):
-        volumes.mount(str(tmp_path), "a.cim", VOLUME, implementation=library)
-    with pytest.raises(UnsupportedCallError):
-        volumes.verification_information(str(tmp_path), implementation=library)
-    with ImageWriter(tmp_path, None, "a.cim", implementation=library) as image, pytest.raises(PathNotFoundError):
-        image.delete_path("nothing")
-
-
-@pytest.mark.parametrize(
-    "modules",
-    [
-        ("cimfs_ext/test_image.py", "cimfs_ext/test_image_model.py"),
-        ("test_corpus.py", "layer/test_writer.py"),
-        ("oci/test_import_layer.py",),
-    ],
-)
-def test_suite_passes_with_the_loaded_library(libcimfs: Path, tmp_path: Path, modules: tuple[str, ...]) -> None:
-    library = next((libcimfs / "lib").glob("libcimfs.*[!c]"))
-    files = [str(ROOT / "tests" / module) for module in modules]
-    environment = {**os.environ, "CIMLAYER_IMPLEMENTATION": "system", "CIMLAYER_CIMFS_LIBRARY": str(library)}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert re.search(r"\d+ (passed|skipped)", done.stdout)
-
-
-def test_implementations_are_chosen_or_loaded() -> None:
-    for make in (Implementation, lambda: Implementation.__new__(Implementation)):
-        with pytest.raises(TypeError, match=r"choose\(\) or load\(\)"):
-            make()

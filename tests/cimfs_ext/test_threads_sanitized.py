@@ -1,4 +1,4 @@
-"""``test_threads.py`` with the compiled modules under AddressSanitizer: what is used after it was freed ends it."""
+"""Calls that overlap, with the compiled modules under AddressSanitizer: what is used after it was freed ends it."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ def test_no_call_touches_what_another_one_has_freed(tmp_path: Path) -> None:
     assert str(packages) in where.stdout, where.stderr[-5000:]
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "run"]
     done = subprocess.run(
-        [sys.executable, *words, "tests/cimfs_ext/test_threads.py"],
+        [sys.executable, *words, "tests/cimfs_ext/test_threads.py", "tests/cimfs_ext/test_reentrancy.py"],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -1,25 +1,19 @@
-"""The layer writer: what goes where, in which order, and what is left when something fails."""
+"""CimLayerWriter: where things lie, a base layer, standard files, the end."""
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cimfs_ext.backupstream import BackupStreamWriter as Stream
-from cimfs_ext.entries import RegionSet
-from cimfs_ext.image import ImageWriter
-from cimfs_ext.reader import read_region_sets
 from cimlayer import (
     CimLayerWriter,
     FileBasicInfo,
-    ImageReader,
     destroy_cim_layer,
     get_cim_dir_from_layer,
     get_cim_name_from_layer,
@@ -27,70 +21,25 @@ from cimlayer import (
     is_cim_layer,
 )
 from cimlayer.errors import (
-    CorruptImageError,
     FormatError,
-    ImagePermissionError,
-    PathNotFoundError,
 )
-from cimlayer.layer.garbage import broken_images, collect_garbage
 from cimlayer.layer.standard import HIVES, STANDARD_FILES
 from support import layers
-from support.layers import NULL_DACL, TIME, image_of, snapshot
+from support.layers import NULL_DACL, image_of, snapshot
+from support.layerwriters import (  # noqa: F401  fixtures
+    DIRECTORY,
+    EAS,
+    FILE,
+    OWNED,
+    base_writer,
+    directories,
+    feed,
+    made_base,
+    put,
+    root,
+    writer,
+)
 from support.tars import FILETIME_OF_1970
-
-FILE = FileBasicInfo.at(TIME, 0x20)
-DIRECTORY = FileBasicInfo.at(TIME, 0x10)
-OWNED = bytes.fromhex("0100048014000000000000000000000000000000010200000000000520000000 20020000".replace(" ", ""))
-EAS = bytes([0, 0, 0, 0, 0, 1, 1, 0]) + b"A\0v"
-LINK = bytes.fromhex("0c0000a0 1400 0000 0000 0200 0400 0200 01000000 7800 0000 7800 0000".replace(" ", ""))
-
-
-def directories(writer: CimLayerWriter, path: str) -> None:
-    parts = path.split("\\")
-    for n in range(1, len(parts)):
-        writer.add("\\".join(parts[:n]), DIRECTORY, 0)
-
-
-def put(writer: CimLayerWriter, path: str, data: bytes = b"", info: FileBasicInfo = FILE, **metadata: bytes) -> None:
-    writer.add(path, info, len(data), **metadata)
-    feed(writer, Stream.data(data))
-
-
-def feed(writer: CimLayerWriter, *streams: Iterable[bytes], piece: int = 1 << 20) -> None:
-    data = b"".join(b"".join(stream) for stream in streams)
-    for at in range(0, len(data), piece):
-        assert writer.write(data[at : at + piece]) == len(data[at : at + piece])
-
-
-def base_writer(path: Path) -> CimLayerWriter:
-    writer = CimLayerWriter(path, sync=False, reproducible=True)
-    directories(writer, HIVES[0].path)
-    for hive in HIVES:
-        put(writer, hive.path, layers.hive(who=hive.name))
-    return writer
-
-
-@pytest.fixture(scope="module")
-def made_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("layers")
-    with base_writer(root / "base") as writer:
-        put(writer, r"Files\x", b"base x")
-        put(writer, r"Files\y", b"base y")
-        writer.add(r"Files\dir", DIRECTORY, 0)
-        put(writer, r"Files\dir\z", b"base z")
-    return root
-
-
-@pytest.fixture
-def root(made_base: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made_base, tmp_path, dirs_exist_ok=True)
-    return tmp_path
-
-
-@pytest.fixture
-def writer(root: Path) -> CimLayerWriter:
-    return CimLayerWriter(root / "child", [root / "base"], sync=False, reproducible=True)
-
 
 # ---- where things lie ----
 
@@ -286,291 +235,6 @@ def test_nothing_takes_the_place_of_a_pending_link(writer: CimLayerWriter) -> No
     writer.abandon()
 
 
-# ---- operations ----
-
-
-def test_files_directories_links_streams_and_removals(writer: CimLayerWriter, root: Path) -> None:
-    info = FileBasicInfo(TIME, TIME + 1, TIME + 2, TIME + 3, 0x23)
-    put(writer, r"Files\new", b"content", info, security_descriptor=OWNED, extended_attributes=EAS)
-    writer.add_alternate_stream(r"Files\new:zone:$DATA", 4)
-    feed(writer, Stream.data(b"zone"))
-    writer.add_link(r"Files\link", r"Files\x")
-    writer.remove(r"Files\x")
-    writer.remove(r"files\DIR")
-    writer.remove(r"Files\never there")
-    writer.remove(r"nor\this")
-    writer.add(r"Files\symlink", FileBasicInfo.at(TIME, 0x420), 0, reparse_data=LINK)
-    writer.close()
-    image = image_of(root / "child")
-    new = image[r"Files\new"]
-    assert (new.data, new.attributes, new.sd, new.eas, new.streams) == (b"content", 0x23, OWNED, EAS, {"zone": b"zone"})
-    assert (new.creation_time, new.last_access_time, new.last_write_time, new.change_time) == (
-        TIME, TIME + 1, TIME + 2, TIME + 3,
-    )  # fmt: skip
-    assert (image[r"Files\link"].data, image[r"Files\symlink"].reparse) == (b"base x", LINK)
-    assert not {r"Files\x", r"Files\dir", r"Files\dir\z"} & image.keys()
-    assert image[r"Files\y"].data == b"base y"
-
-
-@pytest.mark.parametrize("before", [None, "link", "remove"])
-def test_write_with_nothing_to_write_to_is_an_error(writer: CimLayerWriter, root: Path, before: str | None) -> None:
-    put(writer, r"Files\a", b"content")
-    if before == "link":
-        writer.add_link(r"Files\l", r"Files\x")
-    else:
-        writer.remove(r"Files\x")
-    with pytest.raises(ValueError, match="nothing is open"):
-        writer.write(b"x")
-    writer.close()
-    assert image_of(root / "child")[r"Files\a"].data == b"content"
-
-
-@pytest.mark.parametrize("given", [False, True])
-def test_metadata_comes_in_the_backup_stream(writer: CimLayerWriter, root: Path, given: bool) -> None:
-    writer.add(r"Files\f", FILE, 7, *((OWNED, EAS) if given else ()))
-    metadata = [Stream.links("other"), Stream.security(OWNED), Stream.extended_attributes(EAS)]
-    feed(writer, *metadata, Stream.data(b"content"), Stream.alternate_stream("s", b"t" * 999), piece=5)
-    writer.add(r"Files\l", FileBasicInfo.at(TIME, 0x420), 0, b"", b"", LINK if given else b"")
-    feed(writer, Stream.reparse(LINK))
-    writer.close()
-    image = image_of(root / "child")
-    entry = image[r"Files\f"]
-    assert (entry.sd, entry.eas, entry.data, entry.streams) == (OWNED, EAS, b"content", {"s": b"t" * 999})
-    assert image[r"Files\l"].reparse == LINK
-
-
-def test_same_metadata_may_come_behind_the_data(writer: CimLayerWriter, root: Path) -> None:
-    writer.add(r"Files\f", FILE, 7, OWNED)
-    feed(writer, Stream.data(b"content"), Stream.security(OWNED))
-    writer.close()
-    assert image_of(root / "child")[r"Files\f"].sd == OWNED
-
-
-BAD_STREAMS: dict[str, tuple[int, dict[str, bytes], list[Iterable[bytes]], str]] = {
-    "another descriptor": (0, {"security_descriptor": OWNED}, [Stream.security(NULL_DACL)], "another security"),
-    "other EAs": (0, {"extended_attributes": EAS}, [Stream.extended_attributes(EAS + b"\0")], "another EA"),
-    "another link": (0, {"reparse_data": LINK}, [Stream.reparse(LINK[:-1])], "another reparse"),
-    "late descriptor": (1, {}, [Stream.data(b"1"), Stream.security(OWNED)], "behind the data"),
-    "too much": (1, {}, [Stream.data(b"12")], r"Files\\f: "),
-    "too little": (3, {}, [Stream.data(b"12")], r"Files\\f: "),
-    "nothing": (3, {}, [], r"Files\\f: "),
-    "cut": (3, {}, [[b"\1\0\0\0"]], r"Files\\f: "),
-    "unknown": (0, {}, [[b"\x63" + bytes(19)]], r"Files\\f: "),
-}
-
-
-@pytest.mark.parametrize("case", BAD_STREAMS)
-def test_bad_backup_stream_is_named_and_nothing_is_left(writer: CimLayerWriter, root: Path, case: str) -> None:
-    size, metadata, streams, reason = BAD_STREAMS[case]
-    data = [b"".join(stream) for stream in streams]
-    writer.add(r"Files\f", FILE, size, **metadata)
-    with pytest.raises(FormatError, match=reason) as caught:
-        for piece in data:
-            writer.write(piece)
-        writer.add(r"Files\next", FILE, 0)
-    assert caught.value.what == r"Files\f"
-    writer.close()  # the failure has abandoned the layer: there is nothing to commit
-    assert not is_cim_layer(root / "child")
-    assert not (root / "child").exists()
-    with pytest.raises(ValueError, match="closed"):
-        writer.add(r"Files\g", FILE, 0)
-
-
-@pytest.mark.parametrize(
-    ("size", "ranges"),
-    [(0, []), (70_000, []), (70_000, [(0, b"a" * 70_000)]), (300_000, [(5, b"b" * 9), (200_000, b"c" * 50_000)])],
-)
-@pytest.mark.parametrize("piece", [7, 1 << 20])
-def test_sparse_shapes_become_whole_files(
-    writer: CimLayerWriter, root: Path, size: int, ranges: list[tuple[int, bytes]], piece: int
-) -> None:
-    writer.add(r"Files\f", FileBasicInfo.at(TIME, 0x220), size)
-    feed(writer, Stream.security(OWNED), Stream.sparse_data(size, ranges), piece=piece)
-    writer.close()
-    data = bytearray(size)
-    for at, content in ranges:
-        data[at : at + len(content)] = content
-    entry = image_of(root / "child")[r"Files\f"]
-    assert (entry.data, entry.attributes) == (bytes(data), 0x220)
-    assert entry.stream.sparse == (size > 0 and not ranges)
-
-
-@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
-def test_sparse_stream_has_its_size_though_it_comes_last(writer: CimLayerWriter, root: Path, piece: int) -> None:
-    writer.add(r"Files\f", FILE, 5)
-    feed(
-        writer,
-        Stream.data(b"whole"),
-        Stream.sparse_alternate_stream("s", 5000, [(3, b"x"), (4000, b"yz")]),
-        Stream.alternate_stream("t", b"plain"),
-        piece=piece,
-    )
-    writer.close()
-    entry = image_of(root / "child")[r"Files\f"]
-    assert entry.data == b"whole"
-    assert entry.streams == {"s": bytes(3) + b"x" + bytes(3996) + b"yz" + bytes(998), "t": b"plain"}
-
-
-def test_huge_file_of_nothing_costs_nothing(writer: CimLayerWriter, root: Path) -> None:
-    writer.add(r"Files\huge", FILE, 1 << 40)
-    feed(writer, Stream.sparse_data(1 << 40, []))
-    writer.close()
-    assert sum(path.stat().st_size for path in (root / "cim-layers").iterdir()) < 1 << 22
-
-
-def test_streams_take_nothing_but_data(writer: CimLayerWriter) -> None:
-    put(writer, r"Files\f")
-    writer.add_alternate_stream(r"Files\f:s", 0)
-    with pytest.raises(FormatError, match="nothing but its data"):
-        feed(writer, Stream.alternate_stream("t", b""))
-
-
-@pytest.mark.parametrize(
-    ("target", "reason"),
-    [
-        (r"Files\nothing", "does not exist"),
-        (r"no\such", "does not exist"),
-        (r"Files\dir", "directory"),
-        ("", "without a target"),
-    ],
-)
-def test_bad_link_is_refused_and_the_writer_stays_usable(
-    writer: CimLayerWriter, root: Path, target: str, reason: str
-) -> None:
-    with pytest.raises(FormatError, match=reason) as caught:
-        writer.add_link(r"Files\x", target)
-    assert caught.value.what == r"Files\x"
-    writer.remove(r"Files\x")  # what was refused was not added
-    writer.close()
-    assert r"Files\x" not in image_of(root / "child")
-
-
-def test_missing_parents_are_made(writer: CimLayerWriter, root: Path) -> None:
-    put(writer, r"new\directory\file", b"content")
-    writer.add_link(r"other\new\link", r"Files\x")
-    writer.close()
-    image = image_of(root / "child")
-    assert (image[r"new\directory\file"].data, image[r"other\new\link"].data) == (b"content", b"base x")
-    made = image[r"new\directory"]
-    assert (made.attributes, made.sd, made.creation_time) == (0x10, NULL_DACL, FILETIME_OF_1970)
-
-
-SYSTEM = HIVES[0].path
-
-
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        *("Files//Windows///System32/config/SYSTEM", "./Files/./Windows/System32/config/SYSTEM"),
-        *(SYSTEM + "\\", f"{SYSTEM}/", "\\" + SYSTEM, f"/{SYSTEM}", SYSTEM.replace("\\", "\\\\")),
-    ],
-)
-def test_a_path_is_canonical_before_anything_looks_at_it(writer: CimLayerWriter, root: Path, spelling: str) -> None:
-    put(writer, spelling, b"content")
-    writer.add_link("Files//link/", spelling)
-    with pytest.raises(FormatError, match="in place of a hard link"):
-        writer.add(r".\files\LINK", FILE, 0)
-    with pytest.raises(FormatError, match="stream on a file that is processed outside"):
-        writer.add_alternate_stream(f"./{SYSTEM}:zone", 0)
-    writer.close()
-    image = image_of(root / "child")
-    assert (image[SYSTEM].data, image[r"Files\link"].data) == (b"content", b"content")
-    assert (root / "child" / SYSTEM.replace("\\", "/")).read_bytes() == b"content"
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        *((r"Files\..\x", "component . or .."), (r"C:\x", "drive letter"), ("a\0b", "NUL"), ("Files/a*", "reserved")),
-        *((r"Files\x:s", "colon"), ("", "without a name"), (r".\.", "without a name"), ("n" * 256, "255")),
-        *(("/".join(["d" * 200] * 164), "32,767"), ("x" * 100_000, "32,767")),
-    ],
-)
-def test_bad_name_is_refused_and_the_writer_stays_usable(
-    writer: CimLayerWriter, root: Path, name: str, reason: str
-) -> None:
-    with pytest.raises(FormatError, match=reason) as caught:
-        writer.add(name, FILE, 0)
-    assert caught.value.what == name
-    put(writer, r"Files\after", b"fine")
-    writer.close()
-    assert image_of(root / "child")[r"Files\after"].data == b"fine"
-
-
-def test_the_root_directory_is_there_already(writer: CimLayerWriter, root: Path) -> None:
-    writer.add("\\", DIRECTORY, 0)
-    feed(writer, Stream.security(OWNED))
-    writer.add(".", DIRECTORY, 0)
-    writer.close()
-    assert image_of(root / "child")[r"Files\x"].data == b"base x"
-
-
-SYMLINK = FileBasicInfo.at(TIME, 0x420)
-
-
-@pytest.mark.parametrize(("info", "reparse"), [(SYMLINK, LINK), (SYMLINK, b""), (FILE, LINK)])
-def test_symbolic_link_in_place_of_a_standard_file_is_refused(
-    writer: CimLayerWriter, root: Path, info: FileBasicInfo, reparse: bytes
-) -> None:
-    with pytest.raises(FormatError, match="a symbolic link in place of a file that is processed outside the image"):
-        writer.add(SYSTEM, info, 0, reparse_data=reparse)
-    writer.close()
-    assert SYSTEM in image_of(root / "base")
-
-
-def test_standard_file_that_turns_out_to_be_a_symbolic_link_is_refused(writer: CimLayerWriter) -> None:
-    writer.add(SYSTEM, FILE, 0)
-    with pytest.raises(FormatError, match="a symbolic link in place of a file that is processed outside the image"):
-        feed(writer, Stream.reparse(LINK))
-
-
-def test_malformed_descriptor_of_a_standard_file_is_refused(writer: CimLayerWriter) -> None:
-    writer.add(SYSTEM, FILE, 0, b"no descriptor")
-    with pytest.raises(FormatError, match="descriptor is malformed") as caught:
-        writer.close()
-    assert caught.value.what == SYSTEM
-
-
-def test_a_file_called_utility_vm_is_none(writer: CimLayerWriter, root: Path) -> None:
-    put(writer, "UtilityVM", b"content")
-    writer.close()
-    assert image_of(root / "child")["UtilityVM"].data == b"content"
-    assert writer.utility_vm is None
-
-
-@pytest.mark.parametrize(
-    ("name", "info"), [("UtilityVM", DIRECTORY), (r"utilityvm\x", FILE), ("UtilityVM/d", DIRECTORY)]
-)
-def test_a_directory_utility_vm_or_what_lies_below_it_is_one(
-    writer: CimLayerWriter, name: str, info: FileBasicInfo
-) -> None:
-    writer.add(name, info, 0)
-    writer.close()
-    assert writer.utility_vm == "kept"
-
-
-def test_removal_hides_what_the_parents_have_and_nothing_else(writer: CimLayerWriter, root: Path) -> None:
-    put(writer, r"Files\dir\new", b"new")
-    put(writer, r"Files\x", b"own x")
-    for path in (r"Files\dir", r"Files\x", "Files/y"):
-        writer.remove(path)
-    writer.close()
-    image = image_of(root / "child")
-    assert {path: entry.data for path, entry in image.items() if path.startswith("Files") and entry.data} == {
-        r"Files\dir\new": b"new", r"Files\x": b"own x",
-        **{hive.path: layers.hive(who=hive.name) for hive in HIVES},
-    }  # fmt: skip
-
-
-def test_removal_of_contents_leaves_the_directory(writer: CimLayerWriter, root: Path) -> None:
-    put(writer, r"Files\dir\new", b"new")
-    writer.remove_contents("Files/dir/")
-    writer.remove_contents("no such directory")
-    writer.close()
-    image = image_of(root / "child")
-    assert {path for path in image if path.startswith(r"Files\dir")} == {r"Files\dir", r"Files\dir\new"}
-
-
 # ---- the end ----
 
 
@@ -699,9 +363,9 @@ def test_reproducible_layers_have_the_same_bytes_and_the_time_they_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    for root in ("one", "two"):
-        (tmp_path / root).mkdir()
-        base_writer(tmp_path / root / "base").close()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        base_writer(tmp_path / name / "base").close()
     assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
     entry = image_of(tmp_path / "one" / "base")["layout"]
     assert entry.creation_time == entry.change_time == FILETIME_OF_1970 + 86_400 * 10**7
@@ -717,222 +381,3 @@ def test_committing_waits_for_the_disk_unless_told_otherwise(tmp_path: Path, mon
     put(writer, HIVES[0].path, b"content")
     writer.close()
     assert len(synced) > disks_only
-
-
-# ---- parents ----
-
-
-def child_of(root: Path, *parents: str, name: str = "new") -> None:
-    with CimLayerWriter(root / name, [root / parent for parent in parents], sync=False) as writer:
-        put(writer, r"Files\new", b"1")
-
-
-@pytest.mark.parametrize("parents", [["grandchild"], ["grandchild", "child"], ["grandchild", "child", "base"]])
-def test_the_parents_are_those_of_the_image_or_the_first_ones_of_them(family: Path, parents: list[str]) -> None:
-    child_of(family, *parents)
-    assert r"Files\grandchild" in image_of(family / "new")
-
-
-def test_the_immediate_parent_is_enough(family: Path) -> None:
-    with CimLayerWriter(family / "new", [family / "grandchild"], sync=False) as writer:
-        assert writer.parents == (family / "grandchild", family / "child", family / "base")
-
-
-@pytest.mark.parametrize(
-    ("parents", "error"),
-    [
-        (["grandchild", "base"], "base is not a layer below .*grandchild"),
-        (["child", "grandchild", "base"], "grandchild is not a layer below .*child"),
-        (["grandchild", "child", "base", "base"], "base is not a layer below .*grandchild"),
-        (["grandchild", "stranger"], "stranger is not a layer below .*grandchild"),
-        (["grandchild", "missing"], "missing.cim"),
-        (["grandchild", "elsewhere/child"], "lie in one directory"),
-        (["new", "base"], "its own parent"),
-        (["child", "base/../new"], "its own parent"),
-    ],
-)
-def test_parents_that_are_not_those_of_the_image_are_refused(family: Path, parents: list[str], error: str) -> None:
-    base_writer(family / "stranger").close()
-    before = snapshot(family)
-    with pytest.raises((ValueError, PathNotFoundError), match=error):
-        child_of(family, *parents)
-    assert snapshot(family) == before
-
-
-def test_a_layer_that_exists_is_not_its_own_parent(family: Path) -> None:
-    before = snapshot(family)
-    with pytest.raises(ValueError, match="its own parent"):
-        child_of(family, "child", "base", name="child")
-    assert snapshot(family) == before
-
-
-def test_one_path_is_no_sequence_of_parents(family: Path) -> None:
-    with pytest.raises(TypeError, match="sequence"):
-        CimLayerWriter(family / "new", str(family / "base"))
-
-
-def test_the_directory_of_the_images_is_no_layer(family: Path) -> None:
-    images = family / "cim-layers"
-    with pytest.raises(ValueError, match="of the images"):
-        child_of(family, "base", name="cim-layers")
-    (images / "cim-layers.cim").write_bytes((images / "child.cim").read_bytes())
-    before = snapshot(family)
-    with pytest.raises(ValueError, match="of the images"):
-        destroy_cim_layer(images, force=True)
-    assert snapshot(family) == before
-
-
-# ---- what a killed import has left ----
-
-
-@pytest.mark.parametrize("spelling", [str, str.lower])
-def test_files_of_a_killed_import_do_not_get_into_another_one(family: Path, spelling: Callable[[str], str]) -> None:
-    left = [str(path.relative_to(family / "base")) for path in (family / "base").rglob("*") if path.is_file()]
-    left += ["Hives/SYSTEM_Delta", "Hives/SAM_BASE.tmp", "cimlayer.json", ".blank.vhdx.0123456789abcdef", "layout"]
-    for name in left:
-        path = family / "new" / spelling(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"left")
-    (family / "new" / "mine").write_bytes(b"kept")
-    child_of(family, "child", "base")
-    files = {str(path.relative_to(family / "new")) for path in (family / "new").rglob("*") if path.is_file()}
-    assert files == {"mine"}
-
-
-# ---- destroy ----
-
-
-@pytest.fixture
-def family(root: Path) -> Path:
-    """The base layer, a child, and a grandchild."""
-    for name, parents in (("child", ["base"]), ("grandchild", ["child", "base"])):
-        with CimLayerWriter(root / name, [root / parent for parent in parents], sync=False) as writer:
-            put(writer, rf"Files\{name}", b"content of " + name.encode())
-            put(writer, HIVES[0].path, b"hive of " + name.encode())
-    return root
-
-
-def test_destroy_of_what_is_no_layer_does_nothing(family: Path) -> None:
-    before = snapshot(family)
-    destroy_cim_layer(family)
-    destroy_cim_layer(family / "missing")
-    (family / "plain").mkdir()
-    destroy_cim_layer(family / "plain", force=True)
-    (family / "plain").rmdir()
-    assert snapshot(family) == before
-
-
-def test_destroy_refuses_a_layer_with_children_and_names_them(family: Path) -> None:
-    before = snapshot(family)
-    with pytest.raises(OSError, match=r"child\.cim, grandchild\.cim"):
-        destroy_cim_layer(family / "base")
-    with pytest.raises(OSError, match=r"grandchild\.cim"):
-        destroy_cim_layer(family / "child")
-    assert snapshot(family) == before
-
-
-@pytest.mark.parametrize("name", ["fork", "FORK.CIM"])
-def test_destroy_refuses_the_parent_of_an_image_with_any_name(root: Path, name: str) -> None:
-    with ImageWriter(root / "cim-layers", "base.cim", name, sync=False) as image:
-        image.commit()
-    before = snapshot(root)
-    with pytest.raises(OSError, match=name):
-        destroy_cim_layer(root / "base")
-    assert snapshot(root) == before
-
-
-def test_destroy_from_the_youngest_on_leaves_the_parents(root: Path) -> None:
-    before = snapshot(root)
-    states = [before]
-    for name, parents in (("child", ["base"]), ("grandchild", ["child", "base"])):
-        with CimLayerWriter(root / name, [root / parent for parent in parents], sync=False) as writer:
-            put(writer, HIVES[0].path, b"hive")
-        states.append(snapshot(root))
-    for name, state in (("grandchild", states[1]), ("child", states[0])):
-        destroy_cim_layer(root / name)
-        assert snapshot(root) == state
-        destroy_cim_layer(root / name)
-
-
-def test_forced_destroy_spares_other_layers_files(family: Path) -> None:
-    before = snapshot(family)
-    destroy_cim_layer(family / "child", force=True)
-    after = snapshot(family)
-    assert set(after) < set(before)
-    assert all(after[name] == before[name] for name in after)
-    assert not is_cim_layer(family / "child")
-    assert {"base", "grandchild", "cim-layers/base.cim", "cim-layers/grandchild.cim"} <= set(after)
-
-
-def test_a_damaged_layer_is_destroyed_only_by_force(family: Path) -> None:
-    image = get_cim_path_from_layer(family / "grandchild")
-    with ImageReader(image) as reader:
-        files = reader.region_sets[-1].file_names()
-    others = {name: state for name, state in snapshot(family).items() if "grandchild" not in name}
-    image.write_bytes(image.read_bytes()[:20])
-    with pytest.raises(CorruptImageError):
-        destroy_cim_layer(family / "grandchild")
-    assert is_cim_layer(family / "grandchild")
-    destroy_cim_layer(family / "grandchild", force=True)
-    assert not is_cim_layer(family / "grandchild")
-    collect_garbage(image.parent, delete=True)
-    assert snapshot(family) == {name: state for name, state in others.items() if Path(name).name not in files}
-
-
-def test_a_layer_that_lacks_a_region_file_is_destroyed_like_any_other_and_keeps_its_parents(family: Path) -> None:
-    with ImageReader(get_cim_path_from_layer(family / "grandchild")) as reader:
-        files = reader.region_sets[-1].file_names()
-    (family / "cim-layers" / files[0]).unlink()
-    with pytest.raises(OSError, match=r"grandchild\.cim"):
-        destroy_cim_layer(family / "child")
-    destroy_cim_layer(family / "grandchild")
-    assert not is_cim_layer(family / "grandchild")
-    assert not set(files) & set(os.listdir(family / "cim-layers"))
-
-
-@pytest.mark.parametrize("content", [b"", b"cimfile0", None])
-def test_a_layer_stays_while_an_image_cannot_be_read_that_may_be_its_child(
-    family: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
-) -> None:
-    def refuse(path: Path) -> list[RegionSet]:
-        if path.name == "grandchild.cim":
-            raise ImagePermissionError(errno.EACCES, "not for you", str(path))
-        return read_region_sets(path)
-
-    if content is None:
-        monkeypatch.setattr("cimlayer.image.files.read_region_sets", refuse)
-    else:
-        (family / "cim-layers" / "grandchild.cim").write_bytes(content)
-    before = snapshot(family)
-    with pytest.raises(OSError, match=r"grandchild\.cim, which cannot be read") as raised:
-        destroy_cim_layer(family / "child")
-    assert raised.value.errno == errno.ENOTEMPTY
-    assert snapshot(family) == before
-    destroy_cim_layer(family / "child", force=True)
-    assert not is_cim_layer(family / "child")
-
-
-def test_a_layer_stays_while_another_image_has_its_region_set(root: Path) -> None:
-    shutil.copy(root / "cim-layers" / "base.cim", root / "cim-layers" / "copy.cim")
-    with pytest.raises(OSError, match=r"the same region set: copy\.cim"):
-        destroy_cim_layer(root / "base")
-    assert is_cim_layer(root / "base")
-
-
-def test_a_linked_layer_directory_is_refused_before_anything_is_removed(root: Path) -> None:
-    (root / "base").rename(root / "elsewhere")
-    (root / "base").symlink_to("elsewhere")
-    before = snapshot(root / "cim-layers")
-    with pytest.raises(NotADirectoryError):
-        destroy_cim_layer(root / "base", force=True)
-    assert snapshot(root / "cim-layers") == before
-
-
-@pytest.mark.parametrize("order", [("child", "grandchild"), ("grandchild", "child")])
-def test_broken_children_are_reported_and_destroyed_in_any_order(family: Path, order: tuple[str, ...]) -> None:
-    destroy_cim_layer(family / "base", force=True)
-    assert broken_images(family / "cim-layers").keys() == {"child.cim", "grandchild.cim"}
-    for name in order:
-        destroy_cim_layer(family / name)
-    assert os.listdir(family) == ["cim-layers"]
-    assert os.listdir(family / "cim-layers") == []

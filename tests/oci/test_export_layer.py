@@ -1,15 +1,10 @@
-"""Layers back into tars: what is imported from them, and what Python's tarfile reads in them, is what went in."""
+"""export_layer: single cases."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
-import shutil
-import subprocess
 import tarfile
 import tracemalloc
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +16,11 @@ from cimlayer.errors import CorruptImageError, FormatError, LimitError
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.limits import Limits
 from cimlayer.oci.export_layer import export_layer
-from support.corpus import KEPT_ATTRIBUTES, PARENTS, is_managed, manifest_of
-from support.descriptors import parts_of
+from support.exports import DIRECTORY, facts
 from support.image_layers import MOUNT_POINT, SYMLINK, bare_layer, base_tar, import_tar, link_data
 from support.images import FORGED_NAMES, forge_name
 from support.tars import FILETIME_OF_1970, TarBuilder, windows_pax
 from support.trees import assert_equal_trees
-
-DIRECTORY = 0x10
 
 
 def exported(layer: Path, parents: list[Path] | None = None) -> bytes:
@@ -45,140 +37,6 @@ def names_in(tar: bytes) -> list[str]:
 def members(tar: bytes) -> dict[str, tarfile.TarInfo]:
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         return {member.name: member for member in archive}
-
-
-# ---- the corpus ----
-
-
-@pytest.fixture(scope="module")
-def tars(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("exported")
-    for name, parents in PARENTS.items():
-        export_layer(corpus / name, [corpus / parent for parent in parents], root / f"{name}.tar")
-    return root
-
-
-@pytest.fixture(scope="module")
-def again(tars: Path) -> Path:
-    for name, parents in PARENTS.items():
-        above = [tars / parent for parent in parents]
-        cimlayer.import_layer(tars / f"{name}.tar", tars / name, above, sync=False, reproducible=True)
-    return tars
-
-
-@pytest.mark.parametrize("name", PARENTS)
-def test_export_and_import_give_the_same_tree(corpus: Path, again: Path, name: str) -> None:
-    assert_equal_trees(corpus / name, again / name)
-
-
-@pytest.mark.parametrize("name", PARENTS)
-def test_export_of_the_import_of_an_export_is_the_same_tar(again: Path, tmp_path: Path, name: str) -> None:
-    export_layer(again / name, [again / parent for parent in PARENTS[name]], tmp_path / "tar")
-    assert (tmp_path / "tar").read_bytes() == (again / f"{name}.tar").read_bytes()
-
-
-def filetime(seconds: str) -> int:
-    return FILETIME_OF_1970 + int(Decimal(seconds) * 10_000_000)
-
-
-def facts(member: tarfile.TarInfo, content: bytes) -> dict[str, Any]:
-    """An entry of a tar in the terms of a manifest."""
-    records = member.pax_headers
-    return {
-        "path": member.name.replace("/", "\\"),
-        "attributes": int(records["MSWINDOWS.fileattr"]) & KEPT_ATTRIBUTES,
-        "creation_time": filetime(records["LIBARCHIVE.creationtime"]),
-        "last_write_time": filetime(records["mtime"]),
-        "change_time": filetime(records["ctime"]),
-        "last_access_time": filetime(records["atime"]),
-        "sd": base64.b64decode(records["MSWINDOWS.rawsd"]),
-        "eas": {
-            key.removeprefix("MSWINDOWS.xattr."): base64.b64decode(value).hex()
-            for key, value in records.items()
-            if key.startswith("MSWINDOWS.xattr.")
-        },
-        "target": member.linkname if member.issym() else None,
-        "mount_point": "MSWINDOWS.mountpoint" in records,
-        "sha256": hashlib.sha256(content).hexdigest() if member.isreg() else None,
-        "streams": {},
-    }
-
-
-def apply_tar(tree: dict[str, dict[str, Any]], tar: Path) -> None:
-    """A simple overlay: entries by their upper-case path, a hard link as another reference to the same facts."""
-    previous = ""
-    with tarfile.open(tar) as archive:
-        for member in archive:
-            directory, _, name = member.name.rpartition("/")
-            content = archive.extractfile(member).read() if member.isreg() else b""  # type: ignore[union-attr]
-            if name.startswith(".wh."):
-                remove(tree, f"{directory}/{name[4:]}")
-                continue
-            if ":" in name:
-                file, _, stream = member.name.rpartition(":")
-                assert file == previous
-                tree[file.upper()]["streams"][stream] = (len(content), hashlib.sha256(content).hexdigest())
-                continue
-            previous = member.name
-            key = member.name.upper()
-            new = tree[member.linkname.upper()] if member.islnk() else facts(member, content)
-            if member.islnk() or not new["attributes"] & DIRECTORY:
-                remove(tree, member.name)
-            elif key in tree:
-                new["path"] = tree[key]["path"]
-                new["streams"] = tree[key]["streams"]
-            tree[key] = new
-            new.setdefault("names", {})[key] = member.name.replace("/", "\\")
-
-
-def remove(tree: dict[str, dict[str, Any]], path: str) -> None:
-    key = path.upper()
-    for other in [one for one in tree if one == key or one.startswith(key + "/")]:
-        tree.pop(other)["names"].pop(other)
-
-
-@pytest.mark.parametrize("name", PARENTS)
-def test_exports_read_by_a_simple_reader_equal_the_manifest(tars: Path, name: str) -> None:
-    manifest = manifest_of(name)
-    rules = manifest["managed_rules"]
-    tree: dict[str, dict[str, Any]] = {}
-    for layer in [*reversed(PARENTS[name]), name]:
-        apply_tar(tree, tars / f"{layer}.tar")
-    expected = {entry["path"]: entry for entry in manifest["entries"] if not is_managed(entry["path"], rules)}
-    found = {
-        path: one for key, one in tree.items() if not is_managed(path := one["names"].get(key, one["path"]), rules)
-    }
-    assert found.keys() == expected.keys()
-    groups: dict[int, int] = {}
-    for path, entry in expected.items():
-        wanted = dict.fromkeys(("creation_time", "last_write_time", "change_time", "last_access_time"))
-        wanted = {key: entry[key] for key in wanted}
-        wanted["attributes"] = entry["attributes"] & KEPT_ATTRIBUTES
-        wanted["eas"] = {ea["name"]: ea["value"] for ea in entry.get("eas", ())}
-        wanted["streams"] = {s["name"]: (s["size"], s["sha256"]) for s in entry.get("streams", ())}
-        wanted["sha256"] = None if "reparse" in entry else entry.get("sha256")
-        wanted["mount_point"] = entry.get("reparse", "").startswith("030000a0")
-        for key in entry.get("unspecified", ()):
-            wanted.pop(key, None)
-        assert {key: found[path][key] for key in wanted} == wanted, path
-        if "sd" not in entry.get("unspecified", ()):
-            assert parts_of(found[path]["sd"]) == parts_of(bytes.fromhex(entry["sd"])), path
-        if "link_group" in entry:
-            assert groups.setdefault(entry["link_group"], id(found[path])) == id(found[path])
-
-
-@pytest.mark.skipif(shutil.which("bsdtar") is None, reason="bsdtar is not here")
-@pytest.mark.parametrize("name", PARENTS)
-def test_bsdtar_lists_every_entry(tars: Path, name: str) -> None:
-    listed = subprocess.run(
-        ["bsdtar", "-tvf", tars / f"{name}.tar"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
-    )
-    assert listed.stderr == b""
-    with tarfile.open(tars / f"{name}.tar") as archive:
-        assert len(listed.stdout.splitlines()) == len(archive.getmembers())
-
-
-# ---- single cases ----
 
 
 def test_unchanged_layer_exports_to_nothing(tmp_path: Path) -> None:
