@@ -111,7 +111,7 @@ def test_object_ids_of_a_parent_are_only_hints(tmp_path: Path, change: str, exte
     expected.update({f"other{name}": (data or b"")[::-1] for name, data in files.items()})
     # Read by somebody who does not compare content with IDs, which are wrong here.
     found = cimoracle.read_image(tmp_path, image.name)
-    assert {path: entry.data for path, entry in found.items()} == expected
+    assert {path: entry.data for path, entry in found.items() if path} == expected
 
 
 @pytest.mark.parametrize("change", ["unsorted", "foreign entries among ours", "each entry many times"])

@@ -88,7 +88,7 @@ def test_a_region_that_is_missing_beside_its_image_is_damage(image: Path) -> Non
     with ImageReader(image) as reader:
         for file in regions_of(image):
             file.unlink()
-        with pytest.raises(errors.CorruptImageError, match="the region file is not there"):
+        with pytest.raises(errors.CorruptImageError, match="the region file is missing"):
             reader.read("large")
 
 
@@ -156,7 +156,7 @@ def test_region_that_is_not_kept_open_can_go_missing(long_chain: Path, tmp_path:
         for file in tmp_path.glob("region_*"):
             file.unlink()
         assert reader.read("l0") == b"0" * 5000
-        with pytest.raises(errors.CorruptImageError, match="the region file is not there"):
+        with pytest.raises(errors.CorruptImageError, match="the region file is missing"):
             reader.read(f"l{MOST_LAYERS - 1}")
         (tmp_path / long_chain.name).unlink()
         with pytest.raises(errors.ImageNotFoundError):
