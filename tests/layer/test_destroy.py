@@ -28,7 +28,7 @@ from cimlayer.errors import (
 from cimlayer.layer.garbage import broken_images, collect_garbage
 from cimlayer.layer.standard import HIVES
 from support.layers import image_of, snapshot
-from support.layerwriters import made_base, root, writer  # noqa: F401  fixtures
+from support.layerwriters import base_writer, made_base, put, root, writer  # noqa: F401  fixtures
 
 # ---- parents ----
 

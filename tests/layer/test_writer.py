@@ -26,7 +26,7 @@ from cimlayer.errors import (
 from cimlayer.layer.standard import HIVES, STANDARD_FILES
 from support import layers
 from support.layers import NULL_DACL, image_of, snapshot
-from support.layerwriters import made_base, root, writer  # noqa: F401  fixtures
+from support.layerwriters import (  # noqa: F401  fixtures
     DIRECTORY,
     EAS,
     FILE,

@@ -19,7 +19,7 @@ from cimlayer.errors import (
 from cimlayer.layer.standard import HIVES
 from support import layers
 from support.layers import NULL_DACL, TIME, image_of
-from support.layerwriters import made_base, root, writer  # noqa: F401  fixtures
+from support.layerwriters import DIRECTORY, EAS, FILE, OWNED, feed, made_base, put, root, writer  # noqa: F401  fixtures
 from support.tars import FILETIME_OF_1970
 
 LINK = bytes.fromhex("0c0000a0 1400 0000 0000 0200 0400 0200 01000000 7800 0000 7800 0000".replace(" ", ""))

@@ -13,7 +13,7 @@ import cimlayer
 from cimlayer.errors import OperationCancelledError
 from cimlayer.formats.sddl import descriptor_from_sddl
 from support import layers, tars
-from support.imports import imported_base, model, root  # noqa: F401  fixtures
+from support.imports import MANAGED, OWNED, add, described, imported_base, model, root  # noqa: F401  fixtures
 from support.layers import Model, differences, image_of
 from support.tars import TarBuilder, windows_pax
 

@@ -12,12 +12,7 @@ import pytest
 import cimlayer
 from cimlayer.errors import FormatError
 from support import layers, tars
-from support.imports import (
-    add,
-    base_tar,
-    fails,
-    root,  # noqa: F401  fixtures
-)
+from support.imports import add, base_tar, fails, imported_base, model, root  # noqa: F401  fixtures
 from support.layers import image_of, snapshot
 from support.tars import TarBuilder, windows_pax
 

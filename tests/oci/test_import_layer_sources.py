@@ -22,7 +22,7 @@ from cimfs_ext.importer import LayerImporter
 from cimlayer.errors import FormatError, ImageError, OperationCancelledError
 from support import tars
 from support.images import NULL_DACL, read_files, writer
-from support.imports import imported_base, model, root  # noqa: F401  fixtures
+from support.imports import add, described, fails, imported_base, model, root  # noqa: F401  fixtures
 from support.layers import Model, snapshot
 from support.tars import TarBuilder
 
