@@ -48,7 +48,8 @@ class OpenDirectory:
 
     def names(self) -> list[str]:
         """The names of all entries."""
-        return os.listdir(self.path if self._fd is None else self._fd)
+        with _naming(self.path):
+            return os.listdir(self.path if self._fd is None else self._fd)
 
     def spelling(self, name: str) -> str | None:
         """The spelling of the entry with this name in any case; None if there is none. Links are refused."""

@@ -16,7 +16,7 @@ def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or isinstance(error.filename, int):  # or that of the descriptor alone
             error.filename = os.fspath(path)
         raise
 

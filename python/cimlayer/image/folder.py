@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from cimfs_ext.names import upcase_key
 from cimlayer.errors import FormatError
+from cimlayer.host.paths import errors_name
 from cimlayer.image.directories import Directories, Location
 from cimlayer.image.kinds import value_kinds
 
@@ -56,7 +57,7 @@ def folder_as_tar(folder: Path) -> Iterator[bytes]:
 
 def _sorted_entries(directory: Path, fd: int | None) -> list[os.DirEntry[str]]:
     """What is in a directory. With ``fd``, which is the directory opened, the paths of entries are relative to it."""
-    with os.scandir(directory if fd is None else fd) as found:
+    with errors_name(directory), os.scandir(directory if fd is None else fd) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     seen: dict[bytes, str] = {}
     for entry in entries:
