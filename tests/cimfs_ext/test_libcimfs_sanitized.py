@@ -18,11 +18,11 @@ FLAGS = [
 @pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
 def test_scenarios_and_failing_file_operations(tmp_path: Path) -> None:
     program = tmp_path / "test_libcimfs"
-    sources = [ROOT / "tests" / "c" / name for name in ("test_libcimfs.c", "memory_io.c")]
+    sources = [ROOT / "tests" / "c" / name for name in ("test_libcimfs.c", "test_overlay.c", "memory_io.c")]
     sources += [
         source
         for source in sorted((ROOT / "cimfs_ext" / "libcimfs").glob("*.c"))
-        if source.name != "overlay.c"  # test_libcimfs.c includes it
+        if source.name != "overlay.c"  # test_overlay.c includes it
     ]
     built = subprocess.run(
         ["clang", *FLAGS, *sources, "-o", program], cwd=ROOT, capture_output=True, text=True, check=False
