@@ -91,6 +91,8 @@ MOMENTS = pytest.mark.parametrize("moments", [at_random_lines, at_every_call])
 Moments = Callable[[Path, Work, Callable[[], object]], Iterator[None]]
 
 
+# An interrupt may come between the opening of a file and the "with" that holds it: then its end closes it.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @MOMENTS
 @pytest.mark.parametrize("work", MAKING)
 def test_an_interrupt_leaves_the_whole_or_nothing(root: Path, work: Work, moments: Moments) -> None:

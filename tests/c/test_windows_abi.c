@@ -135,10 +135,12 @@ static int refuse_second_writer(const struct cimfs_api *api, const wchar_t *dire
     const cimfs_wchar *path = (const cimfs_wchar *)directory;
     cimfs_image first, second;
     EXPECT(api->create_image(path, NULL, W("a.cim"), &first) == CIMFS_OK);
-    EXPECT(api->create_image(path, NULL, W("b.cim"), &second) == CIMFS_E_SHARING_VIOLATION);
+    EXPECT(api->create_image(path, NULL, W("a.cim"), &second) == CIMFS_E_SHARING_VIOLATION);
     EXPECT(second == NULL);
-    api->close_image(first);
     EXPECT(api->create_image(path, NULL, W("b.cim"), &second) == CIMFS_OK);
+    api->close_image(second);
+    api->close_image(first);
+    EXPECT(api->create_image(path, NULL, W("a.cim"), &second) == CIMFS_OK);
     api->close_image(second);
     EXPECT(api->create_image(W("C:\\nowhere\\at all"), NULL, W("a.cim"), &first) == CIMFS_E_PATH_NOT_FOUND);
     return 0;

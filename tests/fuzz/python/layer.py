@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cimlayer
 from cimfs_ext.regf import Hive
-from cimlayer.errors import FormatError, ImageError
+from cimlayer.errors import FormatError, ImageError, KeyNotFoundError
 from cimlayer.layer.standard import HIVES
 from fuzz.python.scratch import PARENT, destroy, layers, leaving_nothing, names_below, same_trees, use, with_checksums
 from fuzz.seeds import linux_layer, windows_layer
@@ -86,4 +86,4 @@ def _is_imported(root: Path, source: bytes, layer: Path, parent: Path | None) ->
         above = [] if parent is None else [parent]
         cimlayer.import_layer(io.BytesIO(source), layer, above, sync=False, reproducible=True, jobs=1)
 
-    return leaving_nothing(root, work, FormatError, ImageError)
+    return leaving_nothing(root, work, FormatError, ImageError, KeyNotFoundError)
