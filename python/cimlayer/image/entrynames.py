@@ -7,7 +7,6 @@ a separator or NUL in them are refused by the reader itself.
 from __future__ import annotations
 
 import errno
-import hashlib
 from pathlib import Path
 
 from cimfs_ext.entries import ImageEntry, StreamEntry
@@ -48,6 +47,8 @@ def host_name(name: str) -> bytes:
     extension = Path(name).suffix.encode("utf-8", "surrogatepass")
     if len(extension) > _MAX_NAME // 4:
         extension = b""
+    import hashlib  # noqa: PLC0415  few names are shortened, and OpenSSL takes its time to load
+
     mark = b"~" + hashlib.sha256(whole).hexdigest()[:12].encode()
     room = _MAX_NAME - len(mark) - len(extension)
     start = whole[:room]
