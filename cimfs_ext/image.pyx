@@ -167,8 +167,9 @@ cdef class ImageWriter:
         """Add a file or directory and open its default stream for :meth:`write`.
 
         ``attributes`` are FILE_ATTRIBUTE bits, times are FILETIMEs (100 ns since 1601), ``size`` is in bytes: all of
-        them are written before the stream is closed, or none, for a sparse file that reads as zeros. The buffers are a self-relative descriptor (none: the one whose DACL is
-        null), a REPARSE_DATA_BUFFER and a FILE_FULL_EA_INFORMATION list. An open stream is closed first.
+        them are written before the stream is closed, or none, for a sparse file that reads as zeros. The buffers are a
+        self-relative descriptor (none: the one whose DACL is null), a REPARSE_DATA_BUFFER and a
+        FILE_FULL_EA_INFORMATION list. An open stream is closed first.
         """
         cdef cimfs_file_metadata metadata
         cdef cimfs_hresult code

@@ -1,11 +1,12 @@
 """The ``cimlayer`` command: here only what it takes to start it, so that Ctrl-C is quiet from the first moment."""
 
+# What `signal` wraps: that one takes milliseconds to load, in which Ctrl-C would be a traceback.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 
 __all__ = ["main"]
 
-INTERRUPTED = 128 + signal.SIGINT
+INTERRUPTED: int = 128 + signal.SIGINT
 
 
 def main() -> None:

@@ -76,12 +76,25 @@ def _destroy(layer: Path, image_path: Path, force: bool) -> None:
                 if mark is not None:
                     mark.clear()
                 raise
-            images.sync()
+            interrupt = _synced(images)
             if mark is not None:
                 rest.callback(mark.clear)
             rest.callback(_remove_directory, layer)
             for name in own_files:  # the first one last: while it is held, nobody makes these files anew
                 rest.callback(remove_files, image_path.parent, [name])
+        if interrupt is not None:
+            raise interrupt
+
+
+def _synced(images: OpenDirectory) -> BaseException | None:
+    """Wait for the disk; OSError if that fails. An interrupt is raised later: what has begun is finished."""
+    try:
+        images.sync()
+    except OSError:
+        raise
+    except BaseException as interrupt:
+        return interrupt
+    return None
 
 
 def _mark(image_path: Path) -> Mark | None:
