@@ -122,7 +122,7 @@ class ImagePermissionError(ImageError, PermissionError):
 
 
 class ImageBusyError(ImageError):
-    """Another writer is at work in the directory, or a stream of this image is still open."""
+    """Somebody else writes, forks, extends or destroys the image, or a stream of it is still open."""
 
     __module__ = "cimlayer"
 
