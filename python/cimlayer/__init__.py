@@ -105,7 +105,7 @@ _MODULES = {
         "is_verified_cim_supported",
     ),
     "cimlayer.image.files": ("DiskFile",),
-    "cimlayer.image.fuse": ("mount_with_fuse",),
+    "cimlayer.image.fuse": ("mount_with_fuse", "unmount_with_fuse"),
     "cimlayer.image.inspect": ("ChainLink", "Contents", "Inspection", "SetUse", "image_chain", "inspect_image"),
     "cimlayer.image.mount": ("MountFlags", "dismount_image", "mount_image", "mount_merged_image", "volume_path"),
     "cimlayer.layer.blockwriter": ("BlockCimLayerWriter",),

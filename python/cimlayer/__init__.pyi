@@ -144,6 +144,7 @@ from cimlayer.image.files import (
 )
 from cimlayer.image.fuse import (
     mount_with_fuse,
+    unmount_with_fuse,
 )
 from cimlayer.image.inspect import (
     ChainLink,
@@ -356,6 +357,7 @@ __all__ = [
     "reg_text",
     "sddl_from_descriptor",
     "seal_image",
+    "unmount_with_fuse",
     "value_to_json",
     "value_type_name",
     "verification_information",

@@ -40,6 +40,7 @@ _COMMANDS = {
     "chain": "List a layer and its parents.",
     "extract": "Extract files from a CIM.",
     "mount": "Mount a CIM as a read-only file system.",
+    "unmount": "Unmount a CIM.",
     "export": "Export a CIM layer as an OCI layer tar.",
     "export-image": "Export a CIM layer and all below it as a container image.",
     "create": "Create a CIM from a folder or a plain tar.",
