@@ -96,6 +96,7 @@ _MODULES = {
     ),
     "cimlayer.image.compare": ("Change", "diff_images"),
     "cimlayer.image.create": ("Creation", "create_image"),
+    "cimlayer.image.export": ("export_image_as_tar",),
     "cimlayer.image.extract": ("Extraction", "extract"),
     "cimlayer.image.features": (
         "WindowsSystem",

@@ -128,6 +128,9 @@ from cimlayer.image.create import (
     Creation,
     create_image,
 )
+from cimlayer.image.export import (
+    export_image_as_tar,
+)
 from cimlayer.image.extract import (
     Extraction,
     extract,
@@ -330,6 +333,7 @@ __all__ = [
     "event_record",
     "explain_delta",
     "export_image",
+    "export_image_as_tar",
     "export_layer",
     "extract",
     "get_cim_dir_from_layer",

@@ -41,7 +41,7 @@ _COMMANDS = {
     "extract": "Extract files from a CIM.",
     "mount": "Mount a CIM as a read-only file system.",
     "unmount": "Unmount a CIM.",
-    "export": "Export a CIM layer as an OCI layer tar.",
+    "export": "Export a CIM layer as an OCI layer tar, or a CIM as a plain tar.",
     "export-image": "Export a CIM layer and all below it as a container image.",
     "create": "Create a CIM from a folder or a plain tar.",
     "destroy": "Delete a layer and its CIM.",
