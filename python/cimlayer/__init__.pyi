@@ -54,6 +54,7 @@ from cimlayer.events import (
     LayerReused,
     LayerStarted,
     LayerWarning,
+    FilesProgress,
     ProgressCallback,
     event_record,
 )
@@ -132,8 +133,10 @@ from cimlayer.image.export import (
     export_image_as_tar,
 )
 from cimlayer.image.extract import (
-    Extraction,
     extract,
+)
+from cimlayer.image.extraction import (
+    Extraction,
 )
 from cimlayer.image.features import (
     WindowsSystem,
@@ -260,6 +263,7 @@ __all__ = [
     "ExtendedAttribute",
     "Extraction",
     "FileBasicInfo",
+    "FilesProgress",
     "FormatError",
     "GptPartition",
     "Hive",
