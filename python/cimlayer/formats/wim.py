@@ -170,7 +170,7 @@ class WimFile:
             self._file = -1
 
     def image(self, wanted: str | None) -> int:
-        """The number of the image with that name or number; of the only one if None is asked for. ValueError if none."""
+        """The number of the image with that name or number, of the only one for None; ValueError if there is none."""
         count = self._info.image_count
         if wanted is None and count == 1:
             return 1
@@ -341,7 +341,9 @@ def _entry_of(pointer: ctypes._Pointer[_Entry]) -> WimEntry:
         entry.attributes,
         entry.reparse_tag,
         entry.hard_link_group_id if entry.num_links > 1 else 0,
-        *(_nanoseconds(time) for time in (entry.creation_time, entry.last_write_time, entry.last_access_time)),
+        _nanoseconds(entry.creation_time),
+        _nanoseconds(entry.last_write_time),
+        _nanoseconds(entry.last_access_time),
         descriptor if entry.security_descriptor_size else b"",
         _blob(streams[0].resource, path),
         tuple((_text(stream.stream_name), _blob(stream.resource, path)) for stream in streams[1:]),
