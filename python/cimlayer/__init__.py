@@ -111,6 +111,7 @@ _MODULES = {
     "cimlayer.image.fuse": ("mount_with_fuse", "unmount_with_fuse"),
     "cimlayer.image.inspect": ("ChainLink", "Contents", "Inspection", "SetUse", "image_chain", "inspect_image"),
     "cimlayer.image.mount": ("MountFlags", "dismount_image", "mount_image", "mount_merged_image", "volume_path"),
+    "cimlayer.image.update": ("Change as ImageChange", "Update as ImageUpdate", "parse_changes", "update_image"),
     "cimlayer.layer.blockwriter": ("BlockCimLayerWriter",),
     "cimlayer.layer.destroy": ("destroy_cim_layer",),
     "cimlayer.layer.garbage": ("broken_images", "collect_garbage"),

@@ -167,6 +167,12 @@ from cimlayer.image.mount import (
     mount_merged_image,
     volume_path,
 )
+from cimlayer.image.update import (
+    Change as ImageChange,
+    Update as ImageUpdate,
+    parse_changes,
+    update_image,
+)
 from cimlayer.layer.blockwriter import (
     BlockCimLayerWriter,
 )
@@ -270,6 +276,7 @@ __all__ = [
     "HiveKey",
     "HiveValue",
     "ImageBusyError",
+    "ImageChange",
     "ImageEntry",
     "ImageError",
     "ImageExistsError",
@@ -279,6 +286,7 @@ __all__ = [
     "ImageReader",
     "ImageReference",
     "ImageSource",
+    "ImageUpdate",
     "ImageWriter",
     "Implementation",
     "ImportedImage",
@@ -358,6 +366,7 @@ __all__ = [
     "mount_image",
     "mount_merged_image",
     "mount_with_fuse",
+    "parse_changes",
     "parse_extended_attributes",
     "parse_reparse_data",
     "patch_for_cim",
@@ -366,6 +375,7 @@ __all__ = [
     "sddl_from_descriptor",
     "seal_image",
     "unmount_with_fuse",
+    "update_image",
     "value_to_json",
     "value_type_name",
     "verification_information",

@@ -44,6 +44,7 @@ _COMMANDS = {
     "export": "Export a CIM layer as an OCI layer tar, or a CIM as a plain tar.",
     "export-image": "Export a CIM layer and all below it as a container image.",
     "create": "Create a CIM from a folder, a plain tar, a ZIP, an MSIX package or a WIM.",
+    "update": "Add, delete and rename files in a CIM.",
     "destroy": "Delete a layer and its CIM.",
     "scratch": "Create scratch disks for all layers of a store.",
     "gc": "Find and delete what killed processes left behind.",

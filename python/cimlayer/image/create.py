@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from cimfs_ext.builder import LayerBuilder
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.importer import LayerImporter
 from cimlayer.blobs.arrival import STANDARD_INPUT
-from cimlayer.errors import LimitError, PathNotFoundError
+from cimlayer.errors import PathNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.fileinfo import creation_time
 from cimlayer.formats.sddl import descriptor_from_sddl
@@ -20,6 +19,7 @@ from cimlayer.host.directories import make_directories, sync_directories, taken_
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.archives import archive_pieces
 from cimlayer.image.folder import FolderSource
+from cimlayer.image.forking import limits_named, name_beside
 from cimlayer.image.locking import open_patiently
 from cimlayer.image.meter import Meter
 from cimlayer.image.patterns import Patterns
@@ -104,7 +104,7 @@ def create_image(
     reproducible = reproducible or "SOURCE_DATE_EPOCH" in os.environ
     time = creation_time(reproducible)
     seed = path.name.encode("utf-8", "surrogatepass") if reproducible else None
-    parent_name = None if parent is None else _name_beside(path, parent)
+    parent_name = None if parent is None else name_beside(path, parent)
     folder = Path(os.path.abspath(source)) if os.fspath(source) != STANDARD_INPUT and Path(source).is_dir() else None
     if folder is not None and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"the image would lie in the folder that goes into it: {path}")
@@ -124,7 +124,7 @@ def create_image(
 
     with (
         deferred(cancel),
-        _limits_named(path.name),
+        limits_named(path.name),
         taken_back(made),
         open_patiently(open_image, path.parent, lock_timeout, cancel) as image,
     ):
@@ -163,14 +163,6 @@ def _add_folder(
     return _creation(source.entries, source.bytes, source.warnings, placement)
 
 
-def _name_beside(image: Path, parent: str | os.PathLike[str]) -> str:
-    """The name of a parent, whose regions a fork refers to by their names."""
-    path = Path(os.path.abspath(parent))
-    if os.path.realpath(path.parent) != os.path.realpath(image.parent):
-        raise ValueError(f"the parent must lie in the directory of the new image, {image.parent}: {parent}")
-    return path.name
-
-
 def _add_archive(
     source: str | os.PathLike[str],
     wim_image: str | None,
@@ -202,15 +194,6 @@ def _add_archive(
 def _creation(entries: int, size: int, warnings: list[str], placement: Placement) -> Creation:
     skipped = tuple(placement.skipped)
     return Creation(entries, size, tuple(warnings), skipped, placement.renamed, placement.excluded)
-
-
-@contextmanager
-def _limits_named(name: str) -> Iterator[None]:
-    try:
-        yield
-    except LimitError as error:
-        error.layer = name
-        raise
 
 
 class _PlainPolicy:

@@ -75,7 +75,8 @@ class FolderSource:
 
     Each directory is opened from the one above it, so that it may lie deeper than a path can be long, and no link is
     followed. ``metadata`` and ``sidecar`` are where the host keeps what files of Windows have besides. ``step`` is
-    called with the entries and bytes of content so far. FormatError and OSError are those of
+    called with the entries and bytes of content so far. ``only`` is the name of the one entry of the folder that is
+    taken, and the name that it gets. FormatError and OSError are those of
     :func:`~cimlayer.create_image`.
     """
 
@@ -88,6 +89,7 @@ class FolderSource:
         metadata: HostMetadata | None,
         sidecar: SidecarReader | None,
         step: Callable[[int, int], object],
+        only: tuple[str, str] | None = None,
     ) -> None:
         self.entries = 0
         self.bytes = 0
@@ -100,6 +102,7 @@ class FolderSource:
         self._metadata = metadata
         self._sidecar = sidecar
         self._step = step
+        self._only = only
         self._kinds = value_kinds()
         self._first_names: dict[tuple[int, int] | str, _Name] = {}
         self._buffer = memoryview(bytearray(_PIECE))
@@ -129,11 +132,14 @@ class FolderSource:
         directory = self._folder / file
         with errors_name(directory), os.scandir(directory if fd is None else fd) as found:
             entries = sorted(found, key=lambda entry: entry.name)
+        only = self._only if not file else None
         for host in entries:
+            if only is not None and host.name != only[0]:
+                continue
             name = os.fsencode(host.name)
             inner = f"{file}/{host.name}" if file else host.name
             try:
-                spelled = name.decode("utf-8", "surrogatepass")
+                spelled = name.decode("utf-8", "surrogatepass") if only is None else only[1]
             except UnicodeDecodeError:
                 shown = os.fsencode(inner).decode("utf-8", "backslashreplace")
                 self._placement.leave_out(shown, "a name that is not UTF-8")
