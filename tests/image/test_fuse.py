@@ -30,25 +30,10 @@ from support.commands import call, program, run, wait_until
 from support.corpus import is_managed, manifest_of
 from support.image_layers import link_data
 from support.images import add, make_image, writer
+from support.mounts import mounted
 from support.tars import FILETIME_OF_1970
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="FUSE is spoken to Linux alone")
-
-
-@contextlib.contextmanager
-def mounted(image: Path, directory: Path, *options: str) -> Iterator[Path]:
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or not shutil.which("fusermount3"):
-        pytest.skip("FUSE is not here, or not for this user")
-    directory.mkdir()
-    result = run("mount", image, directory, *options)
-    if result.returncode != 0:
-        pytest.skip(f"FUSE does not mount here: {result.stderr.decode()}")
-    assert (result.stdout, result.stderr) == (b"", b"")
-    try:
-        yield directory
-    finally:
-        result = run("unmount", directory)
-    assert (result.returncode, result.stderr) == (0, b"")
 
 
 @contextlib.contextmanager
