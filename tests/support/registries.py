@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from support.containers import Store, digest_of
 
@@ -242,6 +243,20 @@ def running(
         finally:
             server.shutdown()
             thread.join()
+
+
+def server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    """TLS for a server of that name."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def certificates(folder: Path, authority: trustme.CA) -> Path:
+    """A directory for ``--cert-dir``."""
+    folder.mkdir()
+    authority.cert_pem.write_to_path(folder / "ca.crt")
+    return folder
 
 
 def login(folder: Path, host: str, **entry: str) -> Path:

@@ -7,7 +7,7 @@ import os
 import urllib.parse
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
@@ -102,9 +102,7 @@ class Client:
             except RequestError as error:
                 raise self.failed(error, what) from error
 
-    def open(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | BinaryIO | None = None
-    ) -> Exchange:
+    def open(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Exchange:
         """One request to the repository, authorized and redirected. RequestError unless the answer is a success."""
         if self._scheme is None:
             self._find_scheme()
@@ -162,7 +160,7 @@ class Client:
         method: str,
         url: urllib.parse.SplitResult,
         headers: Mapping[str, str],
-        body: bytes | BinaryIO | None,
+        body: bytes | None,
         *,
         authorized: bool,
     ) -> tuple[Exchange, bool]:
@@ -182,7 +180,7 @@ class Client:
         raise RequestError(f"more than {_MOST_REDIRECTS} redirects")
 
     def _send_authorized(
-        self, method: str, url: urllib.parse.SplitResult, headers: Mapping[str, str], body: bytes | BinaryIO | None
+        self, method: str, url: urllib.parse.SplitResult, headers: Mapping[str, str], body: bytes | None
     ) -> Exchange:
         renewed = False
         while True:
@@ -206,7 +204,7 @@ class Client:
         method: str,
         url: urllib.parse.SplitResult,
         headers: Mapping[str, str],
-        body: bytes | BinaryIO | None,
+        body: bytes | None,
         *,
         trusted: bool,
     ) -> Exchange:
