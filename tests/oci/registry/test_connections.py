@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import trustme
 from cimlayer import ContainerRegistry
 from cimlayer.errors import OperationCancelledError
 from cimlayer.events import CancellationToken
+from cimlayer.oci.registry.connections import Connections
 from support.containers import Layer, Store
 from support.registries import FakeRegistry, certificates, free_port, login, running, server_context
 
@@ -225,6 +227,28 @@ def test_waiting_for_a_proxy_can_be_cancelled(scheme: str, monkeypatch: pytest.M
     with silent(cancel.cancel) as proxy, pytest.raises(OperationCancelledError):
         monkeypatch.setenv("https_proxy", f"{scheme}://{proxy}")
         look("registry.example", cancel=cancel)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_sending_can_be_cancelled(tls: bool, authority: trustme.CA) -> None:
+    """To a server that reads no more."""
+    cancel, over = CancellationToken(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def listen() -> None:
+            connection, _ = listener.accept()
+            with server_context(authority).wrap_socket(connection, server_side=True) if tls else connection as mine:
+                mine.recv(1)
+                cancel.cancel()
+                over.wait()
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        url = urllib.parse.urlsplit(f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}/")
+        with pytest.raises(OperationCancelledError):
+            Connections(cancel, verify=False).open("PUT", url, {}, bytes(32 << 20))
+        over.set()
+        thread.join()
 
 
 def test_looking_up_a_name_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import errno
 import os
 import urllib.parse
@@ -9,11 +11,11 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TypeVar
 
-from cimlayer.errors import FormatError
+from cimlayer.errors import FormatError, OperationCancelledError
 from cimlayer.events import CancellationToken
 from cimlayer.oci.registry.authentication import Authentication
 from cimlayer.oci.registry.challenges import parse_challenges
-from cimlayer.oci.registry.connections import STALL_TIMEOUT, Connections, Exchange, origin_of
+from cimlayer.oci.registry.connections import STALL_TIMEOUT, Connections, Deadline, Exchange, origin_of
 from cimlayer.oci.registry.failures import ConnectError, RequestError, Retries, status_error
 from cimlayer.oci.registry.references import RegistryReference
 
@@ -21,6 +23,7 @@ _MOST_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TOKEN_LIMIT = 1 << 20  # bytes of a token server's answer
 _ERROR_LIMIT = 1 << 16  # and of an error's
+_FAREWELL = 1.0  # seconds
 
 _T = TypeVar("_T")
 
@@ -122,6 +125,17 @@ class Client:
         except ValueError:
             raise RequestError("a URL that cannot be used") from None
         return self._succeeded(self._follow("GET", parsed, headers, None, authorized=False))
+
+    def pulling_too(self, repository: str) -> contextlib.AbstractContextManager[None]:
+        """In the block, requests may be about another repository of the same host too."""
+        return self._authentication.pulling_too(repository)
+
+    def abandon(self, url: urllib.parse.SplitResult) -> None:
+        """DELETE what nobody goes on with: one try of a second at most, also after everything else was cancelled."""
+        client = copy.copy(self)
+        client._connections = self._connections.until(Deadline(_FAREWELL))
+        with contextlib.suppress(RequestError, FormatError, ValueError, OSError, OperationCancelledError):
+            client.open_url("DELETE", url, {}, None).finish()
 
     def _find_scheme(self) -> None:
         """Plain HTTP, if it may be used, where the host does not speak TLS."""
