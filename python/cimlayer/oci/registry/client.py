@@ -254,9 +254,12 @@ class Client:
                 if method == "GET" and exchange.status in _REDIRECTS and location:
                     exchange.finish()
                     exchange, _ = self._follow("GET", _joined(url, location), {}, None, authorized=False)
-                return _read_all(self._succeeded((exchange, True)), _TOKEN_LIMIT, "token")
+                return _read_all(self._succeeded((exchange, True)), _TOKEN_LIMIT, f"token server {url.hostname}")
             except RequestError as error:
-                retries.wait(error)
+                try:
+                    retries.wait(error)
+                except RequestError as final:
+                    raise RequestError(f"token server {url.hostname}: {final}", status=final.status) from final
 
 
 def _joined(url: urllib.parse.SplitResult, location: str) -> urllib.parse.SplitResult:
