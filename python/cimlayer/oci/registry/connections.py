@@ -204,6 +204,7 @@ class Exchange:
         self._response = response
         self._connection = connection
         self._keep = keep
+        self._failed = False
 
     @property
     def framed(self) -> bool:
@@ -212,12 +213,16 @@ class Exchange:
 
     def read(self, size: int) -> bytes:
         """What has arrived, after waiting for it; empty at the end. RequestError if the connection fails."""
-        with failures_named():
-            return self._response.read1(size) or b""
+        try:
+            with failures_named():
+                return self._response.read1(size) or b""
+        except BaseException:
+            self._failed = True  # urllib3 has closed the response, as it does at the end of a body
+            raise
 
     def close(self) -> None:
         """Leave the connection to the next request if the whole body was read; else close it."""
-        finished = self._response.closed
+        finished = self._response.closed and not self._failed
         self._response.close()
         if finished:
             self._keep()
