@@ -90,10 +90,7 @@ def test_a_layer_that_cannot_be_had(
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (
-            lambda r, d: r.answer(200, d.replace(b"sha256", b"sha512"), {"Content-Type": r.server.types.get("x", "")}),
-            "",
-        ),
+        (lambda r, d: r.answer(200, d + b" "), r"expected .* but it has .* \(at offset \d+\)"),
         (lambda r, d: r.fail(404, "MANIFEST_UNKNOWN"), "404 Not Found"),
         (lambda r, d: r.answer(200, d, cut=9), "closed early"),
         (lambda r, d: r.answer(200, bytes((8 << 20) + 1)), "too many"),
