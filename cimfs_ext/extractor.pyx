@@ -48,8 +48,8 @@ cdef class FileExtractor:
     """Writes files of one image, which must stay open meanwhile: closing it then is a RuntimeError.
 
     ``existing`` says what becomes of files that are there: ``refuse`` (FileExistsError), ``skip`` those that have the
-    size and the write time and refuse others, or ``overwrite``. Nothing is followed. A file has a name that begins with
-    ``.cimlayer-`` until all of it is there.
+    size and the write time and replace others, or ``overwrite``. Nothing is followed. A file that takes more than one
+    write has a name that begins with ``.cimlayer-`` until all of it is there.
 
     Threads may share it, and call everything together.
     """

@@ -68,27 +68,26 @@ static int write_around_holes(int file, const uint8_t *data, size_t size, uint64
     return 0;
 }
 
-static int write_content(struct layer_extraction *extraction, const struct cimfs_extent *content, int holes, int file,
-                         uint8_t *buffer, struct cimfs_error *error)
+/* The content from position on; the buffer has its first got bytes. */
+static int write_content(struct layer_extraction *extraction, const struct cimfs_extent *content,
+                         struct cimfs_content_check *check, int holes, int file, uint8_t *buffer, size_t got,
+                         struct cimfs_error *error)
 {
-    struct cimfs_content_check check = {0};
-    if (content->length > (uint64_t)INT64_MAX)
-        return EFBIG;
+    uint64_t position = 0;
     if ((holes || content->sparse) && ftruncate(file, (off_t)content->length) != 0)
         return errno;
-    for (uint64_t position = 0; position < content->length && !content->sparse;) {
-        size_t got;
-        if (atomic_load_explicit(&extraction->stop, memory_order_relaxed))
-            return ECANCELED;
-        cimfs_hresult code = cimfs_reader_read_checked(extraction->reader, content, &check, position, buffer,
-                                                       LAYER_EXTRACT_BUFFER, error, &got);
-        if (code < 0)
-            return code;
+    while (got > 0) {
         int result = holes ? write_around_holes(file, buffer, got, position) : write_all(file, buffer, got, position);
         if (result)
             return result;
         position += got;
         atomic_fetch_add_explicit(&extraction->written, got, memory_order_relaxed);
+        if (position == content->length)
+            return 0;
+        if (atomic_load_explicit(&extraction->stop, memory_order_relaxed))
+            return ECANCELED;
+        CIMFS_TRY(cimfs_reader_read_checked(extraction->reader, content, check, position, buffer, LAYER_EXTRACT_BUFFER,
+                                            error, &got));
     }
     return 0;
 }
@@ -130,10 +129,15 @@ static int write_file(struct layer_extraction *extraction, const struct cimfs_ex
                       const struct timespec times[2], int directory, const char *name, uint8_t *buffer,
                       struct cimfs_error *error)
 {
+    struct cimfs_content_check check = {0};
+    size_t got = 0;
+    if (!content->sparse && content->length > 0)
+        CIMFS_TRY(cimfs_reader_read_checked(extraction->reader, content, &check, 0, buffer, LAYER_EXTRACT_BUFFER, error,
+                                            &got));
     int file = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (file < 0)
         return errno;
-    int result = write_content(extraction, content, holes, file, buffer, error);
+    int result = write_content(extraction, content, &check, holes, file, buffer, got, error);
     if (result == 0 && futimens(file, times) != 0)
         result = errno;
     if (close(file) != 0 && result == 0)
@@ -173,18 +177,29 @@ int layer_extract_file(struct layer_extraction *extraction, uint32_t id, int dir
     int holes = (get16(record.flags) & CIMFS_FLAG_SPARSE) != 0;
     struct timespec times[2] = {timespec_of(get64(record.last_access_time)),
                                 timespec_of(get64(record.last_write_time))};
+    if (content.length > (uint64_t)INT64_MAX)
+        return EFBIG;
+    if (atomic_load_explicit(&extraction->stop, memory_order_relaxed))
+        return ECANCELED;
     if (extraction->existing == LAYER_EXISTING_SKIPPED && is_there(directory, name, content.length, times[1])) {
         *skipped = 1;
         return 0;
     }
+    int result;
+    if (content.sparse || content.length <= LAYER_EXTRACT_BUFFER) {
+        /* One write: renaming a file takes longer than making it, and one without its time is not taken for whole. */
+        result = write_file(extraction, &content, holes, times, directory, name, buffer, error);
+        if (result != EEXIST || extraction->existing == LAYER_EXISTING_REFUSED)
+            return result;
+    }
     snprintf(temporary, sizeof temporary, "%.64s%x", extraction->temporary, (unsigned)id);
-    int result = write_file(extraction, &content, holes, times, directory, temporary, buffer, error);
+    result = write_file(extraction, &content, holes, times, directory, temporary, buffer, error);
     if (result)
         return result;
-    if (extraction->existing == LAYER_EXISTING_REPLACED)
-        result = renameat(directory, temporary, directory, name) != 0 ? errno : 0;
-    else
+    if (extraction->existing == LAYER_EXISTING_REFUSED)
         result = rename_to_new(directory, temporary, name);
+    else
+        result = renameat(directory, temporary, directory, name) != 0 ? errno : 0;
     if (result)
         unlinkat(directory, temporary, 0);
     return result;

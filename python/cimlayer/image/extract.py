@@ -234,13 +234,13 @@ class _Tree:
                 self._note_metadata(item, None)
                 continue
             first = self._finisher.first_name(item)
-            self._note_metadata(item, first)
             if first is item:
                 work.usage.add_content(inner, entry.size)
                 batch.append((entry.file_id, item.name))
                 work.result.bytes += entry.size
                 if work.existing == "skip":
                     work.sizes[entry.file_id] = entry.size
+            self._note_metadata(item, first)
         for item in directories:
             work.directories.make(item.name)
             self._finisher.add_directory(item)

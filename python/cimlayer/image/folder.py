@@ -249,7 +249,7 @@ class FolderSource:
         return values
 
     def _opened(self, entry: _Entry) -> io.RawIOBase:
-        file = open(entry.host.path, "rb", 0, opener=lambda name, _: os.open(name, _OPEN, dir_fd=entry.directory))
+        file = io.FileIO(entry.host.path, opener=lambda name, _: os.open(name, _OPEN, dir_fd=entry.directory))
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise OSError(errno.EINVAL, "it was replaced while it was read")
@@ -265,27 +265,27 @@ class FolderSource:
     def _write(
         self, file: Readable, name: str, size: int, regions: list[tuple[int, int]], *, leave_zeros: bool
     ) -> None:
-        """The content. What has none, or with ``leave_zeros`` nothing but zeros, is not written: that makes it a hole."""
-        position = held = 0  # zeros that are not written yet
+        """The content. Where nothing has any, or with ``leave_zeros`` only zeros, nothing is written: it is a hole."""
+        end = held = 0  # of the region before, and zeros that are not written yet
         for start, length in regions:
-            held += start - position
-            file.seek(start)
-            position = start + length
-            while start < position:
-                piece = self._buffer[: min(position - start, _PIECE)]
+            held += start - end
+            at, end = start, start + length
+            file.seek(at)
+            while at < end:
+                piece = self._buffer[: min(end - at, _PIECE)]
                 if not (count := file.readinto(piece)):
                     raise OSError(errno.EIO, "the file became shorter while it was read", name)
-                start += count
                 self._step(self.entries, self.bytes)
-                if leave_zeros and held == start - count and piece[:count] == _ZEROS[:count]:
+                if leave_zeros and held == at and piece[:count] == _ZEROS[:count]:
                     held += count
-                    continue
-                self._write_zeros(held)
-                held = 0
-                leave_zeros = False
-                self._image.write(piece[:count])
-        if held + size - position < size:
-            self._write_zeros(held + size - position)
+                else:
+                    self._write_zeros(held)
+                    self._image.write(piece[:count])
+                    held, leave_zeros = 0, False
+                at += count
+        held += size - end
+        if held < size:
+            self._write_zeros(held)
 
     def _write_zeros(self, count: int) -> None:
         while count > 0:

@@ -12,6 +12,7 @@ from cimlayer.formats.fileinfo import unix_nanoseconds
 from cimlayer.image.directories import Location
 from cimlayer.image.extraction import Item, Work
 
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}  # any other error says that there are no links here
 Target = Callable[[], str]  # of a symbolic link, once all names are known
 
 
@@ -77,9 +78,9 @@ class Finisher:
                     os.link(first.name, name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
 
                 self._put(fd, item, link, lambda: _is_whole(fd, item))
-        except FileExistsError:
-            raise
         except OSError as error:
+            if isinstance(error, (FileExistsError, IsADirectoryError)) or error.errno in _OF_THE_DISK:
+                raise
             work.write_copy(item)
             if error.errno == errno.EMLINK:
                 self._first_names[item.entry.file_id] = item
@@ -96,9 +97,9 @@ class Finisher:
             make(item.name)
         except FileExistsError:
             existing = self._work.existing
-            if existing == "refuse" or (existing == "skip" and not is_there()):
+            if existing == "refuse":
                 raise
-            if existing == "overwrite":
+            if existing == "overwrite" or not is_there():
                 make(self._temporary)
                 try:
                     os.rename(self._temporary, item.name, src_dir_fd=fd, dst_dir_fd=fd)
@@ -114,9 +115,9 @@ class Finisher:
                     fd, item, lambda name: os.symlink(text, name, dir_fd=fd), lambda: _leads_to(fd, item.name, text)
                 )
                 os.utime(item.name, ns=item.times, dir_fd=fd, follow_symlinks=False)
-        except FileExistsError:
-            raise
-        except OSError:
+        except OSError as error:
+            if isinstance(error, (FileExistsError, IsADirectoryError)) or error.errno in _OF_THE_DISK:
+                raise
             self._write_in_place_of_link(item)
         else:
             self._work.result.symbolic_links += 1

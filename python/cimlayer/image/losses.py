@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
@@ -15,7 +14,6 @@ from cimlayer.image.kinds import (
     SECURITY_DESCRIPTOR,
     STREAMS,
     TIMES,
-    ValueKind,
 )
 
 
@@ -30,10 +28,10 @@ class Losses:
     def add_plain(self, entry: ImageEntry, *, as_link: bool) -> None:
         """An entry becomes a file of the host with nothing else, or a symbolic link."""
         descriptor, extended_attributes, reparse_data, streams = self._image.attached(entry)
-        kinds: tuple[ValueKind[Any], ...] = (ATTRIBUTES, TIMES)
-        for kind in kinds:
-            if not kind.plain(entry, kind.value(self._image, entry)):
-                self.counts[kind.name] += 1
+        if not ATTRIBUTES.plain(entry, entry.attributes):
+            self.counts[ATTRIBUTES.name] += 1
+        if not TIMES.plain(entry, TIMES.value(self._image, entry)):
+            self.counts[TIMES.name] += 1
         if descriptor and not self._is_plain(entry, descriptor):
             self.counts[SECURITY_DESCRIPTOR.name] += 1
         if extended_attributes:

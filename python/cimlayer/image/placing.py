@@ -12,9 +12,9 @@ _LONGEST_NAME = 255  # code units
 class Placement:
     """Decides on entries, by their paths with backslashes, in the order in which they come.
 
-    ``exclude`` leaves out what it chooses, with all that is below. Names that are one to Windows, since they differ in
-    the case of letters alone, are a FormatError, or with ``case_rename`` all but the first get a number. Entries that
-    an image cannot have are a FormatError, or with ``skip_special`` are left out. All lies in the directory ``below``.
+    ``exclude`` leaves out what it chooses, with all that is below. Names that differ only in case, which are one to
+    Windows, are a FormatError, or with ``case_rename`` all but the first get a number. Entries that an image cannot
+    have are a FormatError, or with ``skip_special`` are left out. All lies in the directory ``below``.
     """
 
     def __init__(self, exclude: Patterns, *, case_rename: bool, skip_special: bool, below: str = "") -> None:

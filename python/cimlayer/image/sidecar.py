@@ -113,7 +113,7 @@ def _end_last_line(file: Path) -> None:
 
 
 class SidecarReader:
-    """A sidecar that is read. FormatError, with the number of the line, for what was not written by :class:`Sidecar`."""
+    """A sidecar that is read. FormatError, with the number of the line, for what :class:`Sidecar` does not write."""
 
     def __init__(self, directory: Path) -> None:
         """OSError if there is none that can be read."""
