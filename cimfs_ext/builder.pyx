@@ -47,8 +47,8 @@ cdef class LayerBuilder:
     Paths are taken with backslashes or slashes, and given back in their canonical form: relative, with one backslash
     between components. ``standard_files`` are the paths, at most 64, of files that are kept outside the image until
     the layer is closed; ``time`` is the FILETIME of directories that no item describes; ``has_parent`` says whether
-    there is anything below to be hidden; ``descriptor``, self-relative, is that of what has none, by default the one whose
-    DACL is null. ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of
+    there is anything below to be hidden; ``descriptor``, self-relative, is that of what has none, by default the one
+    whose DACL is null. ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of
     ``cimlayer.Limits``.
 
     An item that is refused is a :class:`~cimfs_ext.errors.FormatError`, and leaves the builder as it was; a failing

@@ -4,7 +4,7 @@ import errno
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -24,7 +24,6 @@ from cimfs_ext.libcimfs cimport (
     cimfs_links_file_id,
     cimfs_links_find,
     cimfs_name,
-    cimfs_reader,
     cimfs_reader_children,
     cimfs_reader_record,
     cimfs_reader_root,
@@ -310,7 +309,6 @@ cdef class MountedFiles:
 
     def children(self, uint64_t node):
         """The names in a directory with the nodes that they lead to."""
-        cdef cimfs_error error
         cdef cimfs_links links
         cdef cimfs_link link
         cdef uint32_t id, i
