@@ -135,11 +135,13 @@ def test_case_of_names_is_changed(image: Path) -> None:
         (["rename none x"], PathNotFoundError, "not found in image.cim: 'none'"),
         (["rename a none/x"], PathNotFoundError, "cannot be renamed to none/x: .* 'a'"),
         (["rename d d/e/f"], ValueError, "d: cannot become a part of itself: d/e/f"),
-        (["rename a d"], IsADirectoryError, "a directory is there: 'd'"),
+        (["rename a d"], FormatError, "^d: a directory is there already"),
         (["delete d/b", "rename d x"], FormatError, "d: something in this directory was changed before"),
         (["rename d x", "rename x y"], FormatError, "x: a directory that was changed before"),
         (["add {folder}/none x"], FileNotFoundError, "folder/none"),
         (["add {folder}/new /"], ValueError, "cannot take the place of the root"),
+        (["add {folder} a"], FormatError, "^a: a file is there already"),
+        (["add {folder}/new d"], FormatError, "^d: a directory is there already"),
         (["add {folder} a:b"], FormatError, "a:b"),
         (["delete /"], ValueError, "/: the root"),
         (["rename a /"], ValueError, "/: the root"),
@@ -152,6 +154,15 @@ def test_failure_names_the_entry_and_changes_nothing(
     with pytest.raises(error, match=message):
         update(image, f"add {folder} first", *(line.format(folder=folder) for line in lines))
     assert snapshot(image.parent) == before
+
+
+def test_nothing_in_a_folder_takes_the_place_of_a_directory(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder/d").mkdir(parents=True)
+    (tmp_path / "folder/d/e").write_bytes(b"no directory")
+    with pytest.raises(FormatError, match="d/e: a directory is there already"):
+        update(image, f"add {tmp_path / 'folder'} /")
+    update(image, "delete d/e", f"add {tmp_path / 'folder'} /")
+    assert read_files(image)["d\\e"] == b"no directory"
 
 
 def test_missing_paths_may_be_forced(image: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -155,6 +155,21 @@ def _check_not_forked(path: Path, image: ImageReader) -> None:
         raise ValueError(f"{path}: CIMs are forked from it: {', '.join(forks)}; update it into another CIM")
 
 
+class _Merging(Placement):
+    """Nothing that is added takes the place of a directory, and no directory that of a file."""
+
+    def __init__(self, below: str, check: Callable[[str, bool], None]) -> None:
+        super().__init__(Patterns(), case_rename=False, skip_special=False, below=below)
+        self._check = check
+
+    def place(self, path: str, directory: bool, name: str, offset: int | None, unsuitable: str | None) -> str | None:
+        """As of :class:`Placement`."""
+        placed = super().place(path, directory, name, offset, unsuitable)
+        if placed is not None:
+            self._check(placed, directory)
+        return placed
+
+
 class _Update:
     """One update. ``before`` is the image that it began with, which alone can be listed."""
 
@@ -187,6 +202,7 @@ class _Update:
         is_folder = source.is_dir() and not source.is_symlink()
         head, _, leaf = target.rpartition("\\")
         if is_folder:
+            self._check_place(target, True)
             if target and not self._is_directory(target):
                 info = FileBasicInfo.at(filetime_from_ns(source.stat().st_mtime_ns), _DIRECTORY)
                 self._builder.count(target, 0)
@@ -198,7 +214,7 @@ class _Update:
             if not target:
                 raise ValueError(f"/: a file cannot take the place of the root: {source}")
             folder, below, only = source.parent, head, (source.name, leaf)
-        placement = Placement(Patterns(), case_rename=False, skip_special=False, below=below)
+        placement = _Merging(below, self._check_place)
         store, sidecar = metadata_of_folder(folder, "auto")
         adding = FolderSource(folder, self._builder, placement, Patterns(), store, sidecar, self._meter.step, only)
         adding.add()
@@ -206,6 +222,12 @@ class _Update:
         self._bytes += adding.bytes
         self._warnings += adding.warnings
         self._changed.append(upcase_key(target))
+
+    def _check_place(self, path: str, directory: bool) -> None:
+        entry = None if self._is_changed(path) else self._entry_before(path)
+        if entry is None or entry.is_directory == directory:
+            return
+        raise FormatError(f"a {'file' if directory else 'directory'} is there already", shown(path))
 
     # ---- delete ----
 
@@ -239,7 +261,7 @@ class _Update:
             self._move_links(between, target, self._entry_before(source))
         else:
             if self._is_directory(target):
-                raise IsADirectoryError(errno.EISDIR, "a directory is there", shown(target))
+                raise FormatError("a directory is there already", shown(target))
             self._move(source, target)
         self._changed += [one, other]
         self._renamed += 1
