@@ -84,5 +84,6 @@ def _run(
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
         reason = said[-1].partition(": ")[2] if said else f"exit code {done.returncode}"
+        reason = reason.removeprefix(f"failed to unmount {directory}: ")
         kind = UnsupportedCallError if "device not found" in reason else OSError
         raise kind(errno.EPERM if "not permitted" in reason.lower() else errno.EIO, reason, directory)
