@@ -81,6 +81,19 @@ def opened_source(
         yield OpenedSource(_recognised(files) if form is None else _FORMS[form](files), named or reference)
 
 
+def absolute_location(location: str | os.PathLike[str]) -> str:
+    """The location as it is from any working directory; one that means nothing stays as it is."""
+    text = os.fspath(location)
+    if text == "-" or text.startswith("docker://"):
+        return text
+    try:
+        form, path, reference = parse_location(text)
+    except ValueError:
+        return text
+    parts = [form, os.path.abspath(path), reference]
+    return ":".join(part for part in parts if part is not None)
+
+
 def parse_location(location: str) -> tuple[str | None, str, str | None]:
     """Form, path and reference."""
     form, _, rest = location.partition(":")
