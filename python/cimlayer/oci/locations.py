@@ -90,6 +90,8 @@ def absolute_location(location: str | os.PathLike[str]) -> str:
         form, path, reference = parse_location(text)
     except ValueError:
         return text
+    if not Path(path).exists():
+        return text
     parts = [form, os.path.abspath(path), reference]
     return ":".join(part for part in parts if part is not None)
 

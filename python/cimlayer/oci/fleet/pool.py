@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import ParamSpec, TypeVar
 
@@ -35,6 +35,8 @@ class WorkerProcesses(Executor):
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Call a function in the process with the least to do."""
         with self._lock:
+            if not self._slots:
+                raise RuntimeError("the executor was shut down")
             slot = min(self._slots, key=lambda each: each.calls)
             try:
                 future = slot.pool.submit(fn, *args, **kwargs)
@@ -48,10 +50,12 @@ class WorkerProcesses(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the processes end."""
-        for slot in self._slots:
-            slot.pool.shutdown(wait=False, cancel_futures=cancel_futures)
-        for slot in self._slots:
-            slot.pool.shutdown(wait, cancel_futures=cancel_futures)
+        slots, self._slots = self._slots, []
+        if not slots:
+            return
+        with ThreadPoolExecutor(len(slots)) as all_at_once:  # each waits for its process
+            for slot in slots:
+                all_at_once.submit(slot.pool.shutdown, wait, cancel_futures=cancel_futures)
 
     def _ended(self, slot: _Slot) -> None:
         with self._lock:
