@@ -115,7 +115,7 @@ def _executor(dask: str | None) -> Iterator[Executor | None]:
     """The workers of a dask cluster, or none."""
     if dask is None:
         # A worker is then a fork of a process that has loaded what it needs.
-        multiprocessing.set_forkserver_preload([fleet_jobs.__name__])
+        multiprocessing.set_forkserver_preload(["__main__", fleet_jobs.__name__])
         yield None
         gc.collect()  # the processes' semaphores, which are reported if they are left to the end of the program
         return

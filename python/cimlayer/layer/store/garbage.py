@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from cimlayer.layer.store.claims import Claim, sweep, workplaces
 from cimlayer.layer.store.layout import REMOVING, StoreLayout
 from cimlayer.layer.store.staging import settle
 
+_OLD = 86400.0  # seconds
 _AT_ONCE = 64  # layers that are being removed: each is a claim, with an open file
 
 
@@ -108,6 +110,7 @@ def remains(store: StoreLayout, *, delete: bool) -> list[tuple[str, int]]:
     """What killed processes have left, with sizes in bytes, and removes it if ``delete`` is set."""
     with deferred():
         found = [(f"claim {name}", 0) for name in sweep(store.claims, lambda work: settle(store, work), delete=delete)]
+        found += [(f"run {name}", 0) for name in _old_runs(store, delete=delete)]
         if not store.images.is_dir():
             return found
         with orphans_held(store.images) as (_, orphans):
@@ -119,6 +122,18 @@ def remains(store: StoreLayout, *, delete: bool) -> list[tuple[str, int]]:
             found += [(each.name, each.size or 0) for each in gone]
         layers = unfinished_layers(store.images, delete=delete, spared=lambda key: (store.claims / key).exists())
         return found + [(name, 0) for name in layers]
+
+
+def _old_runs(store: StoreLayout, *, delete: bool) -> list[str]:
+    """The runs that nobody has touched for a day: they are touched every minute."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for run in sorted(store.runs.iterdir()):
+            if time.time() - run.stat().st_mtime > _OLD:
+                found.append(run.name)
+                if delete:
+                    run.unlink(missing_ok=True)
+    return found
 
 
 def _claimed_sets(store: StoreLayout) -> set[str]:
