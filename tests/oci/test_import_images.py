@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
@@ -36,7 +36,7 @@ from cimlayer import (
 from support import ROOT
 from support.commands import wait_until
 from support.containers import Layer, base_tar, child_tar, gzipped, plain
-from support.fleets import assert_clean, distinct, endless, failing, family, killing, layout_of
+from support.fleets import Immediate, assert_clean, distinct, endless, failing, family, killing, layout_of
 
 BASE, CHILD = gzipped(base_tar(a=os.urandom(20_000))), gzipped(child_tar(b=os.urandom(20_000)))
 TOPS = [plain(child_tar(**{f"top{number}": b"x" * 3000})) for number in range(4)]
@@ -295,15 +295,6 @@ def test_workers_end_with_the_process_that_was_killed_and_the_next_one_takes_up_
 
 
 # ---- executors ----
-
-
-class Immediate(Executor):
-    """Does what it is given at once, in the caller's thread, as no executor of a library does."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
 
 
 def test_any_executor_will_do(tmp_path: Path) -> None:

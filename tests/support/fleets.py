@@ -9,11 +9,12 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from cimlayer import CancellationToken, ImageSource, LayerStore
+from cimlayer import CancellationToken, ImageSource, LayerStore, import_images
 from cimlayer.oci.locations import opened_source
 from cimlayer.oci.sources import BlobDescriptor
 from support.containers import Layer, Store, base_tar, child_tar, gzipped
@@ -50,6 +51,25 @@ def assert_clean(store: LayerStore, layers: int) -> None:
     garbage = store.collect_garbage(dry_run=True)
     assert (garbage.layers, garbage.remains) == ((), ())
     assert not list(store.layout.runs.iterdir())
+
+
+def fill(store: LayerStore, sources: Sequence[Path], **options: Any) -> list[list[str]]:
+    """Import images in this process; returns the keys of each one's layers, base first."""
+    results = sorted(import_images(sources, store, Immediate(), sync=False, **options), key=lambda each: each.number)
+    keys = []
+    for result in results:
+        assert result.image is not None, result.error
+        keys.append([layer.path.name for layer in result.image.layers])
+    return keys
+
+
+class Immediate(Executor):
+    """Does what it is given at once, in the caller's thread, as no executor of a library does."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
 
 
 # ---- sources that misbehave; workers open them ----

@@ -108,7 +108,8 @@ class Claim:
         """Let others have the key, and remove what is left of the work."""
         gone = self._place.with_name(f".{self.path.name}")
         try:
-            if self.path.exists():  # else it was taken away, and the place is another's
+            self.lost = self.lost or not self.path.exists()
+            if not self.lost:  # else the place is another's
                 self._place.rename(gone)
         except FileNotFoundError:
             self.lost = True
