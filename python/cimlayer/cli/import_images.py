@@ -59,7 +59,9 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Import many container images, each layer once.
+    """Import many container images into one store.
+
+    Each layer is imported once, whatever images share it.
 
     LIST is a file with one SOURCE of import-image per line, or - for standard input; empty lines and those that begin
     with # are ignored. STORE is a directory of layers, which may be shared with other machines and with other imports
