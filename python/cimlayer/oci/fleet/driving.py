@@ -97,7 +97,7 @@ def drive(
                 running[future] = task
                 clock.watch(future, task)
                 report.started(task)
-            due = scheduler.next_time()
+            due = scheduler.next_time() if at_once is None or len(running) < at_once else None
             timeout = LONGEST_WAIT if due is None else min(max(due - clock.now(), 0.0), LONGEST_WAIT)
             arrival = clock.next(timeout)
             if arrival is not None:
