@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import itertools
+import logging
 import math
 import random
 import time
@@ -66,6 +67,7 @@ class Images:
     chance: random.Random
     sizes: list[int] = field(default_factory=list)
     chains: list[tuple[int, ...]] = field(default_factory=list)
+    _planned: dict[int, tuple[PlannedLayer, ...]] = field(default_factory=dict)
 
     def layer(self, size: float) -> int:
         self.sizes.append(max(int(size), 1000))
@@ -77,6 +79,21 @@ class Images:
     def popular(self, things: list[tuple[int, ...]]) -> tuple[int, ...]:
         """One of them; the first is asked for most (Zipf)."""
         return self.chance.choices(things, [1 / rank for rank in range(1, len(things) + 1)])[0]
+
+    def planned(self, number: int) -> tuple[PlannedLayer, ...]:
+        """The layers of an image."""
+        if number not in self._planned:
+            chain = self.chains[number]
+            digests = [Digest("sha256", f"{layer:064x}") for layer in chain]
+            layers = [
+                Layer(BlobDescriptor(str(digest), self.sizes[layer]), digest)
+                for layer, digest in zip(chain, digests, strict=True)
+            ]
+            self._planned[number] = tuple(
+                PlannedLayer(layer, id_, STORE / id_.hex, {})
+                for layer, id_ in zip(layers, chain_ids(digests), strict=True)
+            )
+        return self._planned[number]
 
 
 def make_images(count: int, seed: int) -> Images:
@@ -131,20 +148,11 @@ class Cluster(Executor):
         self._tasks: dict[Future[Outcome], Task] = {}
         self._count = itertools.count()
         self._made: dict[str, ImportedLayer] = {}
-        self._chains = [self._resolved(chain) for chain in images.chains]
         self.work = 0.0  # seconds that workers were busy
         self.downloaded = 0
         self.deaths = 0
         self.busy_at: list[tuple[float, int]] = []
         self.done_at: list[float] = []
-
-    def _resolved(self, chain: tuple[int, ...]) -> list[PlannedLayer]:
-        digests = [Digest("sha256", f"{number:064x}") for number in chain]
-        blobs = [BlobDescriptor(str(digest), self._images.sizes[at]) for at, digest in zip(chain, digests, strict=True)]
-        return [
-            PlannedLayer(Layer(blob, digest), id_, STORE / id_.hex, {})
-            for blob, digest, id_ in zip(blobs, digests, chain_ids(digests), strict=True)
-        ]
 
     def _life(self) -> float:
         return self._chance.expovariate(1 / self._costs.life)
@@ -200,9 +208,9 @@ class Cluster(Executor):
 
     def _do(self, job: Job) -> tuple[float, Outcome | None]:
         if isinstance(job, ResolveJob):
-            chain = self._chains[int(str(job.source))]
+            chain = self._images.planned(int(str(job.source)))
             found = tuple(self._made.get(layer.path.name) for layer in chain)
-            return self._costs.resolve, Resolved("windows", None, "", tuple(chain), found)
+            return self._costs.resolve, Resolved("windows", None, "", chain, found)
         assert isinstance(job, LayerJob)
         size = job.layer.layer.blob.size or 0
         self.downloaded += size
@@ -273,7 +281,7 @@ def plot(path: Path, reports: list[Report], costs: Costs) -> None:
     ideal, ours = "0.55", "tab:blue"
 
     largest = reports[-1]
-    times, busy = zip(*largest.cluster.busy_at[:: max(1, len(largest.cluster.busy_at) // 600)], strict=True)
+    times, busy = zip(*largest.cluster.busy_at[:: max(1, len(largest.cluster.busy_at) // 200)], strict=True)
     first.step(times, busy, where="post", color=ours, label="busy workers")
     first.axhline(largest.workers * largest.ideal_utilisation, color=ideal, ls="--", label="ideal, on the average")
     first.axvline(largest.ideal, color=ideal, ls=":", label="ideal end")
@@ -290,18 +298,21 @@ def plot(path: Path, reports: list[Report], costs: Costs) -> None:
 
     distinct = largest.stored / costs.expansion
     rows = {
-        "from the registry:\neach image alone": (largest.unshared, ideal),
-        "each layer once\n(ideal)": (distinct, ideal),
-        "simulated": (largest.cluster.downloaded, ours),
-        "store: each\nimage alone": (largest.unshared * costs.expansion, ideal),
-        "store: simulated": (largest.stored, ours),
+        "received: each\nimage alone": (largest.unshared, ideal),
+        "received: each\nlayer once (ideal)": (distinct, ideal),
+        "received: simulated": (largest.cluster.downloaded, ours),
+        "stored: each\nimage alone": (largest.unshared * costs.expansion, ideal),
+        "stored: simulated": (largest.stored, ours),
     }
     sizes, colors = zip(*rows.values(), strict=True)
     bars = fourth.barh(list(rows), [size / TB for size in sizes], color=colors)
     fourth.bar_label(bars, [f"{size / TB:,.1f} TB" for size in sizes], padding=3)
-    fourth.set(title="bytes", xlabel="TB", xscale="log")
+    fourth.set(title="bytes from the container registry, and in the store", xlabel="TB")
     fourth.invert_yaxis()
-    fourth.margins(x=0.3)
+    fourth.margins(x=0.2)
+    for axes in (second, third):
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    second.yaxis.set_major_formatter("{x:,.0f}")
     for axes in (first, second, third):
         axes.legend(frameon=False)
         axes.grid(alpha=0.25)
@@ -315,12 +326,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     options = parser.parse_args()
+    logging.getLogger("cimlayer").setLevel(logging.ERROR)  # of lost workers, too
     images = make_images(options.images, options.seed)
     print("| workers | seconds | ideal | x ideal | utilisation | ideal | workers lost | TB received | TB stored |")
     print("| ---: " * 9 + "|")
     reports = []
     begun = time.perf_counter()
-    for workers in options.workers or [10, 30, 100, 300, 1000]:
+    for workers in options.workers or [10, 100, 1000]:
         report = simulate(images, workers, seed=options.seed)
         reports.append(report)
         print(

@@ -147,6 +147,7 @@ class LayerStore:
         it, so the result may be larger. Imports may run meanwhile, on any machine. CorruptImageError, and nothing is
         removed, if a CIM cannot be read: what it needs is not known.
         """
+        _images(self.layout)  # FileNotFoundError if there is no store
         left = remains(self.layout, delete=not dry_run)
         freed = sum(size for _, size in left)
         going: list[str] = []
