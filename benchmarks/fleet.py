@@ -23,7 +23,7 @@ from io import BytesIO
 from pathlib import Path
 
 from benchmarks.inputs import DATA, add_hives, add_made_up_files
-from benchmarks.layouts import Layout
+from benchmarks.layouts import Layout, StoredLayer
 from cimlayer import Event, LayerDone, import_images, import_layer
 from examples.layer_tar import LayerTar
 
@@ -34,6 +34,7 @@ BASES, MIDDLES = 2, 6
 @dataclass(frozen=True, slots=True)
 class Tar:
     path: Path
+    layer: StoredLayer
     parent: int | None
 
 
@@ -50,8 +51,7 @@ def make(root: Path, images: int, files: int) -> tuple[list[str], list[Tar]]:
                     add_hives(layer)
                 add_made_up_files(layer, max(1, count // 50), 50, MEAN_SIZE, seed=len(tars))
             layers.append(layout.add_layer(out.getvalue()))
-        digest = str(layers[-1].descriptor["digest"]).partition(":")[2]
-        tars.append(Tar(root / "layout" / "blobs" / "sha256" / digest, parent))
+        tars.append(Tar(root / "layout" / "blobs" / layers[-1].digest.replace(":", "/"), layers[-1], parent))
         return len(tars) - 1
 
     bases = [add(4 * files, None) for _ in range(BASES)]
@@ -63,7 +63,6 @@ def make(root: Path, images: int, files: int) -> tuple[list[str], list[Tar]]:
         base = tars[middle].parent
         assert base is not None
         locations.append(layout.add_image(f"image{number}", [layers[base], layers[middle], layers[top]]))
-    layout.finish()
     return locations, tars
 
 
@@ -81,7 +80,16 @@ def plain_imports(root: Path, tars: list[Tar], worker: int, workers: int) -> flo
             place(parent)
         begun = time.perf_counter()
         above = [] if parent is None else [root / str(parent)]
-        import_layer(tars[number].path, root / str(number), above, sync=False, jobs=1)
+        layer = tars[number].layer
+        import_layer(
+            tars[number].path,
+            root / str(number),
+            above,
+            sync=False,
+            jobs=1,
+            digest=layer.digest,
+            diff_id=layer.diff_id,
+        )
         there.add(number)
         return time.perf_counter() - begun
 

@@ -1,4 +1,4 @@
-"""An OCI layout with many images that share layers, for benchmarks."""
+"""OCI layouts of many images that share layers, for benchmarks."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class StoredLayer:
     descriptor: dict[str, Any]
     diff_id: str
 
+    @property
+    def digest(self) -> str:
+        return str(self.descriptor["digest"])
+
 
 def small_layer(content: bytes, *, hives: Sequence[tuple[str, bytes]] = ()) -> bytes:
     """A tar with one file beside the hives."""
@@ -36,18 +40,19 @@ def small_layer(content: bytes, *, hives: Sequence[tuple[str, bytes]] = ()) -> b
 
 
 class Layout:
-    """A layout that is being written; `location` is what import-image takes for an image of that name."""
+    """Layouts that share their blobs, one for each image."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._manifests: list[dict[str, Any]] = []
-        (root / "blobs" / "sha256").mkdir(parents=True)
+        self._blobs = root / "blobs" / "sha256"
+        self._blobs.mkdir(parents=True)
 
     def add_layer(self, tar: bytes) -> StoredLayer:
         blob = igzip.compress(tar, 1)
         return StoredLayer(self._put(blob, f"{OCI}.layer.v1.tar+gzip"), f"sha256:{hashlib.sha256(tar).hexdigest()}")
 
     def add_image(self, name: str, layers: Sequence[StoredLayer]) -> str:
+        """What import-image takes for it."""
         diff_ids = [layer.diff_id for layer in layers]
         config = {"os": "windows", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
         manifest = {
@@ -56,14 +61,14 @@ class Layout:
             "layers": [layer.descriptor for layer in layers],
         }
         top = self._put(json.dumps(manifest).encode(), f"{OCI}.manifest.v1+json")
-        self._manifests.append({**top, "annotations": {"org.opencontainers.image.ref.name": name}})
-        return f"oci:{self._root}:{name}"
-
-    def finish(self) -> None:
-        (self._root / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-        (self._root / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": self._manifests}))
+        image = self._root / name
+        image.mkdir()
+        (image / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        (image / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
+        (image / "blobs").symlink_to(self._root / "blobs")
+        return str(image)
 
     def _put(self, data: bytes, media_type: str) -> dict[str, Any]:
         digest = hashlib.sha256(data).hexdigest()
-        (self._root / "blobs" / "sha256" / digest).write_bytes(data)
+        (self._blobs / digest).write_bytes(data)
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}

@@ -37,7 +37,6 @@ def make(root: Path, layers: int) -> list[str]:
         middle = number % len(middles)
         chain = [bases[middle % len(bases)], middles[middle], top]
         locations.append(layout.add_image(f"image{number}", chain))
-    layout.finish()
     return locations
 
 

@@ -25,6 +25,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 20.0  # seconds before the next attempt
 _BUSY_WAIT, _LONGEST_BUSY_WAIT = 0.1, 5.0  # seconds before the next look at what somebody else is importing
 _OVERHEAD = 8 << 20  # bytes whose import takes as long as what every layer costs
 _UNKNOWN_SIZE = 64 << 20
+_LOOKED_UP = 8  # images for each layer, as long as there are both
 
 Key = TypeVar("Key")
 
@@ -129,6 +130,7 @@ class Scheduler:
         self._later: _Queue[_Image | _Layer] = _Queue()
         self._results: deque[ImageResult] = deque()
         self._open: set[_Image] = set()
+        self._looked_up = 0  # images since the last layer
 
     def add(self, number: int, source: Source, given: Source | None = None) -> None:
         """One more image; its result has the source as it was ``given``."""
@@ -154,9 +156,17 @@ class Scheduler:
                 self._images.append(subject)
             elif subject.state is _State.WAITING:
                 self._make_ready(subject)
-        if self._images:  # short, and what they say decides about the rest
-            image = self._images.popleft()
-            return Task(ResolveJob(self._run, image.source), image, image)
+        # Looking images up is short, and decides what goes first; but who has a long list wants to see layers, too.
+        if self._images and self._looked_up < _LOOKED_UP:
+            return self._look_up()
+        return self._import() or (self._look_up() if self._images else None)
+
+    def _look_up(self) -> Task:
+        self._looked_up += 1
+        image = self._images.popleft()
+        return Task(ResolveJob(self._run, image.source), image, image)
+
+    def _import(self) -> Task | None:
         while self._ready:
             layer = self._ready.pop()
             if layer.state is not _State.READY:
@@ -166,6 +176,7 @@ class Scheduler:
                 layer.state = _State.WAITING
                 continue
             layer.state = _State.RUNNING
+            self._looked_up = 0
             parent = layer.parent.key if layer.parent is not None else None
             return Task(LayerJob(self._run, chosen[0].source, chosen[1], parent), layer, chosen[0])
         return None
