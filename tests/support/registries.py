@@ -238,18 +238,24 @@ class FakeRegistry(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    """A server answers until the end of the block."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@contextlib.contextmanager
 def running(
     store: Store | None = None, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> Iterator[FakeRegistry]:
     """A container registry that answers until the end of the block."""
-    with FakeRegistry(store or Store(), tls, host) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with FakeRegistry(store or Store(), tls, host) as server, serving(server):
+        yield server
 
 
 def server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
