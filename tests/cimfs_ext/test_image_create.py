@@ -23,6 +23,7 @@ from support.images import (
     snapshot,
     writer,
 )
+from support.platforms import needs_permissions
 from support.written import (
     CALLS,
     E_ACCESS,
@@ -175,7 +176,7 @@ def test_name_taken_by_something_that_is_no_image(tmp_path: Path, place: str) ->
         ImageWriter(tmp_path, None, "b.cim")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@needs_permissions
 def test_no_rights(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(errors.ImagePermissionError) as raised:

@@ -58,7 +58,7 @@ class WindowsMachine:
             [str(WINE), str(self.program), *arguments],
             check=False,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             cwd=self.root,
             env={**self.environment, **environment},
             timeout=120,
