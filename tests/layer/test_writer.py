@@ -39,6 +39,7 @@ from support.layerwriters import (  # noqa: F401  fixtures
     root,
     writer,
 )
+from support.platforms import needs_symlinks
 from support.tars import FILETIME_OF_1970
 
 # ---- where things lie ----
@@ -347,6 +348,7 @@ def test_link_to_a_parents_standard_file_is_made_at_once(root: Path) -> None:
     assert image_of(root / "child")[r"Files\link"].data == image_of(root / "base")[LINK_TARGET].data
 
 
+@needs_symlinks
 def test_symbolic_link_in_the_layer_directory_is_not_followed(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

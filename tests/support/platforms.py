@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,22 @@ def posix_only(reason: str) -> pytest.MarkDecorator:
 def not_under_wine(reason: str) -> pytest.MarkDecorator:
     """A mark for tests that would run on Windows itself, but not, or to no purpose, under wine."""
     return pytest.mark.skipif(WINE, reason=f"not under wine: {reason}")
+
+
+def _can_link() -> bool:
+    with tempfile.TemporaryDirectory() as directory:
+        link = Path(directory, "link")
+        try:
+            link.symlink_to("nowhere")
+        except OSError:
+            return False
+        return link.is_symlink()
+
+
+# On Windows a privilege that administrators have, or developer mode; wine says yes and makes none.
+HAS_SYMLINKS = _can_link()
+needs_symlinks = pytest.mark.skipif(not HAS_SYMLINKS, reason="symbolic links cannot be made here")
+A_SYMLINK, A_BROKEN_LINK = (pytest.param(name, marks=needs_symlinks) for name in ("a symbolic link", "a broken link"))
 
 
 def examples(number: int) -> int:
