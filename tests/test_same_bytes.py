@@ -63,9 +63,9 @@ def utility_vm() -> Chain:
 def digest_of(files: list[Path], root: Path) -> str:
     """One digest of the names and bytes of files."""
     digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for name in sorted(path.relative_to(root).as_posix() for path in files):  # paths of Windows have another order
+        digest.update(f"{name}\n".encode())
+        digest.update(hashlib.sha256((root / name).read_bytes()).digest())
     return digest.hexdigest()
 
 
