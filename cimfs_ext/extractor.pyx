@@ -1,10 +1,9 @@
-"""Files of an image to an open directory of the host, many at a time and without the GIL. POSIX only."""
+"""Files of an image to an open directory of the host, many at a time and without the GIL."""
 
 import os
 
 cimport cython
-from libc.errno cimport ENOMEM
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport intptr_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -14,10 +13,36 @@ from cimfs_ext.listing cimport reader_error
 from cimfs_ext.reader cimport ImageReader
 
 
+cdef extern from "hosterror.h":
+    int raise_host_error(int, object) except -1
+
 cdef extern from "liblayer/extract.h" nogil:
     const size_t LAYER_EXTRACT_BUFFER
-    int layer_extract_file(const cimfs_reader *, uint32_t, int, const char *, uint8_t *, const volatile int *,
-                           cimfs_error *)
+    unsigned LAYER_KEEP_STAMPS, LAYER_KEEP_DESCRIPTOR, LAYER_KEEP_EAS, LAYER_KEEP_STREAMS, LAYER_KEEP_REPARSE
+
+    struct layer_losses:
+        uint64_t descriptors
+        uint64_t eas
+        uint64_t streams
+        uint64_t reparse_points
+
+    struct layer_extraction:
+        const cimfs_reader *reader
+        unsigned keep
+        const volatile int *stop
+        uint8_t *buffer
+        layer_losses lost
+        cimfs_error error
+
+    int layer_extract_file(layer_extraction *, uint32_t, intptr_t, const char *)
+    int layer_extract_metadata(layer_extraction *, uint32_t, intptr_t, const char *)
+
+
+KEEP_STAMPS = LAYER_KEEP_STAMPS
+KEEP_DESCRIPTOR = LAYER_KEEP_DESCRIPTOR
+KEEP_EAS = LAYER_KEEP_EAS
+KEEP_STREAMS = LAYER_KEEP_STREAMS
+KEEP_REPARSE = LAYER_KEEP_REPARSE
 
 
 cdef struct Job:
@@ -25,25 +50,42 @@ cdef struct Job:
     const char *name
 
 
+cdef int check_name(bytes name) except -1:
+    if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+        raise ValueError(f"not a file name: {name!r}")
+    return 0
+
+
 @cython.no_gc_clear  # an extractor without its image is none
 cdef class FileExtractor:
     """Writes files of one image, which must stay open meanwhile: closing it then is a RuntimeError.
 
-    Threads may share it, and call everything together.
+    Threads may share it, and call everything together. Directories are descriptors; on Windows they are handles, and
+    ``keep`` says with bits KEEP_* what of the metadata is written, and counted in ``lost`` where it cannot be.
     """
 
     cdef ImageReader image
     cdef int stopped
+    cdef unsigned keep
+    cdef layer_losses losses
 
-    def __cinit__(self, ImageReader image not None):
+    def __cinit__(self, ImageReader image not None, unsigned keep=0):
         image.check_open()
         self.image = image
+        self.keep = keep
+
+    @property
+    def lost(self):
+        """Kinds of metadata that files or directories could not have, with their numbers."""
+        counts = {"security_descriptor": self.losses.descriptors, "extended_attributes": self.losses.eas,
+                  "streams": self.losses.streams, "reparse_data": self.losses.reparse_points}
+        return {kind: count for kind, count in counts.items() if count}
 
     def stop(self):
         """Let every call that is under way, in whatever thread, end soon with ECANCELED."""
         self.stopped = 1
 
-    def write(self, int directory, list files not None):
+    def write(self, intptr_t directory, list files not None):
         """Make each ``(file ID, name as bytes)`` in the open directory, with content, access and write time.
 
         The names must be single components. What is there already is neither replaced nor followed: FileExistsError.
@@ -54,36 +96,69 @@ cdef class FileExtractor:
         cdef bytes name
         cdef uint32_t file_id
         cdef size_t count = 0, done = 0
-        cdef cimfs_error error
+        cdef layer_extraction extraction
         cdef int result = 0
-        cdef uint8_t *buffer = NULL
         cdef Job *jobs = NULL
         cdef tuple wanted = tuple(files)
-        self.image.enter()
+        self.begin(&extraction)
         try:
             jobs = <Job *>malloc((<size_t>len(wanted) + 1) * sizeof(Job))
-            buffer = <uint8_t *>malloc(LAYER_EXTRACT_BUFFER)
-            if jobs == NULL or buffer == NULL:
+            if jobs == NULL:
                 raise MemoryError
             for file_id, name in wanted:
-                if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
-                    raise ValueError(f"not a file name: {name!r}")
+                check_name(name)
                 names.append(name)
                 jobs[count] = Job(file_id, <const char *>name)
                 count += 1
-            memset(&error, 0, sizeof(error))
             with nogil:
                 while result == 0 and done < count:
-                    result = layer_extract_file(self.image.reader, jobs[done].file_id, directory, jobs[done].name,
-                                                buffer, &self.stopped, &error)
+                    result = layer_extract_file(&extraction, jobs[done].file_id, directory, jobs[done].name)
                     done += 1
         finally:
-            self.image.leave()
+            self.end(&extraction)
             free(jobs)
-            free(buffer)
-        if result == 0:
-            return
-        path = os.fsdecode(names[<Py_ssize_t>done - 1])
+        self.check(result, &extraction, names[<Py_ssize_t>done - 1] if done else b"")
+
+    def write_metadata(self, intptr_t directory, bytes name not None, uint32_t file_id):
+        """Give a file or directory of the open directory what :meth:`write` gives files beside their content.
+
+        For directories that are full, whose times nothing changes any more. Errors are those of :meth:`write`.
+        """
+        cdef layer_extraction extraction
+        cdef const char *text = name
+        cdef int result
+        check_name(name)
+        self.begin(&extraction)
+        try:
+            with nogil:
+                result = layer_extract_metadata(&extraction, file_id, directory, text)
+        finally:
+            self.end(&extraction)
+        self.check(result, &extraction, name)
+
+    cdef int begin(self, layer_extraction *extraction) except -1:
+        memset(extraction, 0, sizeof(extraction[0]))
+        self.image.enter()
+        extraction.buffer = <uint8_t *>malloc(LAYER_EXTRACT_BUFFER)
+        if extraction.buffer == NULL:
+            self.image.leave()
+            raise MemoryError
+        extraction.reader = self.image.reader
+        extraction.keep = self.keep
+        extraction.stop = &self.stopped
+        return 0
+
+    cdef void end(self, layer_extraction *extraction) noexcept:
+        self.image.leave()
+        free(extraction.buffer)
+        self.losses.descriptors += extraction.lost.descriptors
+        self.losses.eas += extraction.lost.eas
+        self.losses.streams += extraction.lost.streams
+        self.losses.reparse_points += extraction.lost.reparse_points
+
+    cdef int check(self, int result, layer_extraction *extraction, bytes name) except -1:
         if result < 0:
-            raise reader_error(self.image.reader, result, &error, "extract", path)
-        raise MemoryError(path) if result == ENOMEM else OSError(result, os.strerror(result), path)
+            raise reader_error(self.image.reader, result, &extraction.error, "extract", os.fsdecode(name))
+        if result > 0:
+            raise_host_error(result, os.fsdecode(name))
+        return 0

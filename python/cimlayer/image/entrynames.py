@@ -7,6 +7,7 @@ a separator or NUL in them are refused by the reader itself.
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from cimfs_ext.entries import ImageEntry, StreamEntry
@@ -42,7 +43,7 @@ def shown(path: str) -> str:
 def host_name(name: str) -> bytes:
     """A name as the host has it: one that is too long is its beginning, a hash of the whole, and its extension."""
     whole = name.encode("utf-8", "surrogatepass")
-    if len(whole) <= _MAX_NAME:
+    if len(whole) <= _MAX_NAME or os.name == "nt":  # there as long as in an image: 255 UTF-16 code units
         return whole
     extension = Path(name).suffix.encode("utf-8", "surrogatepass")
     if len(extension) > _MAX_NAME // 4:

@@ -1,4 +1,4 @@
-"""Files out of an image, onto a POSIX file system.
+"""Files out of an image, onto a file system of the host.
 
 The image is untrusted: every directory is opened relative to the one above it and no symbolic link is
 followed below the destination, so that neither a link of the image nor one that lies in wait leads out of it.
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from cimfs_ext.entries import ImageEntry
+from cimfs_ext.extractor import FileExtractor
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError, ImageError
 from cimlayer.events import CancellationToken
-from cimlayer.formats.fileinfo import unix_nanoseconds
 from cimlayer.formats.reparse import SYMBOLIC_LINK
+from cimlayer.host import beneath
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.directories import Directories, Location
 from cimlayer.image.entrynames import check_name, checked_streams, host_name, target_inside
@@ -28,7 +29,10 @@ from cimlayer.image.metadata import Sidecar, write_extended_attributes
 from cimlayer.image.writers import Place, Writers
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 
-Metadata = Literal["none", "sidecar", "xattr"]
+if sys.platform == "win32":
+    from cimlayer.image.windows import kept_metadata, privileged
+
+Metadata = Literal["none", "sidecar", "xattr", "ntfs"]
 
 _BATCH = 256  # files handed to a thread at a time
 _NO_LINKS = {  # how file systems say that they have none, or none here
@@ -48,7 +52,8 @@ class Extraction:
 
     ``renamed`` says under which path, relative to the destination, an entry lies whose name is too long for the host;
     ``unresolved_links`` are the symbolic links that, though links were asked for, became an empty file or directory.
-    ``hard_links`` are the names beyond the first one of a file, copies where the host has no hard links.
+    ``hard_links`` are the names beyond the first one of a file, copies where the host has no hard links. ``lost``
+    counts by kind of metadata, such as ``streams``, the files that the volume or the caller could not have it for.
     """
 
     files: int = 0
@@ -58,6 +63,7 @@ class Extraction:
     bytes: int = 0
     renamed: dict[str, str] = field(default_factory=dict)
     unresolved_links: list[str] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=dict)
 
 
 def extract(
@@ -65,7 +71,7 @@ def extract(
     path: str,
     destination: str | os.PathLike[str],
     *,
-    metadata: Metadata = "none",
+    metadata: Metadata | None = None,
     symlinks: bool = False,
     jobs: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -76,9 +82,10 @@ def extract(
     Files keep their content, holes, hard links among each other, and the times of the last access and write.
     ``metadata`` says what becomes of alternate streams, EAs, security descriptors, reparse data, attributes and all
     four times: dropped; written to the directory ``DESTINATION.metadata`` (see ``image/metadata.py``);
-    or to extended attributes of the files (``user.cimlayer.*``). A reparse point is written as the file or directory
-    that carries it; with ``symlinks``, relative symbolic links that stay inside the destination become links of the
-    host instead. Names that the host cannot hold for their length are shortened.
+    to extended attributes of the files (``user.cimlayer.*``); or, on Windows alone and the default there, given to the
+    files (``ntfs``), as far as the volume and the caller's rights allow. Otherwise, a reparse point is written as the
+    file or directory that carries it; with ``symlinks``, relative symbolic links that stay inside the destination
+    become links of the host instead. Names that the host cannot hold for their length are shortened.
 
     Nothing that exists is replaced: FileExistsError; existing directories are entered. ``jobs`` is the number of
     threads that write. OSErrors name the file of the host, an ImageError is about the image. LimitError for an entry
@@ -86,12 +93,14 @@ def extract(
     no meaning here. ValueError for another kind of ``metadata``. What was written before an error, or before ``cancel``
     was cancelled (OperationCancelledError) or an interrupt came, stays, but no file in part.
     """
-    if sys.platform == "win32":
-        raise NotImplementedError("extracting needs a POSIX system")
+    if metadata is None:
+        metadata = "ntfs" if sys.platform == "win32" else "none"
     if metadata not in get_args(Metadata):
         raise ValueError(f"metadata is kept as one of {', '.join(get_args(Metadata))}, not {metadata!r}")
     if metadata == "xattr" and not hasattr(os, "setxattr"):
         raise NotImplementedError("this system has no calls for extended attributes: use a sidecar")
+    if metadata == "ntfs" and sys.platform != "win32":
+        raise NotImplementedError("metadata of NTFS needs Windows: use a sidecar")
     top = image.stat(path)
     cancel = CancellationToken(cancel)
     root = Path(os.path.abspath(destination))
@@ -99,11 +108,21 @@ def extract(
         root.mkdir(parents=True, exist_ok=True)
         sidecar = stack.enter_context(Sidecar(root, cancel)) if metadata == "sidecar" else None
         directories = stack.enter_context(Directories(root, os.fsencode(Path(destination))))
-        writers = stack.enter_context(Writers(image, jobs, cancel))
+        extractor = _extractor(image, metadata, directories, stack)
+        writers = stack.enter_context(Writers(extractor, jobs, cancel))
         usage = Usage(limits, image.name)
-        run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr", usage, cancel)
+        symlinks = symlinks and metadata != "ntfs"  # they are reparse points there
+        run = _Run(image, directories, extractor, writers, sidecar, symlinks, metadata == "xattr", usage, cancel)
         run.write_tree(path, top)
+        run.result.lost = extractor.lost
         return run.result
+
+
+def _extractor(image: ImageReader, metadata: Metadata, directories: Directories, stack: ExitStack) -> FileExtractor:
+    if sys.platform == "win32" and metadata == "ntfs":
+        stack.enter_context(privileged())
+        return FileExtractor(image, kept_metadata(directories.enter(())))
+    return FileExtractor(image)
 
 
 @dataclass(slots=True)
@@ -123,6 +142,7 @@ class _Run:
         self,
         image: ImageReader,
         directories: Directories,
+        extractor: FileExtractor,
         writers: Writers,
         sidecar: Sidecar | None,
         symlinks: bool,
@@ -133,6 +153,7 @@ class _Run:
         self.result = Extraction()
         self._image = image
         self._directories = directories
+        self._extractor = extractor
         self._writers = writers
         self._sidecar = sidecar
         self._symlinks = symlinks
@@ -243,18 +264,18 @@ class _Run:
             with self._entered(item) as fd:
                 if self._xattrs:
                     self._write_attributes(item, fd)
-                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
+                self._extractor.write_metadata(fd, item.name, item.entry.file_id)
 
     def _symlink(self, item: _Item, target: str) -> None:
         """The link, or what carries it where the host has no symbolic links."""
         with self._entered(item) as fd:
             try:
-                os.symlink(target.encode("utf-8", "surrogatepass"), item.name, dir_fd=fd)
+                beneath.symlink(target, item.name, fd, is_directory=item.entry.is_directory)
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
             else:
-                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
+                self._extractor.write_metadata(fd, item.name, item.entry.file_id)
                 self.result.symbolic_links += 1
                 return
             if item.entry.is_directory:
@@ -282,16 +303,16 @@ class _Run:
             raise
 
     def _link(self, item: _Item, first: _Item) -> None:
-        source = os.dup(self._directories.enter(first.directory))
+        source = beneath.duplicate(self._directories.enter(first.directory))
         try:
             with self._entered(item) as fd:
-                os.link(first.name, item.name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
+                beneath.link(first.name, source, item.name, fd)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             self._write_file(item)
         finally:
-            os.close(source)
+            beneath.close(source)
 
     def _write_file(self, item: _Item) -> None:
         """A copy, where there can be no link."""
@@ -308,7 +329,3 @@ class _Run:
             write_extended_attributes(fd, self._image, item.entry)
         finally:
             os.close(fd)
-
-
-def _times(entry: ImageEntry) -> tuple[int, int]:
-    return unix_nanoseconds(entry.last_access_time), unix_nanoseconds(entry.last_write_time)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import queue
-import sys
 import threading
 from collections import deque
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.extractor import FileExtractor
 from cimlayer.errors import ImageError
 from cimlayer.events import CancellationToken
+from cimlayer.host import beneath
 from cimlayer.host.cpus import available_cpus
-
-if sys.platform != "win32":
-    from cimfs_ext.extractor import FileExtractor
 
 _BATCHES_AHEAD = 32  # each holds a directory open
 _MAX_THREADS = 4
@@ -45,9 +42,9 @@ class _Batch:
 class Writers:
     """The threads that write files. Their errors are raised by whatever is called next."""
 
-    def __init__(self, image: ImageReader, jobs: int | None, cancel: CancellationToken) -> None:
+    def __init__(self, extractor: FileExtractor, jobs: int | None, cancel: CancellationToken) -> None:
         self._cancel = cancel
-        self._extractor = FileExtractor(image)
+        self._extractor = extractor
         self._most_threads = jobs if jobs is not None else min(available_cpus(), _MAX_THREADS)
         self._threads: list[threading.Thread] = []
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -63,7 +60,7 @@ class Writers:
             self._extractor.stop()
         for batch in self._pending:
             if batch.done.cancel():
-                os.close(batch.directory)
+                beneath.close(batch.directory)
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -74,7 +71,7 @@ class Writers:
         self._cancel.raise_if_cancelled()
         if len(self._pending) >= _BATCHES_AHEAD:
             self._wait()
-        batch = _Batch(os.dup(directory), files, place)
+        batch = _Batch(beneath.duplicate(directory), files, place)
         self._pending.append(batch)
         self._start_thread()
         if self._threads:
@@ -129,7 +126,7 @@ class Writers:
             error.filename = f"{place.inside}\\{error.filename}" if place.inside else error.filename
             raise
         except OSError as error:
-            error.filename = f"{place.outside}/{error.filename}"
+            error.filename = f"{place.outside}{os.sep}{error.filename}"
             raise
         finally:
-            os.close(batch.directory)
+            beneath.close(batch.directory)
