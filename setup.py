@@ -32,8 +32,8 @@ ROOT = Path("cimfs_ext")
 WINDOWS = sys.platform == "win32"
 THREADS = os.cpu_count() or 1
 
-POSIX_ONLY = {"io_posix.c", "extract_posix.c"}
-WINDOWS_ONLY = {"io_win32.c", "extract_win32.c", "winfiles.c", "winfiles.pyx"}
+POSIX_ONLY = {"io_posix.c", "hostfile_posix.c"}
+WINDOWS_ONLY = {"io_win32.c", "hostfile_win32.c", "winfiles.c", "winfiles.pyx"}
 OTHER_PLATFORM = POSIX_ONLY if WINDOWS else WINDOWS_ONLY
 SYSTEM_LIBRARIES = {"win32": ["advapi32", "bcrypt", "ntdll"], "linux": ["dl"]}.get(
     sys.platform, []

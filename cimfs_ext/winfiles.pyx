@@ -30,6 +30,14 @@ cdef extern from "liblayer/winfiles.h" nogil:
     uint32_t LAYER_WIN_DESCRIPTORS, LAYER_WIN_SPARSE, LAYER_WIN_REPARSE, LAYER_WIN_STREAMS, LAYER_WIN_HARD_LINKS
     uint32_t LAYER_WIN_EAS
 
+    struct layer_win_stamps:
+        int set_attributes
+        uint32_t attributes
+        int64_t creation_time
+        int64_t last_write_time
+        int64_t change_time
+        int64_t last_access_time
+
     struct layer_win_info:
         uint32_t attributes
         uint32_t reparse_tag
@@ -57,7 +65,11 @@ cdef extern from "liblayer/winfiles.h" nogil:
     int layer_win_hold(intptr_t)
     uint32_t layer_win_holder(intptr_t)
     int layer_win_set_reparse(intptr_t, const void *, size_t)
-    int layer_win_read(intptr_t, void *, size_t, uint64_t, size_t *)
+    int layer_win_rename(intptr_t, intptr_t, const char *, int)
+    int layer_win_make_sparse(intptr_t)
+    int layer_win_stamp(intptr_t, const layer_win_stamps *)
+    int layer_win_set_descriptor(intptr_t, const void *, size_t, int *)
+    int layer_win_set_eas(intptr_t, const uint8_t *, size_t, int *)
     int layer_win_next_range(intptr_t, uint64_t, uint64_t, uint64_t *, uint64_t *)
     int layer_win_describe(intptr_t, layer_win_info *)
     int layer_win_descriptor(intptr_t, void *, size_t, size_t *)
@@ -160,18 +172,6 @@ def make_directory(bytes name not None, intptr_t directory):
     layer_win_close(handle)
 
 
-def is_directory(bytes name not None, intptr_t directory):
-    """Whether the entry is a directory, not a link to one."""
-    cdef intptr_t handle
-    cdef layer_win_info info
-    check(layer_win_open(directory, name, LAYER_WIN_ANY, LAYER_WIN_READ, &handle), name)
-    try:
-        check(layer_win_describe(handle, &info), name)
-    finally:
-        layer_win_close(handle)
-    return bool(info.directory) and not info.attributes & 0x400
-
-
 def link(bytes name not None, intptr_t directory, bytes new_name not None, intptr_t new_directory):
     """Give a file one more name."""
     cdef intptr_t handle
@@ -265,29 +265,70 @@ def names(intptr_t directory):
         free(buffer)
 
 
-cdef class OpenFile:
-    """A file or directory, open for reading: itself, never what a link leads to. Close it, or use it in ``with``.
+def rename(bytes name not None, intptr_t directory, bytes new_name not None):
+    """Give an entry another name in its directory; what has that name is replaced."""
+    cdef intptr_t handle
+    check(layer_win_open(directory, name, LAYER_WIN_ANY, LAYER_WIN_WRITE, &handle), name)
+    try:
+        check(layer_win_rename(handle, directory, new_name, 1), new_name)
+    finally:
+        layer_win_close(handle)
 
-    Times are FILETIMEs, sizes bytes. ``identity`` tells files of all volumes apart.
+
+def open_to_read(bytes name not None, intptr_t directory, str stream=None):
+    """The handle of a file, or of one of its alternate streams."""
+    cdef intptr_t handle
+    if stream is None:
+        check(layer_win_open(directory, name, LAYER_WIN_FILE, LAYER_WIN_READ, &handle), name)
+        return handle
+    return open_stream(name, directory, stream, False)
+
+
+def create_stream(bytes name not None, intptr_t directory, str stream not None):
+    """The handle of a new alternate stream, to be written."""
+    return open_stream(name, directory, stream, True)
+
+
+cdef intptr_t open_stream(bytes name, intptr_t directory, str stream, bint create) except? -1:
+    cdef intptr_t handle
+    cdef bytes units = stream.encode("utf-16-le", "surrogatepass")
+    check(layer_win_open_stream(directory, name, <const uint16_t *><const char *>units, <size_t>len(units) // 2, create,
+                                &handle), name)
+    return handle
+
+
+def regions(intptr_t handle, uint64_t end, Py_ssize_t most):
+    """Where a file has data up to a position, as offsets and sizes; everywhere if that is in too many places."""
+    cdef list found = []
+    cdef uint64_t position = 0, start, size
+    while position < end:
+        check(layer_win_next_range(handle, position, end, &start, &size), b"")
+        if size == 0:
+            break
+        if len(found) == most:
+            return [(0, end)]
+        size = min(size, end - start)
+        found.append((start, size))
+        position = start + size
+    return found
+
+
+cdef class OpenFile:
+    """The metadata of a file or directory: of itself, never of what a link leads to. Close it, or use it in ``with``.
+
+    Times are FILETIMEs: creation, last write, change and last access. What is set is so as far as the caller may and
+    the volume can: the methods say whether it is whole.
     """
 
     cdef intptr_t handle
     cdef bint is_open
-    cdef intptr_t directory
     cdef bytes name
     cdef layer_win_info info
 
-    def __cinit__(self, bytes name not None, intptr_t directory, str stream=None):
-        """A file by its name in an open directory, which must stay open, or one of its alternate streams."""
-        cdef bytes units
+    def __cinit__(self, bytes name not None, intptr_t directory, *, bint write=False):
         self.name = name
-        self.directory = directory
-        if stream is None:
-            check(layer_win_open(directory, name, LAYER_WIN_ANY, LAYER_WIN_READ, &self.handle), name)
-        else:
-            units = stream.encode("utf-16-le", "surrogatepass")
-            check(layer_win_open_stream(directory, name, <const uint16_t *><const char *>units,
-                                        <size_t>len(units) // 2, 0, &self.handle), name)
+        check(layer_win_open(directory, name, LAYER_WIN_ANY, LAYER_WIN_MARK if write else LAYER_WIN_READ, &self.handle),
+              name)
         self.is_open = True
         check(layer_win_describe(self.handle, &self.info), name)
 
@@ -308,10 +349,17 @@ cdef class OpenFile:
 
     @property
     def attributes(self):
+        """FILE_ATTRIBUTE bits."""
         return self.info.attributes
 
     @property
+    def reparse_tag(self):
+        """The tag of a reparse point; 0 for any other file."""
+        return self.info.reparse_tag
+
+    @property
     def is_directory(self):
+        """Whether it is a directory, or a link in the shape of one."""
         return bool(self.info.directory)
 
     @property
@@ -321,6 +369,7 @@ cdef class OpenFile:
 
     @property
     def size(self):
+        """Bytes of content."""
         return self.info.size
 
     @property
@@ -330,7 +379,8 @@ cdef class OpenFile:
 
     @property
     def identity(self):
-        return self.info.volume, (<const char *>self.info.id)[:16]
+        """What tells it apart from all files of this machine: the number of its volume, and its own there."""
+        return self.info.volume, int.from_bytes((<const char *>self.info.id)[:16], "little")
 
     def security_descriptor(self):
         """The self-relative descriptor, as far as the caller may see it."""
@@ -356,10 +406,11 @@ cdef class OpenFile:
             free(data)
 
     def streams(self):
-        """The bare names of the alternate streams, as str."""
+        """The bare names and the sizes of the alternate streams."""
         cdef list found = []
         cdef uint8_t *data = <uint8_t *>malloc(LARGEST_STREAMS)
         cdef uint8_t *at = data
+        cdef uint64_t size
         cdef str text
         if data == NULL:
             raise MemoryError
@@ -367,9 +418,10 @@ cdef class OpenFile:
             check(layer_win_streams(self.handle, data, LARGEST_STREAMS), self.name)
             while number_at(at + STREAM_NAME_LENGTH):
                 text = name_at(at + STREAM_NAME, number_at(at + STREAM_NAME_LENGTH)).decode("utf-8", "surrogatepass")
+                memcpy(&size, at + STREAM_SIZE, sizeof(size))
                 stream, _, kind = text.removeprefix(":").rpartition(":")
                 if stream and kind == "$DATA":
-                    found.append(stream)
+                    found.append((stream, size))
                 if number_at(at) == 0:
                     break
                 at += number_at(at)
@@ -377,31 +429,28 @@ cdef class OpenFile:
         finally:
             free(data)
 
-    def regions(self, Py_ssize_t most):
-        """Where a sparse file has data, as offsets and sizes; everywhere if that is in more than ``most`` places."""
-        cdef list found = []
-        cdef uint64_t position = 0, start, size
-        while position < self.info.size:
-            check(layer_win_next_range(self.handle, position, self.info.size, &start, &size), self.name)
-            if size == 0:
-                break
-            if len(found) == most:
-                return [(0, self.info.size)]
-            size = min(size, self.info.size - start)
-            found.append((start, size))
-            position = start + size
-        return found
+    def set_security_descriptor(self, bytes data not None):
+        """Owner, group and both ACLs."""
+        cdef int whole = 0
+        return not layer_win_set_descriptor(self.handle, <const char *>data, <size_t>len(data), &whole) and whole
 
-    def read_into(self, uint64_t position, buffer):
-        """Fill the buffer from a position on; returns how many bytes there were."""
-        cdef unsigned char[::1] view = buffer
-        cdef size_t got = 0, size = <size_t>view.shape[0]
-        cdef int code
-        cdef void *to
-        if size == 0:
-            return 0
-        to = &view[0]
-        with nogil:
-            code = layer_win_read(self.handle, to, size, position, &got)
-        check(code, self.name)
-        return got
+    def set_extended_attributes(self, bytes data not None):
+        """A list of FILE_FULL_EA_INFORMATION."""
+        cdef int whole = 0
+        return not layer_win_set_eas(self.handle, <const uint8_t *><const char *>data, <size_t>len(data), &whole) and whole
+
+    def set_reparse_data(self, bytes data not None):
+        """A REPARSE_DATA_BUFFER."""
+        return not layer_win_set_reparse(self.handle, <const char *>data, <size_t>len(data))
+
+    def make_sparse(self):
+        """From now on, zeros that are not written take no room."""
+        return not layer_win_make_sparse(self.handle)
+
+    def set_stamps(self, attributes, times not None):
+        """Attributes, unless they are None, and times, which stay where they are 0; OSError if that fails."""
+        cdef layer_win_stamps stamps
+        stamps.set_attributes = attributes is not None
+        stamps.attributes = attributes or 0
+        stamps.creation_time, stamps.last_write_time, stamps.change_time, stamps.last_access_time = times
+        check(layer_win_stamp(self.handle, &stamps), self.name)

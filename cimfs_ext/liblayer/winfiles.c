@@ -285,15 +285,6 @@ uint32_t layer_win_holder(layer_win_file file)
 
 /* ---- content ---- */
 
-int layer_win_read(layer_win_file file, void *data, size_t size, uint64_t position, size_t *got)
-{
-    OVERLAPPED where = cimfs_win_at(position);
-    DWORD count = 0;
-    BOOL done = ReadFile(handle_of(file), data, size < PIECE ? (DWORD)size : PIECE, &count, &where);
-    *got = count;
-    return done || GetLastError() == ERROR_HANDLE_EOF ? 0 : (int)GetLastError();
-}
-
 int layer_win_write(layer_win_file file, const void *data, size_t size, uint64_t position)
 {
     const uint8_t *from = data;
