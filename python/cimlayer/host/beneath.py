@@ -12,6 +12,7 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _MOST_REGIONS = 1 << 16  # of data in a file; with more, its holes are read as data
@@ -36,6 +37,15 @@ if sys.platform == "win32":
     _UNIX_EPOCH = 116444736000000000  # 1970-01-01 as a FILETIME
     _SYMBOLIC_LINK, _MOUNT_POINT, _NAME_SURROGATE = 0xA000000C, 0xA0000003, 0x20000000  # [MS-FSCC] 2.1.2.1
     _SPARSE = 0x200
+
+    @contextlib.contextmanager
+    def privileged() -> Iterator[None]:
+        """Use the privileges of backup and restore, for descriptors and links of others, as far as there are any."""
+        winfiles.use_privileges(True)
+        try:
+            yield
+        finally:
+            winfiles.use_privileges(False)
 
     def open_top(path: Path) -> int:
         """Open the directory that the others are reached from; links in its path are followed."""
@@ -102,6 +112,7 @@ else:
 
     duplicate = os.dup
     close = os.close
+    privileged = contextlib.nullcontext  # root has them without asking
 
     def open_top(path: Path) -> int:
         """Open the directory that the others are reached from; links in its path are followed."""
@@ -201,6 +212,7 @@ __all__ = [
     "open_directory",
     "open_file",
     "open_top",
+    "privileged",
     "read_link",
     "remove",
     "rename",

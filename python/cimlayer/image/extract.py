@@ -18,6 +18,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK
+from cimlayer.host import beneath
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.directories import Directories, Location
 from cimlayer.image.entrynames import check_name, checked_streams, host_name, target_from_root, target_inside
@@ -28,7 +29,7 @@ from cimlayer.image.meter import Meter
 from cimlayer.image.patterns import Patterns, has_wildcards
 from cimlayer.image.selection import Spelling, select
 from cimlayer.image.sidecar import Sidecar
-from cimlayer.image.stores import Metadata, check_metadata, metadata_on_host, privileged
+from cimlayer.image.stores import Metadata, check_metadata, metadata_on_host
 from cimlayer.image.writers import Place, Writers
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 
@@ -111,7 +112,7 @@ def extract(
         root.mkdir(parents=True, exist_ok=True)
         directories = stack.enter_context(Directories(root, os.fsencode(Path(destination))))
         store = metadata_on_host(directories.enter(()), metadata, os.fspath(destination))
-        stack.enter_context(privileged())
+        stack.enter_context(beneath.privileged())
         sidecar = None
         if metadata == "sidecar":
             sidecar = stack.enter_context(Sidecar(root, cancel, extend=existing != "refuse"))

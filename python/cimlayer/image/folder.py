@@ -32,7 +32,6 @@ from cimlayer.image.metadata import Found, HostMetadata, HostStream, Readable
 from cimlayer.image.patterns import Patterns
 from cimlayer.image.placing import Placement
 from cimlayer.image.sidecar import SidecarReader
-from cimlayer.image.stores import privileged
 
 _PIECE = 1 << 20
 _SPECIAL = {
@@ -105,7 +104,7 @@ class FolderSource:
     def add(self) -> None:
         """Bring all of it into the image."""
         pending: list[tuple[Location, str]] = [((), "")]
-        with Directories(self._folder, os.fsencode(self._folder)) as directories, privileged():
+        with Directories(self._folder, os.fsencode(self._folder)) as directories, beneath.privileged():
             while pending:
                 location, inside = pending.pop()
                 file = os.fsdecode(b"/".join(location))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,13 +13,6 @@ from cimlayer.image.sidecar import SidecarReader, sidecar_of
 
 if sys.platform == "win32":
     from cimlayer.image.windows import WindowsMetadata
-    from cimlayer.image.windows import privileged as privileged
-else:
-
-    def privileged() -> AbstractContextManager[None]:
-        """Windows alone has privileges that a process begins to use."""
-        return nullcontext()
-
 
 Metadata = Literal["auto", "none", "sidecar", "xattr", "native"]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from cimfs_ext import winfiles
 from cimfs_ext.entries import ImageEntry
@@ -78,13 +77,3 @@ class WindowsMetadata:
         with image.open(entry, stream) as source, beneath.create_stream(name, directory, stream) as target:
             while piece := source.read(_PIECE):
                 target.write(piece)
-
-
-@contextlib.contextmanager
-def privileged() -> Iterator[None]:
-    """The privileges of backup and restore, for descriptors and links of others, as far as the account has them."""
-    winfiles.use_privileges(True)
-    try:
-        yield
-    finally:
-        winfiles.use_privileges(False)
