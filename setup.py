@@ -31,11 +31,13 @@ except ImportError:
 
 ROOT = Path("cimfs_ext")
 WINDOWS = sysconfig.get_platform().startswith("win")  # what is compiled for, which .ci/windows chooses
-MSVC = sys.platform == "win32"
+MSVC, LINUX = sys.platform == "win32", sys.platform == "linux"
 THREADS = os.cpu_count() or 1
 
-OTHER_PLATFORM = {"io_posix.c", "extract.c", "extractor.pyx"} if WINDOWS else {"io_win32.c"}
-SYSTEM_LIBRARIES = ["bcrypt"] if WINDOWS else {"linux": ["dl"]}.get(sys.platform, [])  # dl: before glibc 2.34
+POSIX_ONLY = {"io_posix.c", "hostfile_posix.c"}
+WINDOWS_ONLY = {"io_win32.c", "hostfile_win32.c", "winfiles.c", "winfiles.pyx"}
+OTHER_PLATFORM = POSIX_ONLY if WINDOWS else WINDOWS_ONLY
+SYSTEM_LIBRARIES = ["advapi32", "bcrypt", "ntdll"] if WINDOWS else ["dl"] if LINUX else []  # dl: before glibc 2.34
 
 
 def sources(pattern: str) -> list[str]:

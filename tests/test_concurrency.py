@@ -24,7 +24,7 @@ from cimlayer import (
     is_cim_layer,
 )
 from cimlayer.errors import ImageBusyError, OperationCancelledError
-from cimlayer.image.locking import lock_holder
+from cimlayer.host.filelocks import lock_holder
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.garbage import collect_garbage
 from support import ROOT
@@ -68,7 +68,7 @@ def hold(directory: Path) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-c", HOLD, str(directory)]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert process.stdout.readline() == b"held\n"
+    assert process.stdout.readline().rstrip() == b"held"
     return process
 
 

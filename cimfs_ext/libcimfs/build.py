@@ -44,7 +44,7 @@ def compile_library(output_directory: Path) -> Path:
         name, other_io, link = "libcimfs.dylib", "io_win32.c", ["-dynamiclib", "-install_name", "@rpath/libcimfs.dylib"]
     else:
         name, other_io, link = "libcimfs.so", "io_win32.c", ["-fPIC", "-shared", "-Wl,-soname,libcimfs.so"]
-    libraries = ["-lbcrypt"] if "mingw" in target else []
+    libraries = ["-lbcrypt", "-lntdll"] if "mingw" in target else []
     output_directory.mkdir(parents=True, exist_ok=True)
     library = output_directory / name
     sources = sorted(source for source in HERE.glob("*.c") if source.name != other_io)

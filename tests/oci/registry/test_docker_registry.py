@@ -178,7 +178,9 @@ def test_what_is_pushed_is_mounted_in_another_repository(
             assert [each.digest for each in cimlayer.export_image(top, target).layers] == [
                 each.digest for each in pushed.layers
             ]
-    asked = re.findall(r'"POST /v2/win/new/blobs/uploads/([^ ]*) HTTP/1.1" (\d+)', (tmp_path / "log").read_text())
+    asked = re.findall(
+        r'"POST /v2/win/new/blobs/uploads/([^ ]*) HTTP/1.1" (\d+)', (tmp_path / "log").read_text("utf-8")
+    )
     assert [("mount=" in query, status) for query, status in asked if status != "401"] == [(True, "201")] * 2 + [
         (False, "202")
     ]
