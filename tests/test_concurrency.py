@@ -24,7 +24,7 @@ from cimlayer import (
     is_cim_layer,
 )
 from cimlayer.errors import ImageBusyError, OperationCancelledError
-from cimlayer.image.locking import lock_holder
+from cimlayer.host.filelocks import lock_holder
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.garbage import collect_garbage
 from support import ROOT
@@ -68,7 +68,7 @@ def hold(directory: Path) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-c", HOLD, str(directory)]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert process.stdout.readline() == b"held\n"
+    assert process.stdout.readline().rstrip() == b"held"
     return process
 
 
@@ -317,7 +317,7 @@ run_in_subinterpreter({inner!r})
     if b"importorskip" in done.stderr or b"Skipped" in done.stderr:
         pytest.skip("no subinterpreters here")
     assert done.returncode == 0, done.stderr.decode()
-    said = result.read_text()
+    said = result.read_text("utf-8")
     assert said == "works" or "interpreter" in said.lower()
 
 
@@ -346,7 +346,7 @@ writer.close()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_that_ends_takes_nothing_of_an_import_with_it(base: Path) -> None:
     command = [sys.executable, "-c", FORKING, str(base.parent / "child"), str(base)]
-    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", timeout=60)
     assert (ended.stdout, ended.stderr) == ("the layer is closed\n", "")
     assert_sound(base.parent / "cim-layers" / "child.cim")
 
