@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_FILE_NOT_FOUND, cimfs_error, cimfs_hresult
+from cimfs_ext.fileobjects cimport raised_by_files
 from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
     CIMFS_UPCASE_UNITS,
@@ -40,6 +41,9 @@ from cimfs_ext.libcimfs cimport (
 cdef object reader_error(const cimfs_reader *reader, cimfs_hresult code, const cimfs_error *error, str operation,
                          str path):
     """``error_for`` a call on an open image: of one that was removed meanwhile the path is what matters."""
+    raised = raised_by_files(reader, code)
+    if raised is not None:
+        return raised
     if code == CIMFS_E_FILE_NOT_FOUND:
         path = os.path.join(os.fsdecode(cimfs_reader_directory_path(reader)), os.fsdecode(cimfs_reader_name(reader)))
     return error_for(code, error, operation, path)

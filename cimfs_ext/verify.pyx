@@ -10,7 +10,7 @@ from libc.string cimport memset
 from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult
 from cimfs_ext.libcimfs cimport (
     cimfs_reader,
-    cimfs_system_io,
+    cimfs_reader_io,
     cimfs_verify,
     cimfs_verify_counts,
     cimfs_verify_events,
@@ -73,7 +73,7 @@ cdef object verify_image(const cimfs_reader *reader, str name, progress):
     events.progress = on_progress
     memset(&error, 0, sizeof(error))
     with nogil:
-        code = cimfs_verify(&cimfs_system_io, reader, &events, &counts, &error)
+        code = cimfs_verify(cimfs_reader_io(reader), reader, &events, &counts, &error)
     if check.raised is not None:
         raise check.raised
     if code < 0:

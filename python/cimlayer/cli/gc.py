@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output, amount, counted
-from cimlayer.image.files import CIM_DIRECTORY
 from cimlayer.layer.garbage import broken_images, collect_garbage
 
 

@@ -164,7 +164,7 @@ class _Aspects:
             return False
         if offset == older_offset and offset >> _REGION_SHIFT < self._common_regions:
             return True
-        with self._newer.open(entry, stream) as ours, self._older.open(older, stream) as theirs:
+        with self._newer.open(entry, stream=stream) as ours, self._older.open(older, stream=stream) as theirs:
             while piece := ours.read(_PIECE):
                 if piece != theirs.read(_PIECE):
                     return False

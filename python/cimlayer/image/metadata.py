@@ -78,7 +78,7 @@ class Sidecar:
         self._streams += 1
         file = self.directory / "streams" / f"{self._streams:06}"
         file.parent.mkdir(exist_ok=True)
-        with errors_name(self.directory), image.open(entry, stream) as source, file.open("xb") as target:
+        with errors_name(self.directory), image.open(entry, stream=stream) as source, file.open("xb") as target:
             try:
                 while piece := source.read(_PIECE):
                     self._cancel.raise_if_cancelled()

@@ -7,9 +7,10 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimlayer.errors import ImageBusyError
 from cimlayer.host.interrupts import deferred
-from cimlayer.image.files import CIM_DIRECTORY, DiskFile, ImageDirectory
+from cimlayer.image.files import DiskFile, ImageDirectory
 from cimlayer.image.garbage import orphans_held, remove_files
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.marks import Mark, MarkKind, marked_images

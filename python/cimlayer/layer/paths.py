@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimlayer.host.paths import native_path
-from cimlayer.image.files import CIM_DIRECTORY
 
 
 def _layer(layer_path: str | os.PathLike[str]) -> Path:
