@@ -55,11 +55,22 @@ cdef str decode(const cimfs_link *link):
     return PyUnicode_DecodeUTF16(<const char *>link.units, link.length * 2, "surrogatepass", &order)
 
 
+cdef dict flags = {}  # number -> FileAttributes: there are few, and making one takes longer than an entry
+
+
+cdef object attributes_of(const cimfs_record *record):
+    bits = cimfs_attributes_of(record)
+    found = flags.get(bits)
+    if found is None:
+        found = flags[bits] = entries.FileAttributes(bits)
+    return found
+
+
 cdef object entry_of(uint32_t id, str name, const cimfs_record *record):
     cdef cimfs_extent data = cimfs_extent_of(record.data)
     cdef bint directory = cimfs_is_directory(record)
     return entries.ImageEntry(
-        name, id, cimfs_attributes_of(record), 0 if directory else data.length,
+        name, id, attributes_of(record), 0 if directory else data.length,
         <int64_t>get64(record.creation_time), <int64_t>get64(record.last_write_time),
         <int64_t>get64(record.change_time), <int64_t>get64(record.last_access_time),
         get32(record.reparse_tag), get32(record.parent), bool(data.sparse))

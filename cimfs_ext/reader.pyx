@@ -58,12 +58,12 @@ from cimfs_ext.streams cimport find_stream, list_streams, offsets_of
 from cimfs_ext.verify cimport verify_image
 
 
-cdef str path_text(path):
+cpdef str path_text(path):
     """A path in an image, with backslashes, without any at its ends; a slash can be in no name, so it separates too."""
-    if isinstance(path, PurePath):
+    if not isinstance(path, str):
+        if not isinstance(path, PurePath):
+            raise TypeError(f"a path in an image is str or PurePath, not {type(path).__name__}")
         path = str(path) if path.parts else ""
-    elif not isinstance(path, str):
-        raise TypeError(f"a path in an image is str or PurePath, not {type(path).__name__}")
     return (<str>path).replace("/", "\\").strip("\\")
 
 
@@ -266,7 +266,7 @@ cdef class ImageReader:
         cdef cimfs_name name
         cdef uint32_t id = 0
         cdef bytes units
-        if isinstance(target, entries.ImageEntry):
+        if not isinstance(target, str) and isinstance(target, entries.ImageEntry):
             return target.file_id
         units = path_text(target).encode("utf-16-le", "surrogatepass")
         name.units = <const uint16_t *><const char *>units

@@ -5,7 +5,15 @@
 # __init__.pyi, which tests/support/rootstub.py makes of this table: they understand nothing but imports.
 _MODULES = {
     "cimfs_ext.backupstream": ("BackupStreamParser", "BackupStreamWriter"),
-    "cimfs_ext.entries": ("ImageEntry", "Problem", "RegionSet", "StreamEntry", "VerifyReport"),
+    "cimfs_ext.entries": (
+        "FileAttributes",
+        "ImageEntry",
+        "Problem",
+        "RegionSet",
+        "StreamEntry",
+        "VerifyReport",
+        "filetime_to_datetime",
+    ),
     "cimfs_ext.errors": (
         "CorruptHiveError",
         "CorruptImageError",
@@ -108,6 +116,7 @@ _MODULES = {
     "cimlayer.image.fuse": ("mount_with_fuse",),
     "cimlayer.image.inspect": ("ChainLink", "Contents", "Inspection", "SetUse", "image_chain", "inspect_image"),
     "cimlayer.image.mount": ("MountFlags", "dismount_image", "mount_image", "mount_merged_image", "volume_path"),
+    "cimlayer.image.path": ("CimPath",),
     "cimlayer.layer.blockwriter": ("BlockCimLayerWriter",),
     "cimlayer.layer.destroy": ("destroy_cim_layer",),
     "cimlayer.layer.garbage": ("broken_images", "collect_garbage"),

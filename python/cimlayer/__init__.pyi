@@ -4,11 +4,13 @@ from cimfs_ext.backupstream import (
     BackupStreamWriter,
 )
 from cimfs_ext.entries import (
+    FileAttributes,
     ImageEntry,
     Problem,
     RegionSet,
     StreamEntry,
     VerifyReport,
+    filetime_to_datetime,
 )
 from cimfs_ext.errors import (
     CorruptHiveError,
@@ -160,6 +162,9 @@ from cimlayer.image.mount import (
     mount_merged_image,
     volume_path,
 )
+from cimlayer.image.path import (
+    CimPath,
+)
 from cimlayer.layer.blockwriter import (
     BlockCimLayerWriter,
 )
@@ -237,6 +242,7 @@ __all__ = [
     "ChainLink",
     "Change",
     "CimLayerWriter",
+    "CimPath",
     "CimfsDevice",
     "CompositeDevice",
     "ContainerRegistry",
@@ -255,6 +261,7 @@ __all__ = [
     "ExportedLayer",
     "ExtendedAttribute",
     "Extraction",
+    "FileAttributes",
     "FileBasicInfo",
     "FormatError",
     "GptPartition",
@@ -331,6 +338,7 @@ __all__ = [
     "export_image",
     "export_layer",
     "extract",
+    "filetime_to_datetime",
     "get_cim_dir_from_layer",
     "get_cim_name_from_layer",
     "get_cim_path_from_layer",

@@ -139,7 +139,7 @@ def _attributes_of_host(status: os.stat_result, leads_to_directory: bool) -> Rec
 ATTRIBUTES: ValueKind[int] = ValueKind(
     name="attributes",
     label="attributes",
-    value=lambda _image, entry: entry.attributes,
+    value=lambda _image, entry: int(entry.attributes),
     record=lambda attributes: {"attributes": attributes},
     attribute=lambda attributes: b"%d" % attributes,
     export=lambda _info, _entry, attributes: {"MSWINDOWS.fileattr": str(attributes or FILE_ATTRIBUTE_NORMAL)},
