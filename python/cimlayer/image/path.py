@@ -20,7 +20,7 @@ from cimlayer.formats.reparse import LINUX_SYMBOLIC_LINK, MOUNT_POINT, SYMBOLIC_
 
 _LINKS = (SYMBOLIC_LINK, LINUX_SYMBOLIC_LINK, MOUNT_POINT)
 
-# One component of a pattern; None is **, which stands for any number of directories.
+# One component of a pattern; None is **, which stands for any number of names.
 _Component: TypeAlias = "Callable[[str], object] | None"
 
 
@@ -222,7 +222,7 @@ class CimPath:
         *,
         stream: str | None = None,
     ) -> IO[str] | IO[bytes]:
-        """The content, or an alternate stream, as a file of text (UTF-8 unless ``encoding`` says otherwise) or bytes."""
+        """The content, or an alternate stream, as a file of bytes, or of text (UTF-8 if ``encoding`` is not given)."""
         if mode not in ("r", "rt", "rb"):
             raise ValueError(f"a file of an image is opened in mode 'r' or 'rb', not {mode!r}")
         if mode == "rb" and (encoding, errors, newline) != (None, None, None):
@@ -254,19 +254,25 @@ class CimPath:
         while waiting:
             top = waiting.pop()
             _note(top, seen)
-            children = list(top.iterdir())
-            directories = [child.name for child in children if child.is_dir()]
-            yield top, directories, [child.name for child in children if not child.is_dir()]
-            waiting += [top / name for name in reversed(directories)]
+            below, others = {}, []
+            for child in top.iterdir():
+                if child.is_dir():
+                    below[child.name] = child
+                else:
+                    others.append(child.name)
+            directories = list(below)
+            yield top, directories, others
+            waiting += [below[name] for name in reversed(directories)]
 
     def glob(self, pattern: str | PurePath) -> Iterator[CimPath]:
         r"""Yield what lies below this directory and matches, in the order of the tree; names are as the image has them.
 
-        Components are separated by slashes or backslashes; ``**`` is any number of directories, and the end of a
-        pattern that is ``**`` stands for all that they hold. A directory that is missing matches nothing.
+        Components are separated by slashes or backslashes; ``**`` is any number of them, zero too, and at the end
+        means files as well (as in pathlib from Python 3.13 on). A directory that is missing matches nothing.
         """
-        components = _pattern(pattern)
-        directories_only = str(pattern)[-1] in "/\\"
+        return self._glob(_pattern(pattern), directories_only=str(pattern)[-1] in "/\\")
+
+    def _glob(self, components: list[_Component], *, directories_only: bool) -> Iterator[CimPath]:
         waiting, seen = [(self, _closure({0}, components))], set[int]()
         while waiting:
             directory, states = waiting.pop()
@@ -324,7 +330,7 @@ def _pattern(pattern: str | PurePath) -> list[_Component]:
 
 
 def _closure(states: set[int], components: list[_Component]) -> set[int]:
-    """With those that are reached where ``**`` stands for no directory."""
+    """With those that are reached where ``**`` stands for no name."""
     reached = set(states)
     for state in range(len(components)):
         if state in reached and components[state] is None:
