@@ -37,7 +37,8 @@ _MODULES = {
     "cimfs_ext.image": ("ImageWriter",),
     "cimfs_ext.implementation": ("Implementation",),
     "cimfs_ext.reader": ("ImageReader", "StreamReader"),
-    "cimfs_ext.regf": ("Hive", "Key as HiveKey", "Value as HiveValue"),
+    "cimfs_ext.hivevalues": ("Value as HiveValue", "interpret", "type_name as value_type_name"),
+    "cimfs_ext.regf": ("Hive", "Key as HiveKey"),
     "cimlayer.events": (
         "CancellationToken",
         "Event",
@@ -83,10 +84,8 @@ _MODULES = {
         "ValueChange",
         "diff as diff_hives",
         "explain as explain_delta",
-        "interpret",
         "reg_file",
         "reg_text",
-        "type_name as value_type_name",
         "value_to_json",
     ),
     "cimlayer.formats.reparse": ("ReparsePoint", "parse_reparse_data"),
@@ -120,6 +119,7 @@ _MODULES = {
     "cimlayer.layer.blockwriter": ("BlockCimLayerWriter",),
     "cimlayer.layer.destroy": ("destroy_cim_layer",),
     "cimlayer.layer.garbage": ("broken_images", "collect_garbage"),
+    "cimlayer.layer.hivefiles": ("open_hive",),
     "cimlayer.layer.paths": (
         "get_cim_dir_from_layer",
         "get_cim_name_from_layer",

@@ -42,10 +42,14 @@ from cimfs_ext.reader import (
     ImageReader,
     StreamReader,
 )
+from cimfs_ext.hivevalues import (
+    Value as HiveValue,
+    interpret,
+    type_name as value_type_name,
+)
 from cimfs_ext.regf import (
     Hive,
     Key as HiveKey,
-    Value as HiveValue,
 )
 from cimlayer.events import (
     CancellationToken,
@@ -97,10 +101,8 @@ from cimlayer.formats.hivetext import (
     ValueChange,
     diff as diff_hives,
     explain as explain_delta,
-    interpret,
     reg_file,
     reg_text,
-    type_name as value_type_name,
     value_to_json,
 )
 from cimlayer.formats.reparse import (
@@ -174,6 +176,9 @@ from cimlayer.layer.destroy import (
 from cimlayer.layer.garbage import (
     broken_images,
     collect_garbage,
+)
+from cimlayer.layer.hivefiles import (
+    open_hive,
 )
 from cimlayer.layer.paths import (
     get_cim_dir_from_layer,
@@ -357,6 +362,7 @@ __all__ = [
     "mount_image",
     "mount_merged_image",
     "mount_with_fuse",
+    "open_hive",
     "parse_extended_attributes",
     "parse_reparse_data",
     "patch_for_cim",
