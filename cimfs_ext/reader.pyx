@@ -475,16 +475,17 @@ cdef class ImageReader:
         with StreamReader(_StreamCursor(self, target, stream)) as file:
             return file.readall()
 
-    def verify(self, progress=None):
+    def verify(self, progress=None, *, cancel=None):
         """Check every table and object of the image, and content against its object IDs.
 
         ``progress`` is called with the number of bytes checked so far; raising in it stops the check. It may use the
-        reader, but not close it. Returns a :class:`~cimlayer.VerifyReport`; a damaged image is a report with
+        reader, but not close it. ``cancel`` is a :class:`~cimlayer.CancellationToken`, and the check stops with
+        :class:`~cimlayer.OperationCancelledError` once it is cancelled. Returns a :class:`~cimlayer.VerifyReport`; a damaged image is a report with
         problems, not an exception. One that is removed meanwhile is a report whose last problem says so.
         """
         self.enter()
         try:
-            return verify_image(self.reader, self.name, progress)
+            return verify_image(self.reader, self.name, progress, cancel)
         finally:
             self.leave()
 

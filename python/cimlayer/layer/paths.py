@@ -31,6 +31,19 @@ def get_cim_path_from_layer(layer_path: str | os.PathLike[str]) -> Path:
     return get_cim_dir_from_layer(layer_path) / get_cim_name_from_layer(layer_path)
 
 
+def store_of(directory: str | os.PathLike[str]) -> Path:
+    """The directory of a store, which holds layers, where it or its directory of images is given."""
+    path = Path(os.path.abspath(directory))
+    return path.parent if path.name == CIM_DIRECTORY else path
+
+
+def images_of(directory: str | os.PathLike[str]) -> Path:
+    """The directory of images, where it or that of the store is given."""
+    path = Path(directory)
+    below = path / CIM_DIRECTORY
+    return below if below.is_dir() else path
+
+
 def is_cim_layer(layer_path: str | os.PathLike[str]) -> bool:
     """Whether the layer's image exists. The root of a filesystem has none."""
     return bool(Path(native_path(layer_path)).name) and get_cim_path_from_layer(layer_path).is_file()
