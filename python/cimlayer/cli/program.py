@@ -176,7 +176,7 @@ def _record(error: OSError | ValueError | MemoryError) -> str:
     """An error as a JSON object, with those of its facts that it has."""
     import json  # noqa: PLC0415
 
-    facts = {name: getattr(error, name, None) for name in ("operation", "path", "layer", "offset", "limit")}
+    facts = {name: getattr(error, name, None) for name in ("operation", "source", "path", "layer", "offset", "limit")}
     hresult = getattr(error, "hresult", None)
     facts["hresult"] = None if hresult is None else f"0x{hresult:08X}"
     return json.dumps({"error": _explain(error)} | {name: fact for name, fact in facts.items() if fact is not None})
