@@ -60,9 +60,10 @@ cdef class _File:
     cdef int users  # the reader, and mappings: the last one closes it
 
     cdef int release(self) except -1:
-        self.users -= 1
-        if self.users == 0:
-            self.file.close()
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.file.close()
         return 0
 
     cdef bint fill(self, uint8_t *to, size_t size, uint64_t offset) except -1:
@@ -136,6 +137,8 @@ cdef cimfs_hresult open_file(
         for method in ("close", "read", "seek", "tell"):
             if not callable(getattr(opened.file, method, None)):
                 raise TypeError(f"files must return binary files, not {type(opened.file).__name__}")
+        if isinstance(opened.file, io.TextIOBase):
+            raise TypeError("files must return files that are opened in binary mode")
         opened.users = 1
     except FileNotFoundError:
         return CIMFS_E_FILE_NOT_FOUND

@@ -2,11 +2,10 @@
 
 import errno
 import os
-from pathlib import PurePath
 from uuid import UUID
 
 from cimfs_ext import entries, errors
-from cimfs_ext.imagepath import host_path, image_path
+from cimfs_ext.imagepath import host_path, image_path, inner_path
 from cimfs_ext.streams import StreamReader
 
 cimport cython
@@ -62,9 +61,7 @@ from cimfs_ext.verify cimport verify_image
 cpdef str path_text(path):
     """A path in an image, with backslashes, without any at its ends; a slash can be in no name, so it separates too."""
     if not isinstance(path, str):
-        if not isinstance(path, PurePath):
-            raise TypeError(f"a path in an image is str or PurePath, not {type(path).__name__}")
-        path = str(path) if path.parts else ""
+        path = inner_path(path)
     return (<str>path).replace("/", "\\").strip("\\")
 
 

@@ -1,10 +1,10 @@
-"""Where a layer's image is: in a directory beside the layer directories, which images and their forks share."""
+"""Paths as callers give them: of images, which a layer directory stands for too, and in images."""
 
 from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cimfs_ext.errors import ImageNotFoundError
 
@@ -19,6 +19,15 @@ def host_path(path: str | os.PathLike[str]) -> str:
     return text
 
 
+def inner_path(path: str | PurePath) -> str:
+    """A path in an image as text, as it was given; TypeError for what is neither str nor PurePath."""
+    if isinstance(path, str):
+        return path
+    if not isinstance(path, PurePath):
+        raise TypeError(f"a path in an image is str or PurePath, not {type(path).__name__}")
+    return str(path) if path.parts else ""
+
+
 def image_path(path: str | os.PathLike[str]) -> str:
     """The ``.cim`` file that is meant: that of a layer, if the path is one of a directory, else the path itself.
 
@@ -26,7 +35,7 @@ def image_path(path: str | os.PathLike[str]) -> str:
     """
     text = host_path(path)
     layer = Path(text)
-    if layer.suffix == ".cim" or not layer.is_dir():
+    if not text or layer.suffix == ".cim" or not layer.is_dir():
         return text
     if layer.name in ("", ".."):
         layer = Path(os.path.abspath(text))

@@ -9,13 +9,14 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cimfs_ext.reader import ImageReader
-from cimlayer import CimPath, CorruptImageError, FileAttributes, PathNotFoundError
+from cimlayer import CimPath, CorruptImageError, FileAttributes, PathNotFoundError, diff_images, extract
 from support.cimbytes import Builder
 from support.images import DIRECTORY, add, make_image, writer
 from support.layers import reparse_of
@@ -286,3 +287,38 @@ def test_entries_show_times_and_attributes(tmp_path: Path) -> None:
     assert entry.last_write_datetime.isoformat() == "2024-01-01T00:00:00+00:00"
     assert entry.creation_datetime is None
     assert (entry.change_datetime, entry.last_access_datetime) != (None, None)
+
+
+def test_every_call_takes_the_same_kinds_of_paths(tmp_path: Path) -> None:
+    """Those that write as well: str with either slash, PurePath, and nothing else."""
+    with writer(tmp_path, None, "a.cim") as image:
+        image.create_file(PurePosixPath("d"), attributes=FileAttributes.DIRECTORY)
+        image.create_file("d/f", size=1)
+        image.write(b"x")
+        image.create_alternate_stream("d/f:zone", 0)
+        image.create_hard_link(PureWindowsPath("d\\link"), PurePosixPath("d/f"))
+        image.create_file("d/gone")
+        image.delete_path("d/gone")
+        for wrong in (b"f", None, 5):
+            calls: list[Callable[[Any], object]] = [
+                image.create_file,
+                image.delete_path,
+                lambda path: image.create_hard_link(path, "d/f"),
+                lambda path: image.create_alternate_stream(path, 0),
+            ]
+            for call in calls:
+                with pytest.raises(TypeError, match="str or PurePath"):
+                    call(wrong)
+        image.commit()
+    root = CimPath(tmp_path / "a.cim")
+    assert sorted(path.as_posix() for path in root.rglob("*")) == ["d", "d/f", "d/link"]
+    extract(root.image, PureWindowsPath("d"), tmp_path / "out")
+    assert (tmp_path / "out" / "f").read_bytes() == b"x"
+    for wrong in (b"d", 5, [5]):
+        with pytest.raises(TypeError):
+            extract(root.image, wrong, tmp_path / "new")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="ImageReader is needed"):
+        extract(tmp_path / "a.cim", "d", tmp_path / "new")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="ImageReader is needed"):
+        next(diff_images(root.image, tmp_path))  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()

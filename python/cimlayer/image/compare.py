@@ -11,6 +11,7 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError
 from cimlayer.events import CancellationToken
+from cimlayer.image.entrynames import check_image
 from cimlayer.image.kinds import ATTRIBUTES, STREAMS, value_kinds
 
 Kind = Literal["added", "removed", "changed"]
@@ -43,6 +44,8 @@ def diff_images(older: ImageReader, newer: ImageReader, *, cancel: CancellationT
     Between a fork and its parent, content is read only where it was rewritten. OperationCancelledError once ``cancel``
     is cancelled.
     """
+    check_image(older)
+    check_image(newer)
     cancel = cancel or CancellationToken()
     aspects = _Aspects(older, newer, cancel)
     root, older_root = newer.stat(""), older.stat("")

@@ -104,21 +104,20 @@ class CimPath:
 
     def is_relative_to(self, other: CimPath | str | PurePath) -> bool:
         """Whether this is the other path or lies below it."""
+        if isinstance(other, CimPath) and other.image is not self.image:
+            return False
         above = _keys(self._parts_of(other))
         return _keys(self._parts)[: len(above)] == above
 
     def relative_to(self, other: CimPath | str | PurePath) -> PureWindowsPath:
         """The way from the other path down to this one; ValueError if there is none."""
         if not self.is_relative_to(other):
-            raise ValueError(f"{str(self)!r} is not below {str(other)!r}")
+            raise ValueError(f"{self!r} is not below {other!r}")
         return PureWindowsPath(*self._parts[len(self._parts_of(other)) :])
 
-    def _parts_of(self, other: CimPath | str | PurePath) -> tuple[str, ...]:
-        if not isinstance(other, CimPath):
-            return _components(other)
-        if other.image is not self.image:
-            raise ValueError(f"{other!r} is a path in another image")
-        return other._parts
+    @staticmethod
+    def _parts_of(other: CimPath | str | PurePath) -> tuple[str, ...]:
+        return other._parts if isinstance(other, CimPath) else _components(other)
 
     def match(self, pattern: str | PurePath) -> bool:
         """Whether the last components match a pattern of ``*``, ``?`` and ``[]``, one for one."""
