@@ -23,7 +23,7 @@ def command(image: str, path: str, stream: str | None) -> None:
     """
     output = sys.stdout.buffer
     piece = memoryview(bytearray(_PIECE))
-    with open_image(image) as reader, reader.open(path, stream) as content:
+    with open_image(image) as reader, reader.open(path, stream=stream) as content:
         while count := content.readinto(piece):
             output.write(piece[:count])
     output.flush()
