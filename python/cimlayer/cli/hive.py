@@ -14,7 +14,7 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, bytes_text, escaped
 from cimlayer.errors import FormatError
-from cimlayer.formats.fileinfo import iso_time
+from cimlayer.formats.fileinfo import time_text
 from cimlayer.formats.hivetext import (
     DeltaChange,
     Json,
@@ -103,7 +103,7 @@ def _key_to_json(key: Key) -> dict[str, Json]:
     return {
         "path": key.path,
         "class": key.class_name,
-        "last_write_time": iso_time(key.timestamp),
+        "last_write_time": time_text(key.timestamp),
         "security": security,
         "layering": key.layering,
         "values": [value_to_json(value) for value in key.values()],

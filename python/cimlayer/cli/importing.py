@@ -25,7 +25,6 @@ _IMPORT_OPTIONS = (
         "--jobs", metavar="N", type=click.IntRange(min=1), help="Number of threads (default: one per CPU, at most 2)."
     ),
     wait_option,
-    click.option("-q", "--quiet", is_flag=True, help="Show no progress, only the result."),
     click.option("as_json", "--json", is_flag=True, help="Print events and the final summary as JSON lines."),
 )
 

@@ -35,13 +35,16 @@ class Change:
     aspects: tuple[str, ...] = ()
 
 
-def diff_images(older: ImageReader, newer: ImageReader) -> Iterator[Change]:
+def diff_images(
+    older: ImageReader, newer: ImageReader, *, progress: Callable[[int], object] | None = None
+) -> Iterator[Change]:
     """Yield what ``newer`` adds, removes and changes relative to ``older``, in the order of the tree.
 
     Everything below an added or removed directory is listed. Whether names are hard links to one file is not compared.
-    Between a fork and its parent, content is read only where it was rewritten.
+    Between a fork and its parent, content is read only where it was rewritten. ``progress`` is called with the number
+    of bytes read so far.
     """
-    aspects = _Aspects(older, newer)
+    aspects = _Aspects(older, newer, progress)
     root, older_root = newer.stat(""), older.stat("")
     if found := aspects.between(root, older_root):
         yield Change("changed", "", root, older_root, found)
@@ -124,7 +127,9 @@ def walk_differences(
 class _Aspects:
     """Compares entries of two images field by field, and content by where it lies before reading it."""
 
-    def __init__(self, older: ImageReader, newer: ImageReader) -> None:
+    def __init__(self, older: ImageReader, newer: ImageReader, progress: Callable[[int], object] | None) -> None:
+        self._progress = progress
+        self._read = 0
         self._older = older
         self._newer = newer
         self._kinds = value_kinds()
@@ -168,4 +173,7 @@ class _Aspects:
             while piece := ours.read(_PIECE):
                 if piece != theirs.read(_PIECE):
                     return False
+                self._read += len(piece)
+                if self._progress is not None:
+                    self._progress(self._read)
         return True
