@@ -7,8 +7,9 @@ import sys
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import INNER_PATH, open_image
-from cimlayer.image.patterns import is_pattern, select
+from cimlayer.cli.images import open_image
+from cimlayer.cli.innerpaths import INNER_PATH
+from cimlayer.image.globs import is_pattern, select
 
 _PIECE = 1 << 20
 
@@ -30,7 +31,7 @@ def command(image: str, paths: tuple[str, ...], stream: str | None) -> None:
             for found, entry in list(select(reader, [path])) if is_pattern(path) else [(path, None)]:
                 if entry is not None and entry.is_directory:
                     continue
-                with reader.open(found, stream) as content:
+                with reader.open(found, stream=stream) as content:
                     while count := content.readinto(piece):
                         output.write(piece[:count])
     output.flush()

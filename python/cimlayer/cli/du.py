@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,11 +12,12 @@ import click
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.entries import size_options, size_text
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import INNER_PATH, image_path, open_image
+from cimlayer.cli.images import open_image
+from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output
 from cimlayer.image.files import ImageDirectory
+from cimlayer.image.globs import select
 from cimlayer.image.inspect import image_chain
-from cimlayer.image.patterns import select
 from cimlayer.image.usage import image_usage
 
 _TITLES = {
@@ -51,7 +53,7 @@ def command(
     output = Output()
     with open_image(image) as reader:
         if layers:
-            rows = _layers(image, reader)
+            rows = _layers(reader)
             columns, last = ["stored_bytes", "disk_bytes", "freed_bytes"], "layer"
         else:
             rows = _directories(reader, paths or ("",), max_depth)
@@ -87,13 +89,14 @@ def _directories(image: ImageReader, paths: tuple[str, ...], max_depth: int | No
     return rows
 
 
-def _layers(path: str, image: ImageReader) -> list[dict[str, Any]]:
+def _layers(image: ImageReader) -> list[dict[str, Any]]:
     """From the image's own layer down to the base."""
     usage = image_usage(image)
-    directory = ImageDirectory(image_path(path).parent)
+    path = Path(image.directory, image.name)
+    directory = ImageDirectory(path.parent)
     rows = []
     region = 0
-    for link, one in zip(reversed(image_chain(image_path(path))), image.region_sets, strict=True):
+    for link, one in zip(reversed(image_chain(path)), image.region_sets, strict=True):
         size = sum(file.size or 0 for file in directory.files_of(one))
         rows.append(
             {

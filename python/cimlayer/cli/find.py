@@ -12,14 +12,15 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.entries import entry_record, long_line, name_part, size_options
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import INNER_PATH, open_image
+from cimlayer.cli.images import open_image
+from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.limiting import SIZE_UNITS
 from cimlayer.cli.output import Output
 from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import ATTRIBUTES, filetime_from_text
 from cimlayer.formats.sddl import owner_from_descriptor, short_sid
 from cimlayer.image.entrynames import shown
-from cimlayer.image.patterns import name_matcher, select
+from cimlayer.image.globs import name_matcher, select
 
 Test = Callable[[str, ImageEntry], bool]
 
@@ -100,7 +101,7 @@ def command(
     output = Output()
     with open_image(image) as reader:
         tests = _tests(reader, name, inner, kind, size, newer, older, attributes, owner)
-        for top, top_entry in select(reader, paths or [""]):
+        for top, top_entry in list(select(reader, paths or [""])):
             for path, entry in reader.walk(top) if top_entry.is_directory else [(top, top_entry)]:
                 if not all(test(path, entry) for test in tests):
                     continue
@@ -135,7 +136,7 @@ def _tests(
         tests.append(lambda _path, entry: entry.last_write_time < older)
     if attributes:
         bits = sum({_ATTRIBUTE_BITS[each] for each in attributes})
-        tests.append(lambda _path, entry: entry.attributes & bits == bits)
+        tests.append(lambda _path, entry: int(entry.attributes) & bits == bits)
     if name is not None:
         name_matches = name_matcher(name)
         tests.append(lambda _path, entry: name_matches(entry.name))

@@ -13,10 +13,11 @@ import click
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import INNER_PATH, open_image
+from cimlayer.cli.images import open_image
+from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output
 from cimlayer.image.entrynames import shown
-from cimlayer.image.patterns import Found, name_matcher, select
+from cimlayer.image.globs import Found, name_matcher, select
 
 _PIECE = 1 << 20
 _LONGEST_LINE = 16 << 20  # bytes; a longer one is searched in pieces
@@ -91,7 +92,7 @@ def _compiled(pattern: str, fixed: bool, ignore_case: bool) -> re.Pattern[bytes]
 
 def _files(image: ImageReader, paths: tuple[str, ...], include: str | None) -> Iterator[Found]:
     wanted = None if include is None else name_matcher(include)
-    for top, top_entry in select(image, paths):
+    for top, top_entry in list(select(image, paths)):
         for path, entry in image.walk(top) if top_entry.is_directory else [(top, top_entry)]:
             if not entry.is_directory and (wanted is None or wanted(entry.name)):
                 yield path, entry

@@ -10,10 +10,11 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.entries import entry_record, long_line, name_part, size_options
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import INNER_PATH, open_image
+from cimlayer.cli.images import open_image
+from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output
 from cimlayer.image.entrynames import shown
-from cimlayer.image.patterns import Found, is_pattern, select
+from cimlayer.image.globs import Found, is_pattern, select
 
 
 @click.command("ls")

@@ -8,12 +8,13 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.entries import size_options
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import INNER_PATH, open_image
+from cimlayer.cli.images import open_image
+from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output, amount, bytes_text, counted, type_of
 from cimlayer.image import kinds
 from cimlayer.image.entrynames import shown
+from cimlayer.image.globs import select
 from cimlayer.image.kinds import Facts, Fields
-from cimlayer.image.patterns import select
 
 
 @click.command("stat")

@@ -12,11 +12,12 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.cli.entries import link_target, name_part, size_options, size_text
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import INNER_PATH, open_image
+from cimlayer.cli.images import open_image
+from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output, counted
 from cimlayer.errors import CorruptImageError
 from cimlayer.image.entrynames import shown
-from cimlayer.image.patterns import select
+from cimlayer.image.globs import select
 
 _LINES = ("├── ", "│   ", "└── ", "    ")  # before an entry and what is below it; before the last entry and so on
 _ASCII_LINES = ("|-- ", "|   ", "`-- ", "    ")
@@ -37,7 +38,7 @@ def command(image: str, paths: tuple[str, ...], level: int | None, directory: bo
     output = Output()
     files = directories = 0
     with open_image(image) as reader:
-        for path, top in select(reader, paths or [""]):
+        for path, top in list(select(reader, paths or [""])):
             output.line(name_part(shown(path).rstrip("/"), top))
             for line, entry in _tree(reader, path, top, level, directory):
                 files += not entry.is_directory

@@ -1,8 +1,9 @@
 """Paths and patterns: which entries of an image a person means.
 
 A pattern has ``*`` (any part of a name), ``?`` (one character), ``[a-z]`` or ``[!a-z]`` (one character of a set), and
-``**`` as a whole component (any number of directories). Slashes and backslashes separate components, and case is
-ignored as an image ignores it. Links are not followed.
+``**`` as a whole component (any number of directories). One without a separator is about names at any depth, any other
+about paths from the root on; one that ends with a separator matches only directories. Slashes and backslashes are
+separators, and case is ignored as an image ignores it. Links are not followed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from cimfs_ext.entries import ImageEntry
-from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import PathNotFoundError
 
@@ -33,8 +33,9 @@ def select(image: ImageReader, paths: Iterable[str]) -> Iterator[Found]:
             yield _clean(path), image.stat(path)
             continue
         found: set[str] = set()
+        only_directories = path.endswith(("/", "\\"))
         for inner, entry in _below(image, _components(path), "", image.stat("")):
-            if inner not in found:
+            if inner not in found and (entry.is_directory or not only_directories):
                 found.add(inner)
                 yield inner, entry
         if not found:
@@ -55,6 +56,8 @@ def name_matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _upcased(name: str) -> str:
+    from cimfs_ext.names import upcase_key  # noqa: PLC0415
+
     return upcase_key(name).decode("utf-16-le", "surrogatepass")
 
 
@@ -62,8 +65,9 @@ def _clean(path: str) -> str:
     return path.replace("/", "\\").strip("\\")
 
 
-def _components(path: str) -> list[str]:
-    return [part for part in _clean(path).split("\\") if part]
+def _components(pattern: str) -> list[str]:
+    anchored = re.search(r"[/\\].", pattern) is not None
+    return [*([] if anchored else [_ANY_DEPTH]), *filter(None, _clean(pattern).split("\\"))]
 
 
 def _below(image: ImageReader, components: list[str], path: str, entry: ImageEntry) -> Iterator[Found]:
@@ -82,11 +86,6 @@ def _below(image: ImageReader, components: list[str], path: str, entry: ImageEnt
                 yield from _below(image, rest, inner, below)
         return
     above = f"{path}\\" if path else ""
-    if not is_pattern(first):
-        if image.exists(above + first):
-            below = image.stat(above + first)
-            yield from _below(image, rest, above + below.name, below)
-        return
     matches = name_matcher(first)
     for below in image.listdir(entry):
         if matches(below.name):
