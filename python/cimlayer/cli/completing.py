@@ -19,8 +19,7 @@ from cimlayer.cli.images import open_image
 
 _MOST = 1000  # more than people read
 
-_BASH = """\
-%(complete_func)s() {
+_BASH = r"""%(complete_func)s() {
     local type value
     COMPREPLY=()
     while IFS=, read -r type value; do
@@ -28,11 +27,12 @@ _BASH = """\
         dir) compopt -o dirnames ;;
         file) compopt -o default ;;
         plain)
-            COMPREPLY+=("$value")
-            case $value in
-            *[/=]) compopt -o nospace -o filenames ;;
-            *[!A-Za-z0-9._-]*) compopt -o filenames ;;  # which quotes what means something to the shell
+            case $value in *[/=]) compopt -o nospace ;; esac
+            case ${COMP_WORDS[COMP_CWORD]} in
+            [\'\"]*) case $value in *[\'\"\\\`\$!]*) continue ;; esac ;;  # what would not stay in the quotes
+            *) printf -v value %%q "$value" ;;
             esac
+            COMPREPLY+=("$value")
             ;;
         esac
     done < <(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD %(complete_var)s=bash_complete "$1")
@@ -70,6 +70,18 @@ class Fish(FishComplete):
 
 
 SHELLS: dict[str, type[ShellComplete]] = {shell.name: shell for shell in (Bash, Zsh, Fish)}
+
+
+def hive_names(source: str | None, incomplete: str) -> list[CompletionItem[str]]:
+    """The hives of a CIM or a layer."""
+    from cimlayer.cli import hives  # noqa: PLC0415
+
+    try:
+        with open_image(source or "") as reader:
+            names = list(hives.hives_of(reader))
+    except (OSError, ValueError):
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete.upper())]
 
 
 def inner_paths(image: str | None, incomplete: str) -> list[CompletionItem[str]]:

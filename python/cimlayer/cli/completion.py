@@ -18,4 +18,4 @@ def command(shell: str) -> None:
     """
     from cimlayer.cli.program import commands  # noqa: PLC0415
 
-    click.echo(SHELLS[shell](commands, {}, "cimlayer", "_CIMLAYER_COMPLETE").source())
+    click.echo(SHELLS[shell](commands, {}, "cimlayer", "_CIMLAYER_COMPLETE").source(), nl=False)

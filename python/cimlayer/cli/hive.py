@@ -12,6 +12,7 @@ from cimfs_ext.regf import Hive, Key, Value
 from cimlayer.cli import hives
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
+from cimlayer.cli.innerpaths import HIVE_NAME
 from cimlayer.cli.output import Output, bytes_text, escaped
 from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import time_text
@@ -51,7 +52,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
-@click.argument("names", nargs=-1, metavar="[HIVE] [KEY]")
+@click.argument("names", nargs=-1, metavar="[HIVE] [KEY]", type=HIVE_NAME)
 @click.option("-R", "--recursive", is_flag=True, help="Include all keys below it.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object per key, one per line.")
 def show(source: str, names: tuple[str, ...], recursive: bool, as_json: bool) -> None:
@@ -213,7 +214,7 @@ def _print_change(output: Output, hive: str, change: Change) -> None:
 
 @command.command()
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
-@click.argument("names", nargs=-1, metavar="[HIVE] [KEY]")
+@click.argument("names", nargs=-1, metavar="[HIVE] [KEY]", type=HIVE_NAME)
 @click.option(
     "--root",
     metavar="KEY",

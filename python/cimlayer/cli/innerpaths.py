@@ -1,4 +1,4 @@
-"""Arguments that are paths inside a CIM."""
+"""Arguments that are paths inside a CIM, or hives."""
 
 from __future__ import annotations
 
@@ -26,4 +26,19 @@ class InnerPath(click.ParamType):  # type: ignore[type-arg]  # which takes none 
         return inner_paths(ctx.params.get("image"), incomplete)
 
 
+class HiveName(InnerPath):
+    """The name of a hive of the CIM or layer that the argument ``source`` names; a shell completes it from there."""
+
+    name = "hive"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """The hives that begin with what is typed; keys are not completed."""
+        from cimlayer.cli.completing import hive_names  # noqa: PLC0415
+
+        if ctx.params.get("names"):
+            return []
+        return hive_names(ctx.params.get("source"), incomplete)
+
+
 INNER_PATH = InnerPath()
+HIVE_NAME = HiveName()
