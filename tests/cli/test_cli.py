@@ -140,7 +140,7 @@ def test_file_that_is_no_image_fails_in_one_line(tmp_path: Path) -> None:
 def test_a_missing_path_that_would_act_on_a_terminal_is_escaped_in_the_message(image: Path) -> None:
     result = call("cat", image, "no\x1b[31msuch\nfile")
     assert result.exit_code == 1
-    assert result.stderr == "cimlayer: no\\x1b[31msuch\\nfile: not found in sample.cim\n"
+    assert result.stderr == "cimlayer: no\\x1b[31msuch\\nfile: nothing in sample.cim matches\n"
 
 
 # ---- exit codes and signals of the real program ----

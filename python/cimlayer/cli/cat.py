@@ -9,7 +9,8 @@ import click
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.innerpaths import INNER_PATH
-from cimlayer.image.globs import is_pattern, select
+from cimlayer.image.patterns import has_wildcards
+from cimlayer.image.selection import each_named
 
 _PIECE = 1 << 20
 
@@ -28,7 +29,7 @@ def command(image: str, paths: tuple[str, ...], stream: str | None) -> None:
     piece = memoryview(bytearray(_PIECE))
     with open_image(image) as reader:
         for path in paths:
-            for found, entry in list(select(reader, [path])) if is_pattern(path) else [(path, None)]:
+            for found, entry in list(each_named(reader, [path])) if has_wildcards(path) else [(path, None)]:
                 if entry is not None and entry.is_directory:
                     continue
                 with reader.open(found, stream=stream) as content:

@@ -16,8 +16,8 @@ from cimlayer.cli.images import open_image
 from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output
 from cimlayer.image.files import ImageDirectory
-from cimlayer.image.globs import select
 from cimlayer.image.inspect import image_chain
+from cimlayer.image.selection import each_named
 from cimlayer.image.usage import image_usage
 
 _TITLES = {
@@ -72,7 +72,7 @@ def command(
 def _directories(image: ImageReader, paths: tuple[str, ...], max_depth: int | None) -> list[dict[str, Any]]:
     tops = []
     for path in paths:
-        found = [entry for _, entry in select(image, [path]) if entry.is_directory]
+        found = [entry for _, entry in each_named(image, [path]) if entry.is_directory]
         if not found:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         tops += [entry.file_id for entry in found]

@@ -36,7 +36,7 @@ def facts(error: Failure) -> dict[str, object]:
         "path": path,
         "offset": getattr(error, "offset", None),
     }
-    known = {name: getattr(error, name, None) for name in ("operation", "layer", "limit")}
+    known = {name: getattr(error, name, None) for name in ("operation", "source", "layer", "limit")}
     if known["layer"] is not None:
         known["layer"] = str(Path(of_call(LAYERS), known["layer"]))
     hresult = getattr(error, "hresult", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import click
 
@@ -16,30 +15,17 @@ from cimlayer.cli.images import open_image
 from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.limiting import SIZE_UNITS
 from cimlayer.cli.output import Output
+from cimlayer.cli.parsing import Parsed, one_pattern
 from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import ATTRIBUTES, filetime_from_text
 from cimlayer.formats.sddl import owner_from_descriptor, short_sid
 from cimlayer.image.entrynames import shown
-from cimlayer.image.globs import name_matcher, select
+from cimlayer.image.patterns import Patterns
+from cimlayer.image.selection import each_named
 
 Test = Callable[[str, ImageEntry], bool]
 
 _ATTRIBUTE_BITS = {name: bit for bit, _, name in ATTRIBUTES}
-
-
-class _Parsed(click.ParamType):  # type: ignore[type-arg]  # which takes none before click 8.4
-    """A value that a function makes of the text; its ValueError is a usage error."""
-
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
-        """The value, or what is wrong with the text."""
-        try:
-            return self._parse(value) if isinstance(value, str) else value
-        except ValueError as error:
-            self.fail(f"{error}.", parameter, context)
 
 
 def _size_test(text: str) -> Callable[[int], bool]:
@@ -53,17 +39,20 @@ def _size_test(text: str) -> Callable[[int], bool]:
 @click.command("find")
 @click.argument("image", metavar="CIM", type=HOST_PATH)
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=INNER_PATH)
-@click.option("--name", metavar="PATTERN", help="Its name matches, such as '*.dll'.")
-@click.option("--path", "inner", metavar="PATTERN", help="Its path from the root matches; * stands for slashes too.")
+@click.option(
+    "--name",
+    "pattern",
+    metavar="PATTERN",
+    type=Parsed("pattern", one_pattern),
+    help="It matches, such as '*.dll' in any directory, or 'Files/**/*.dll'.",
+)
 @click.option("--type", "kind", type=click.Choice(["file", "directory", "link"]), help="It is one of these.")
 @click.option(
-    "--size", metavar="[+-]SIZE", type=_Parsed("size", _size_test), help="More (+), less (-) or so many bytes."
+    "--size", metavar="[+-]SIZE", type=Parsed("size", _size_test), help="More (+), less (-) or so many bytes."
 )
+@click.option("--newer", metavar="TIME", type=Parsed("time", filetime_from_text), help="Last written after TIME (UTC).")
 @click.option(
-    "--newer", metavar="TIME", type=_Parsed("time", filetime_from_text), help="Last written after TIME (UTC)."
-)
-@click.option(
-    "--older", metavar="TIME", type=_Parsed("time", filetime_from_text), help="Last written before TIME (UTC)."
+    "--older", metavar="TIME", type=Parsed("time", filetime_from_text), help="Last written before TIME (UTC)."
 )
 @click.option(
     "--attribute",
@@ -73,7 +62,7 @@ def _size_test(text: str) -> Callable[[int], bool]:
     help="It has the attribute. Repeatable.",
 )
 @click.option(
-    "--owner", metavar="SID", type=_Parsed("SID", short_sid), help="Its owner: a SID, or an alias of SDDL such as BA."
+    "--owner", metavar="SID", type=Parsed("SID", short_sid), help="Its owner: a SID, or an alias of SDDL such as BA."
 )
 @click.option("long", "-l", is_flag=True, help="Show attributes, size, last write time (UTC) and link targets.")
 @size_options(human=False)
@@ -81,8 +70,7 @@ def _size_test(text: str) -> Callable[[int], bool]:
 def command(
     image: str,
     paths: tuple[str, ...],
-    name: str | None,
-    inner: str | None,
+    pattern: Patterns | None,
     kind: str | None,
     size: Callable[[int], bool] | None,
     newer: int | None,
@@ -100,8 +88,8 @@ def command(
     """
     output = Output()
     with open_image(image) as reader:
-        tests = _tests(reader, name, inner, kind, size, newer, older, attributes, owner)
-        for top, top_entry in list(select(reader, paths or [""])):
+        tests = _tests(reader, pattern, kind, size, newer, older, attributes, owner)
+        for top, top_entry in list(each_named(reader, paths or [""])):
             for path, entry in reader.walk(top) if top_entry.is_directory else [(top, top_entry)]:
                 if not all(test(path, entry) for test in tests):
                     continue
@@ -115,8 +103,7 @@ def command(
 
 def _tests(
     image: ImageReader,
-    name: str | None,
-    path: str | None,
+    pattern: Patterns | None,
     kind: str | None,
     size: Callable[[int], bool] | None,
     newer: int | None,
@@ -137,12 +124,8 @@ def _tests(
     if attributes:
         bits = sum({_ATTRIBUTE_BITS[each] for each in attributes})
         tests.append(lambda _path, entry: int(entry.attributes) & bits == bits)
-    if name is not None:
-        name_matches = name_matcher(name)
-        tests.append(lambda _path, entry: name_matches(entry.name))
-    if path is not None:
-        path_matches = name_matcher(path.replace("/", "\\"))
-        tests.append(lambda inner, _entry: path_matches(inner))
+    if pattern is not None:
+        tests.append(lambda path, entry: pattern.match(path, entry.is_directory))
     if owner is not None:
         tests.append(lambda _path, entry: _owner(image, entry) == owner)
     return tests

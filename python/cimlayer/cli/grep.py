@@ -16,8 +16,10 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output
+from cimlayer.cli.parsing import Parsed, one_pattern
 from cimlayer.image.entrynames import shown
-from cimlayer.image.globs import Found, name_matcher, select
+from cimlayer.image.patterns import Patterns
+from cimlayer.image.selection import Found, each_named
 
 _PIECE = 1 << 20
 _LONGEST_LINE = 16 << 20  # bytes; a longer one is searched in pieces
@@ -45,7 +47,12 @@ class _Line:
 @click.option("-n", "--line-number", is_flag=True, help="Show the number of each line.")
 @click.option("-l", "--files-with-matches", "only_names", is_flag=True, help="Show only the paths of the files.")
 @click.option("-a", "--text", "as_text", is_flag=True, help="Show the lines of binary files, too.")
-@click.option("--include", metavar="GLOB", help="Search only files whose names match, such as '*.ini'.")
+@click.option(
+    "--include",
+    metavar="PATTERN",
+    type=Parsed("pattern", one_pattern),
+    help="Search only files that match, such as '*.ini'.",
+)
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object per line that matches.")
 @click.pass_context
 def command(
@@ -58,7 +65,7 @@ def command(
     line_number: bool,
     only_names: bool,
     as_text: bool,
-    include: str | None,
+    include: Patterns | None,
     as_json: bool,
 ) -> None:
     """Search the contents of files in a CIM.
@@ -90,11 +97,10 @@ def _compiled(pattern: str, fixed: bool, ignore_case: bool) -> re.Pattern[bytes]
         raise click.BadParameter(f"{error}.", param_hint="PATTERN") from error
 
 
-def _files(image: ImageReader, paths: tuple[str, ...], include: str | None) -> Iterator[Found]:
-    wanted = None if include is None else name_matcher(include)
-    for top, top_entry in list(select(image, paths)):
+def _files(image: ImageReader, paths: tuple[str, ...], include: Patterns | None) -> Iterator[Found]:
+    for top, top_entry in list(each_named(image, paths)):
         for path, entry in image.walk(top) if top_entry.is_directory else [(top, top_entry)]:
-            if not entry.is_directory and (wanted is None or wanted(entry.name)):
+            if not entry.is_directory and (include is None or include.match(path, False)):
                 yield path, entry
 
 

@@ -14,7 +14,8 @@ from cimlayer.cli.images import open_image
 from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output
 from cimlayer.image.entrynames import shown
-from cimlayer.image.globs import Found, is_pattern, select
+from cimlayer.image.patterns import has_wildcards
+from cimlayer.image.selection import Found, each_named
 
 
 @click.command("ls")
@@ -45,8 +46,8 @@ def command(
             output.line(name_part(name, entry))
 
     with open_image(image) as reader:
-        found = list(select(reader, paths or [""]))
-        several = len(paths) > 1 or any(map(is_pattern, paths))
+        found = list(each_named(reader, paths or [""]))
+        several = len(paths) > 1 or any(map(has_wildcards, paths))
         opened = [(path, entry) for path, entry in found if entry.is_directory and not directory]
         alone = [(path, entry) for path, entry in found if not entry.is_directory or directory]
         for path, entry in alone:

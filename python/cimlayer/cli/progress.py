@@ -14,6 +14,7 @@ import click
 from cimlayer.cli.output import LAYERS, QUIET, Output, amount, escaped, of_call
 from cimlayer.events import (
     Event,
+    FilesProgress,
     LayerCommitting,
     LayerDone,
     LayerProgress,
@@ -107,6 +108,18 @@ def progress_of(label: str, total: int | None = None) -> Iterator[Bar | None]:
         yield bar
     finally:
         bar.hide()
+
+
+@contextlib.contextmanager
+def files_progress(label: str) -> Iterator[ProgressCallback | None]:
+    """The same for an operation that reports FilesProgress."""
+    with progress_of(label) as bar:
+
+        def show(event: Event) -> None:
+            if isinstance(event, FilesProgress) and bar is not None:
+                bar(event.bytes)
+
+        yield None if bar is None else show
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output, amount, bytes_text, counted, type_of
 from cimlayer.image import kinds
 from cimlayer.image.entrynames import shown
-from cimlayer.image.globs import select
 from cimlayer.image.kinds import Facts, Fields
+from cimlayer.image.selection import each_named
 
 
 @click.command("stat")
@@ -30,7 +30,7 @@ def command(image: str, paths: tuple[str, ...], human: bool, as_json: bool) -> N
     """
     output = Output()
     with open_image(image) as reader:
-        found = list(select(reader, paths))
+        found = list(each_named(reader, paths))
         names = kinds.names_of(reader, {entry.file_id for _, entry in found if not entry.is_directory})
         for number, (path, entry) in enumerate(found):
             facts = _facts(reader, path, entry, names)

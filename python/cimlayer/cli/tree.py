@@ -17,7 +17,7 @@ from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output, counted
 from cimlayer.errors import CorruptImageError
 from cimlayer.image.entrynames import shown
-from cimlayer.image.globs import select
+from cimlayer.image.selection import each_named
 
 _LINES = ("├── ", "│   ", "└── ", "    ")  # before an entry and what is below it; before the last entry and so on
 _ASCII_LINES = ("|-- ", "|   ", "`-- ", "    ")
@@ -38,7 +38,7 @@ def command(image: str, paths: tuple[str, ...], level: int | None, directory: bo
     output = Output()
     files = directories = 0
     with open_image(image) as reader:
-        for path, top in list(select(reader, paths or [""])):
+        for path, top in list(each_named(reader, paths or [""])):
             output.line(name_part(shown(path).rstrip("/"), top))
             for line, entry in _tree(reader, path, top, level, directory):
                 files += not entry.is_directory

@@ -115,7 +115,7 @@ def import_image(
     with opened_source(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
         image = select(images, wanted, named, cancel.raise_if_cancelled)
         chain = chain_ids([layer.diff_id for layer in image.layers])
-        origins = origin_records(image.platform, [layer.blob for layer in image.layers], image.config)
+        origins = origin_records(images.name, image.platform, [layer.blob for layer in image.layers], image.config)
         plan = [
             _Planned(layer, id_, root / id_.hex, origin)
             for layer, id_, origin in zip(image.layers, chain, origins, strict=True)

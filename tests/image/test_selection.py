@@ -8,7 +8,7 @@ import pytest
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import PathNotFoundError
-from cimlayer.image.globs import name_matcher, select
+from cimlayer.image.selection import each_named
 from support.images import make_image
 
 FILES = {
@@ -54,26 +54,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_paths_and_patterns_name(image: Path, patterns: list[str], expected: list[str] | None) -> None:
     with ImageReader(image) as reader:
         if expected is None:
-            with pytest.raises(PathNotFoundError, match="not found"):
-                list(select(reader, patterns))
+            with pytest.raises(PathNotFoundError, match=r"nothing in"):
+                list(each_named(reader, patterns))
             return
-        found = [path for path, _ in select(reader, patterns)]
+        found = [path for path, _ in each_named(reader, patterns)]
     if patterns == ["files/**/*.txt"]:
         assert sorted(found) == sorted([*expected, r"Files\sub\deep\last.txt"])
     else:
         assert found == expected
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "matches"),
-    [
-        ("*.TXT", "a.txt", True),
-        ("straße", "STRASSE", False),
-        ("ä?", "Äb", True),
-        (r"files\*", r"Files\a\b", True),
-        ("a.c", "abc", False),
-        ("\ud800*", "\ud800x", True),
-    ],
-)
-def test_names_match_without_regard_to_case(pattern: str, name: str, matches: bool) -> None:
-    assert name_matcher(pattern)(name) is matches
