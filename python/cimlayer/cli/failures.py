@@ -11,7 +11,7 @@ import click
 
 from cimlayer.cli.output import LAYERS, VERBOSE, colored, escaped, json_text, of_call, painted
 
-Failure = OSError | ValueError | MemoryError
+Failure = Exception  # OSError, ValueError or MemoryError, except for what workers report
 
 
 def report(error: Failure, *, as_json: bool) -> None:

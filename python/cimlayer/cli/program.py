@@ -31,6 +31,8 @@ _MODULES = {"import": "import_", "images": "list_images"}
 _COMMANDS = {
     "import": "Import an OCI layer tar as a CIM layer.",
     "import-image": "Import all layers of a container image.",
+    "import-images": "Import many container images into one store.",
+    "store": "List, check and clean up a store of layers.",
     "images": "List the container images in a source.",
     "ls": "List the contents of a CIM.",
     "cat": "Write the content of files to standard output.",
