@@ -346,38 +346,41 @@ cdef class ImageReader:
             self.leave()
 
     def walk(self, top=""):
-        """Yield ``(path, entry)`` for everything below a directory, each directory before what it holds.
+        """Yield ``(path, entry)`` for everything below a directory, depth first: what a directory holds follows it.
 
         A hostile image in which a directory lies in itself gives a CorruptImageError. Between two entries the reader
         may be closed: then the next directory is a ValueError.
         """
         path = "" if isinstance(top, entries.ImageEntry) else path_text(top)
-        directory = top
-        names = [path] if path else []  # whose join is the path of the directory: one path, however many are to come
-        pending = []
+        names = [path] if path else []  # whose join is the path of the directory: one path, however deep it lies
         self.enter()
         try:
             seen = {self.find(top)}
         finally:
             self.leave()
+        listing = iter(self.listdir(top))
+        outer = []
         while True:
-            found = []
-            for entry in self.listdir(directory):
-                inner = f"{path}\\{entry.name}" if path else entry.name
-                if len(inner) > CIMFS_MAX_PATH:
-                    raise _corrupt("a path longer than 32,767 code units", path)
-                yield inner, entry
-                if entry.is_directory:
-                    if entry.file_id in seen:
-                        raise _corrupt("a directory has two names, or lies in itself", inner)
-                    seen.add(entry.file_id)
-                    found.append((len(names), entry))
-            pending.extend(reversed(found))
-            if not pending:
-                return
-            depth, directory = pending.pop()
-            names[depth:] = [directory.name]
-            path = "\\".join(names)
+            entry = next(listing, None)
+            if entry is None:
+                if not outer:
+                    return
+                listing = outer.pop()
+                names.pop()
+                path = "\\".join(names)
+                continue
+            inner = f"{path}\\{entry.name}" if path else entry.name
+            if len(inner) > CIMFS_MAX_PATH:
+                raise _corrupt("a path longer than 32,767 code units", path)
+            yield inner, entry
+            if entry.is_directory:
+                if entry.file_id in seen:
+                    raise _corrupt("a directory has two names, or lies in itself", inner)
+                seen.add(entry.file_id)
+                outer.append(listing)
+                listing = iter(self.listdir(entry))
+                names.append(entry.name)
+                path = inner
 
     def streams(self, target):
         """The alternate streams of a file or directory, in the order of their names."""
