@@ -29,6 +29,7 @@ from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.garbage import collect_garbage
 from support import ROOT
 from support.images import add, assert_sound, read_files, writer
+from support.platforms import WINDOWS, not_under_wine
 
 BASE_TAR, CHILD_TAR = ROOT / "examples" / "sample-layer.tar", ROOT / "examples" / "sample-child.tar"
 COMMITS = int(os.environ.get("CIMLAYER_CONCURRENT_COMMITS", "60"))
@@ -81,7 +82,7 @@ def test_a_second_import_is_refused_at_once_and_told_who_is_at_work(base: Path) 
     try:
         draft = next(images.glob("image_*"))
         holder = lock_holder(draft)
-        assert holder in (process.pid, None)
+        assert holder == process.pid or (holder is None and not WINDOWS)
         by_whom = rf"by process {process.pid}\b" if holder else "being written"
         with pytest.raises(ImageBusyError, match=by_whom) as caught:
             import_layer(CHILD_TAR, base.parent / "child", [base])
@@ -235,6 +236,7 @@ def test_imports_into_different_directories_run_in_processes(tmp_path: Path) -> 
         assert_sound(tmp_path / str(n) / "cim-layers" / "base.cim")
 
 
+@not_under_wine("a file that is open is replaced")
 def test_readers_see_the_old_image_or_the_new_and_never_a_mix(tmp_path: Path) -> None:
     with writer(tmp_path, None, "a.cim") as image:
         for name in ("first", "second"):

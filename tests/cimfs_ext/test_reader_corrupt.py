@@ -26,7 +26,7 @@ def everything(path: Path) -> list[str]:
                     while file.read(1 << 16):
                         pass
             for name in image.streams(entry):
-                with image.open(entry, name.name) as file:
+                with image.open(entry, stream=name.name) as file:
                     file.read(1 << 16)
         return [str(problem) for problem in image.verify().problems]
 
