@@ -319,7 +319,7 @@ run_in_subinterpreter({inner!r})
     if b"importorskip" in done.stderr or b"Skipped" in done.stderr:
         pytest.skip("no subinterpreters here")
     assert done.returncode == 0, done.stderr.decode()
-    said = result.read_text()
+    said = result.read_text("utf-8")
     assert said == "works" or "interpreter" in said.lower()
 
 
@@ -348,7 +348,7 @@ writer.close()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_that_ends_takes_nothing_of_an_import_with_it(base: Path) -> None:
     command = [sys.executable, "-c", FORKING, str(base.parent / "child"), str(base)]
-    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", timeout=60)
     assert (ended.stdout, ended.stderr) == ("the layer is closed\n", "")
     assert_sound(base.parent / "cim-layers" / "child.cim")
 

@@ -37,7 +37,7 @@ Cflags: -I${{includedir}}
 def compile_library(output_directory: Path) -> Path:
     """The shared library for the compiler's target, made in that directory."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    target = subprocess.run([*compiler, "-dumpmachine"], check=True, capture_output=True, text=True).stdout
+    target = subprocess.run([*compiler, "-dumpmachine"], check=True, capture_output=True, encoding="utf-8").stdout
     if "mingw" in target:
         name, other_io, link = "cimfs.dll", "io_posix.c", ["-shared", "-static-libgcc"]
     elif "apple" in target:

@@ -181,9 +181,9 @@ static cimfs_hresult win32_open(cimfs_file directory, const char *name, enum cim
     CIMFS_TRY(path_in(directory, name, &path));
     DWORD access = mode == CIMFS_OPEN_READ ? GENERIC_READ : GENERIC_READ | GENERIC_WRITE;
     DWORD creation = mode == CIMFS_OPEN_CREATE ? CREATE_NEW : OPEN_EXISTING;
-    /* No link stands in for a file of an image: the reparse point itself is opened, and refused below. */
+    /* No link stands in for a file of an image: the reparse point itself is opened, or a directory, and refused. */
     HANDLE handle = CreateFileW(path, access, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL, creation,
-                                FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+                                FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS, NULL);
     DWORD error = GetLastError();
     free(path);
     if (handle == INVALID_HANDLE_VALUE)

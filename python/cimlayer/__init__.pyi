@@ -4,11 +4,13 @@ from cimfs_ext.backupstream import (
     BackupStreamWriter,
 )
 from cimfs_ext.entries import (
+    FileAttributes,
     ImageEntry,
     Problem,
     RegionSet,
     StreamEntry,
     VerifyReport,
+    filetime_to_datetime,
 )
 from cimfs_ext.errors import (
     CorruptHiveError,
@@ -40,10 +42,14 @@ from cimfs_ext.reader import (
     ImageReader,
     StreamReader,
 )
+from cimfs_ext.hivevalues import (
+    Value as HiveValue,
+    interpret,
+    type_name as value_type_name,
+)
 from cimfs_ext.regf import (
     Hive,
     Key as HiveKey,
-    Value as HiveValue,
 )
 from cimlayer.events import (
     CancellationToken,
@@ -96,10 +102,8 @@ from cimlayer.formats.hivetext import (
     ValueChange,
     diff as diff_hives,
     explain as explain_delta,
-    interpret,
     reg_file,
     reg_text,
-    type_name as value_type_name,
     value_to_json,
 )
 from cimlayer.formats.reparse import (
@@ -163,6 +167,9 @@ from cimlayer.image.mount import (
     mount_merged_image,
     volume_path,
 )
+from cimlayer.image.path import (
+    CimPath,
+)
 from cimlayer.layer.blockwriter import (
     BlockCimLayerWriter,
 )
@@ -173,6 +180,9 @@ from cimlayer.layer.garbage import (
     broken_images,
     collect_garbage,
 )
+from cimlayer.layer.hivefiles import (
+    open_hive,
+)
 from cimlayer.layer.paths import (
     get_cim_dir_from_layer,
     get_cim_name_from_layer,
@@ -181,6 +191,12 @@ from cimlayer.layer.paths import (
 )
 from cimlayer.layer.scratch import (
     create_scratch_disks,
+)
+from cimlayer.layer.store.layerstore import (
+    LayerStore,
+    StoreGarbage,
+    StoreProblem,
+    StoredLayer,
 )
 from cimlayer.layer.writer import (
     CimLayerWriter,
@@ -195,6 +211,12 @@ from cimlayer.oci.export_image import (
 )
 from cimlayer.oci.export_layer import (
     export_layer,
+)
+from cimlayer.oci.fleet.import_images import (
+    import_images,
+)
+from cimlayer.oci.fleet.scheduler import (
+    ImageResult,
 )
 from cimlayer.oci.import_image import (
     import_image,
@@ -240,6 +262,7 @@ __all__ = [
     "ChainLink",
     "Change",
     "CimLayerWriter",
+    "CimPath",
     "CimfsDevice",
     "CompositeDevice",
     "ContainerRegistry",
@@ -258,6 +281,7 @@ __all__ = [
     "ExportedLayer",
     "ExtendedAttribute",
     "Extraction",
+    "FileAttributes",
     "FileBasicInfo",
     "FilesProgress",
     "FormatError",
@@ -274,6 +298,7 @@ __all__ = [
     "ImagePermissionError",
     "ImageReader",
     "ImageReference",
+    "ImageResult",
     "ImageSource",
     "ImageWriter",
     "Implementation",
@@ -288,6 +313,7 @@ __all__ = [
     "LayerProgress",
     "LayerReused",
     "LayerStarted",
+    "LayerStore",
     "LayerWarning",
     "LimitError",
     "Limits",
@@ -305,6 +331,9 @@ __all__ = [
     "RegionSet",
     "ReparsePoint",
     "SetUse",
+    "StoreGarbage",
+    "StoreProblem",
+    "StoredLayer",
     "StreamEndError",
     "StreamEntry",
     "StreamReader",
@@ -335,11 +364,13 @@ __all__ = [
     "export_image",
     "export_layer",
     "extract",
+    "filetime_to_datetime",
     "get_cim_dir_from_layer",
     "get_cim_name_from_layer",
     "get_cim_path_from_layer",
     "image_chain",
     "import_image",
+    "import_images",
     "import_layer",
     "inspect_image",
     "interpret",
@@ -353,6 +384,7 @@ __all__ = [
     "mount_image",
     "mount_merged_image",
     "mount_with_fuse",
+    "open_hive",
     "parse_extended_attributes",
     "parse_reparse_data",
     "patch_for_cim",

@@ -66,7 +66,7 @@ class WindowsMachine:
             [str(WINE), str(program or self.program), *arguments],
             check=False,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             cwd=cwd or self.root,
             env={**self.environment, **environment},
             timeout=120,
@@ -338,7 +338,7 @@ def test_hcsshim_gets_the_errors_of_the_systems_library(
 def test_library_exports_what_the_systems_does(machine: WindowsMachine) -> None:
     """And CimCreateImageWith, which libcimfs.h declares."""
     dump = subprocess.run(
-        ["x86_64-w64-mingw32-objdump", "-p", machine.libcimfs], check=True, capture_output=True, text=True
+        ["x86_64-w64-mingw32-objdump", "-p", machine.libcimfs], check=True, capture_output=True, encoding="utf-8"
     )
     table = dump.stdout.partition("[Ordinal/Name Pointer] Table")[2].partition("\n\n")[0]
     exported = {line.split()[-1] for line in table.splitlines() if "Cim" in line}

@@ -86,7 +86,7 @@ def test_extracted_tree_equals_the_manifest(layer: Any) -> None:
 def test_sidecar_has_everything_that_the_manifest_has(layer: Any) -> None:
     destination, _, expected = layer
     side = destination.with_name("out.metadata")
-    lines = [json.loads(line) for line in (side / "entries.jsonl").read_text("ascii").splitlines()]
+    lines = [json.loads(line) for line in (side / "entries.jsonl").read_text("utf-8").splitlines()]
     records = {line["path"].replace("/", "\\"): line for line in lines}
     for entry in expected:
         record = records[entry["path"]]

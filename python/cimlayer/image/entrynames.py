@@ -22,6 +22,12 @@ _ROOTS = re.compile(r"(?:UtilityVM\\)?Files(?=\\)", re.IGNORECASE)  # that a dri
 _MAX_TARGET = 1023  # bytes: of the usual file systems, XFS takes the least
 
 
+def check_image(image: ImageReader) -> None:
+    """TypeError for a path where an open image is needed."""
+    if not isinstance(image, ImageReader):
+        raise TypeError(f"an ImageReader is needed, not {type(image).__name__}")
+
+
 def check_name(name: str, path: str) -> None:
     """CorruptImageError, which names the path inside the image, if no file or directory can have this name."""
     if name in (".", "..") or ":" in name:

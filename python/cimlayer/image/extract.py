@@ -10,10 +10,11 @@ import errno
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from cimfs_ext.entries import ImageEntry
+from cimfs_ext.imagepath import inner_path
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError
 from cimlayer.events import CancellationToken, ProgressCallback
@@ -21,7 +22,14 @@ from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK
 from cimlayer.host import beneath
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.directories import Directories, Location
-from cimlayer.image.entrynames import check_name, checked_streams, host_name, target_from_root, target_inside
+from cimlayer.image.entrynames import (
+    check_image,
+    check_name,
+    checked_streams,
+    host_name,
+    target_from_root,
+    target_inside,
+)
 from cimlayer.image.extraction import Extraction, Item, Work
 from cimlayer.image.linking import Finisher, relative_target
 from cimlayer.image.losses import Losses
@@ -40,7 +48,7 @@ _BATCH = 256  # files handed to a thread at a time
 
 def extract(
     image: ImageReader,
-    path: str | Sequence[str],
+    path: str | PurePath | Sequence[str | PurePath],
     destination: str | os.PathLike[str],
     *,
     metadata: Metadata = "auto",
@@ -90,8 +98,12 @@ def extract(
     if strip < 0:
         raise ValueError("strip is a number of components")
     excluded = Patterns(exclude)
-    whole = isinstance(path, str) and not strip and (image.exists(path) or not has_wildcards(path))
-    paths = [path] if isinstance(path, str) else list(path)
+    check_image(image)
+    if isinstance(path, bytes):
+        raise TypeError("paths in an image are str or PurePath, not bytes")
+    several = [path] if isinstance(path, (str, PurePath)) else path
+    paths = [inner_path(each) for each in several]
+    whole = several is not path and not strip and (image.exists(paths[0]) or not has_wildcards(paths[0]))
     tops = [(_canonical(paths[0]), image.stat(paths[0]))] if whole else select(image, paths)
     cancel = CancellationToken(cancel)
     root = Path(os.path.abspath(destination))

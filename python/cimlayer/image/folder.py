@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -98,6 +99,8 @@ class FolderSource:
         self._sidecar = sidecar
         self._step = step
         self._kinds = value_kinds()
+        self._unreadable: Counter[str] = Counter()  # by the labels of kinds
+        self._hidden = 0  # entries of which streams may be hidden
         self._first_names: dict[tuple[int, int] | str, _Name] = {}
         self._buffer = memoryview(bytearray(_PIECE))
 
@@ -116,6 +119,11 @@ class FolderSource:
                         below.append(((*location, entry.name), entry.path))
                 self._placement.forget(inside)
                 pending.extend(reversed(below))
+        for label, count in self._unreadable.items():
+            self.warnings.append(f"ntfs-3g cannot read the {label} of some entries: {count} here")
+        if self._hidden:
+            what = "of reparse points, system directories and empty system files"
+            self.warnings.append(f"ntfs-3g does not show the alternate streams {what}: {self._hidden} here")
 
     def _entries_of(self, file: str, inside: str, directory: int) -> Iterator[_Entry]:
         with errors_name(self._folder / file):
@@ -129,7 +137,7 @@ class FolderSource:
                 self._placement.leave_out(shown, "a name that is not UTF-8")
                 continue
             with errors_name_whole(self._folder / inner):
-                status = beneath.status(name, directory)
+                status = _status(name, directory)
             yield _Entry(name, directory, inner, f"{inside}\\{spelled}" if inside else spelled, status)
 
     def _add(self, entry: _Entry) -> str | None:
@@ -161,6 +169,9 @@ class FolderSource:
             found = self._metadata.read(entry.directory, entry.name)
         if found is None:
             return Found()
+        is_fifo = stat.S_ISFIFO(entry.status.st_mode)
+        self._unreadable.update(kind.label for kind in found.unreadable)
+        self._hidden += found.hides_streams or (found.live and is_fifo)
         if found.warning:
             self.warnings.append(f"{entry.file}: {found.warning}")
         if TIMES.name in found.values and not found.live:
@@ -290,9 +301,21 @@ def errors_name_whole(path: Path) -> Iterator[None]:
         raise
 
 
+def _status(name: bytes, directory: int) -> os.stat_result:
+    """Of what has become a reparse point of ntfs-3g, Linux says EIO once: it was another kind of file before."""
+    try:
+        return beneath.status(name, directory)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return beneath.status(name, directory)
+
+
 def _unsuitable(entry: _Entry, found: Found) -> str | None:
     name = os.fsdecode(entry.name)
     kind = stat.S_IFMT(entry.status.st_mode)
+    if kind == stat.S_IFIFO and found.live:
+        return None  # an empty system file: Interix's, or any other
     if kind in _SPECIAL and not found.values.get(REPARSE_DATA.name):
         return f"neither file nor directory nor symbolic link, but {_SPECIAL[kind]}"
     if ":" in name:

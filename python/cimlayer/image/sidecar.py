@@ -91,7 +91,7 @@ class Sidecar:
         self._streams += 1
         file = self.directory / _STREAMS / f"{self._streams:06}"
         file.parent.mkdir(exist_ok=True)
-        with errors_name(self.directory), image.open(entry, stream) as source:
+        with errors_name(self.directory), image.open(entry, stream=stream) as source:
             try:
                 with file.open("xb") as target:
                     while piece := source.read(_PIECE):

@@ -74,6 +74,6 @@ class WindowsMetadata:
 
     @staticmethod
     def _write_stream(directory: int, name: bytes, image: ImageReader, entry: ImageEntry, stream: str) -> None:
-        with image.open(entry, stream) as source, beneath.create_stream(name, directory, stream) as target:
+        with image.open(entry, stream=stream) as source, beneath.create_stream(name, directory, stream) as target:
             while piece := source.read(_PIECE):
                 target.write(piece)
