@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import os
 import re
 import sys
@@ -132,6 +133,7 @@ def commands() -> None:
 def run() -> None:
     """Run the command named by the program's arguments, then end the process."""
     _open_closed_streams()
+    _write_utf8()
     if "_CIMLAYER_COMPLETE" in os.environ:
         importlib.import_module("cimlayer.cli.completing")
     try:
@@ -154,6 +156,14 @@ def _open_closed_streams() -> None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _write_utf8() -> None:
+    """Output is UTF-8 whatever the code page of Windows is, which has no room for most names."""
+    if sys.platform == "win32":
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8")
 
 
 def _end_process(code: int) -> None:
