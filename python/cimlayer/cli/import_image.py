@@ -80,11 +80,12 @@ def command(
         )
     with output.after(f"{image.top} was imported"):
         if as_json:
-            output.json(_summary(image))
+            output.json(image_summary(image))
         else:
             output.line(str(image.top))
 
 
-def _summary(image: ImportedImage) -> dict[str, object]:
+def image_summary(image: ImportedImage) -> dict[str, object]:
+    """A container image that was imported, as a JSON object."""
     layers = [{**asdict(layer), "path": str(layer.path), "seconds": round(layer.seconds, 3)} for layer in image.layers]
     return {"event": "image-done", **asdict(image), "top": str(image.top), "layers": layers}

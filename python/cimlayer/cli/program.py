@@ -30,6 +30,8 @@ _MODULES = {"import": "import_", "images": "list_images"}
 _COMMANDS = {
     "import": "Import an OCI layer tar as a CIM layer.",
     "import-image": "Import all layers of a container image.",
+    "import-images": "Import many container images into one store.",
+    "store": "List, check and clean up a store of layers.",
     "images": "List the container images in a source.",
     "ls": "List the contents of a CIM.",
     "cat": "Write a file's content to standard output.",
@@ -163,26 +165,27 @@ def _warnings_reported() -> Iterator[None]:
 
 
 def _report(error: OSError | ValueError | MemoryError, *, as_json: bool) -> None:
+    import json  # noqa: PLC0415
+
     from cimlayer.cli.output import escaped  # noqa: PLC0415
 
     try:
         sys.stdout.flush()
     except OSError:
         _discard_output()
-    click.echo(_record(error) if as_json else f"cimlayer: {escaped(_explain(error))}", err=True)
+    click.echo(json.dumps(error_record(error)) if as_json else f"cimlayer: {escaped(explain(error))}", err=True)
 
 
-def _record(error: OSError | ValueError | MemoryError) -> str:
+def error_record(error: Exception) -> dict[str, Any]:
     """An error as a JSON object, with those of its facts that it has."""
-    import json  # noqa: PLC0415
-
-    facts = {name: getattr(error, name, None) for name in ("operation", "path", "layer", "offset", "limit")}
+    facts = {name: getattr(error, name, None) for name in ("operation", "source", "path", "layer", "offset", "limit")}
     hresult = getattr(error, "hresult", None)
     facts["hresult"] = None if hresult is None else f"0x{hresult:08X}"
-    return json.dumps({"error": _explain(error)} | {name: fact for name, fact in facts.items() if fact is not None})
+    return {"error": explain(error)} | {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def _explain(error: OSError | ValueError | MemoryError) -> str:
+def explain(error: Exception) -> str:
+    """An error in one line."""
     if isinstance(error, MemoryError):
         return "out of memory"
     if not isinstance(error, OSError) or not error.strerror:

@@ -55,8 +55,20 @@ def opened_source(
     ``docker-archive:FILE[:REF]`` or ``dir:DIR``; the file ``-`` is standard input. ``docker://...`` is in a container
     registry (:class:`~cimlayer.ContainerRegistry` with its defaults). An object that is a source already stays as it
     is. FormatError for anything else, ValueError for another notation, OperationCancelledError once ``cancel`` is
-    cancelled, here and in what the source does.
+    cancelled, here and in what the source does. A FormatError of the ``with`` block says which source it is about.
     """
+    with _opened(location, reference, cancel or CancellationToken(), limits) as opened:
+        try:
+            yield opened
+        except FormatError as error:
+            error.source = opened.source.name
+            raise
+
+
+@contextlib.contextmanager
+def _opened(
+    location: str | os.PathLike[str] | ImageSource, reference: str | None, cancel: CancellationToken, limits: Limits
+) -> Iterator[OpenedSource]:
     if not isinstance(location, (str, os.PathLike)):
         yield OpenedSource(location, reference)
         return
@@ -71,7 +83,7 @@ def opened_source(
         raise ValueError(f"two references, {named!r} and {reference!r}")
     with contextlib.ExitStack() as stack:
         try:
-            files = stack.enter_context(opened_files(path, cancel or CancellationToken(), limits))
+            files = stack.enter_context(opened_files(path, cancel, limits))
         except FileNotFoundError as error:
             if ":" not in path or form is not None:
                 raise
@@ -79,6 +91,21 @@ def opened_source(
                 errno.ENOENT, f"{os.strerror(errno.ENOENT)}; SOURCE is {_NOTATION}", path
             ) from error
         yield OpenedSource(_recognised(files) if form is None else _FORMS[form](files), named or reference)
+
+
+def absolute_location(location: str | os.PathLike[str]) -> str:
+    """The location as it is from any working directory; one that means nothing stays as it is."""
+    text = os.fspath(location)
+    if text == "-" or text.startswith("docker://"):
+        return text
+    try:
+        form, path, reference = parse_location(text)
+    except ValueError:
+        return text
+    if not Path(path).exists():
+        return text
+    parts = [form, os.path.abspath(path), reference]
+    return ":".join(part for part in parts if part is not None)
 
 
 def parse_location(location: str) -> tuple[str | None, str, str | None]:
