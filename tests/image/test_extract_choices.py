@@ -17,6 +17,7 @@ from support.extractions import DIRECTORY, extracted, tree
 from support.image_layers import MOUNT_POINT, link_data
 from support.images import TIME, add, make_image, writer
 
+VOLUME = r"\??\Volume{01234567-89ab-cdef-0123-456789abcdef}"
 FILES = {
     "Files": None,
     r"Files\Windows": None,
@@ -83,7 +84,7 @@ def test_existing_files_are_refused_overwritten_or_skipped_if_whole(tmp_path: Pa
         extracted(image, out)
     (out / "Files/Windows/a.dll").write_bytes(b"edited")
     (out / "Files/Windows/b.exe").write_bytes(b"")
-    os.unlink(out / "Hives/x")
+    (out / "Hives/x").unlink()
     inode = (out / "Files/Users/c.DLL").stat().st_ino
     done = extracted(image, out, existing="skip")
     assert tree(out) == whole
