@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -102,7 +101,6 @@ class FolderSource:
         self._step = step
         self._only = only
         self._kinds = value_kinds()
-        self._unreadable: Counter[str] = Counter()  # by the labels of kinds
         self._hidden = 0  # entries of which streams may be hidden
         self._first_names: dict[tuple[int, int] | str, _Name] = {}
         self._buffer = memoryview(bytearray(_PIECE))
@@ -122,8 +120,6 @@ class FolderSource:
                         below.append(((*location, entry.name), entry.path))
                 self._placement.forget(inside)
                 pending.extend(reversed(below))
-        for label, count in self._unreadable.items():
-            self.warnings.append(f"ntfs-3g cannot read the {label} of some entries: {count} here")
         if self._hidden:
             what = "of reparse points, system directories and empty system files"
             self.warnings.append(f"ntfs-3g does not show the alternate streams {what}: {self._hidden} here")
@@ -176,7 +172,6 @@ class FolderSource:
         if found is None:
             return Found()
         is_fifo = stat.S_ISFIFO(entry.status.st_mode)
-        self._unreadable.update(kind.label for kind in found.unreadable)
         self._hidden += found.hides_streams or (found.live and is_fifo)
         if found.warning:
             self.warnings.append(f"{entry.file}: {found.warning}")
