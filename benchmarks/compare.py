@@ -119,6 +119,12 @@ def _discard(out: Path, keep_as: Path) -> None:
 
 def measure(task: Task, tar: Path, rounds: int, only: list[str], directory: Path) -> list[Result]:
     """Every tool once in each round, so that a slow minute of the machine falls on all of them."""
+    (directory / "prepared").mkdir()
+    with task.service(directory / "prepared"):
+        return _measure(task, tar, rounds, only, directory)
+
+
+def _measure(task: Task, tar: Path, rounds: int, only: list[str], directory: Path) -> list[Result]:
     is_gzip = _is_gzip(tar)
     out, prepared = directory / "out", directory / "prepared"
     names = {"python": sys.executable, "input": tar, "out": out, "prepared": prepared}
@@ -131,7 +137,6 @@ def measure(task: Task, tar: Path, rounds: int, only: list[str], directory: Path
             missing = "" if _version(tool.version.format(**words)) else "not installed, or too old for the job"
             results.append(Result(tool, template.format(**words), missing=missing))
     if task.preparation:
-        prepared.mkdir()
         _shell(task.preparation.format(**words))
     for number in range(rounds):
         _read_into_cache(tar)

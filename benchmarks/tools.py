@@ -4,8 +4,13 @@ In a command `{input}` is the tar, `{out}` a fresh directory, `{prepared}` what 
 `{python}` this interpreter.
 """
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+
+from benchmarks.images import REGISTRY, served
 
 
 class Role(Enum):
@@ -36,6 +41,8 @@ class Task:
     plain_baseline: str
     gzip_baseline: str
     preparation: str = ""
+    service: Callable[[Path], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    """Runs during the preparation and all rounds; its files are in the directory `{prepared}`."""
 
 
 def _both(name: str, role: Role, command: str, version: str) -> Tool:
@@ -127,4 +134,31 @@ EXTRACT = Task(
     gzip_baseline="cp -r",
 )
 
-TASKS = {"import": IMPORT, "verify": VERIFY, "extract": EXTRACT}
+_IMAGE = f"docker://{REGISTRY}/image:1"
+_IMPORT_IMAGE = "cimlayer import-image --quiet --no-sync"
+
+PULL = Task(
+    service=served,
+    preparation="{python} -m benchmarks.images {input} {prepared}/oci"
+    f" && skopeo copy -q --dest-tls-verify=false oci:{{prepared}}/oci:1 {_IMAGE}",
+    tools=(
+        _both("import-image oci:", Role.OURS, _IMPORT_IMAGE + " oci:{prepared}/oci:1 {out}/layers", CIMLAYER),
+        _both(
+            "import-image docker://",
+            Role.OURS,
+            f"{_IMPORT_IMAGE} --tls-verify=false {_IMAGE} {{out}}/layers",
+            "docker-registry --version",
+        ),
+        _both(
+            "skopeo, import-image oci:",
+            Role.PEER,
+            f"skopeo copy -q --src-tls-verify=false {_IMAGE} oci:{{out}}/oci:1"
+            f" && {_IMPORT_IMAGE} oci:{{out}}/oci:1 {{out}}/layers",
+            "skopeo --version",
+        ),
+    ),
+    plain_baseline="import-image oci:",
+    gzip_baseline="import-image oci:",
+)
+
+TASKS = {"import": IMPORT, "verify": VERIFY, "extract": EXTRACT, "pull": PULL}

@@ -47,14 +47,17 @@ cdef class LayerBuilder:
     Paths are taken with backslashes or slashes, and given back in their canonical form: relative, with one backslash
     between components. ``standard_files`` are the paths, at most 64, of files that are kept outside the image until
     the layer is closed; ``time`` is the FILETIME of directories that no item describes; ``has_parent`` says whether
-    there is anything below to be hidden.
+    there is anything below to be hidden. ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of
+    ``cimlayer.Limits``.
 
     An item that is refused is a :class:`~cimfs_ext.errors.FormatError`, and leaves the builder as it was; a failing
     image is an :class:`~cimfs_ext.errors.ImageError`. Any thread may call anything at any time: while a call is at work
     on the image, others get RuntimeError.
     """
 
-    def __cinit__(self, ImageWriter image not None, standard_files=(), *, int64_t time=0, bint has_parent=False):
+    def __cinit__(self, ImageWriter image not None, standard_files=(), *, int64_t time=0, bint has_parent=False,
+                  uint64_t max_files=0xFFFFFFFFFFFFFFFF, uint64_t max_bytes=0xFFFFFFFFFFFFFFFF,
+                  uint64_t max_path_depth=0xFFFFFFFFFFFFFFFF):
         self.image = image
         image.check_open()
         self.standard_texts = [wide(name.upper()) for name in standard_files]
@@ -70,6 +73,7 @@ cdef class LayerBuilder:
                 or layer_path_init(&self.path) < 0 or layer_path_init(&self.target) < 0):
             raise MemoryError
         self.builder.time = time
+        self.builder.limits = layer_limits(max_files, max_bytes, max_path_depth)
         self.builder.has_parent = has_parent
         self.builder.added.seed = int.from_bytes(os.urandom(8), "little")
         self.builder.linked.seed = self.builder.above_linked.seed = self.builder.added.seed
@@ -84,6 +88,15 @@ cdef class LayerBuilder:
     def has_utility_vm(self):
         """Whether the layer has a directory ``UtilityVM``, or something below it."""
         return bool(self.builder.utility_vm)
+
+    def count(self, str path not None, uint64_t size):
+        """One more item that claims so many bytes; LimitError if that is beyond a limit. To be called before the item."""
+        self.enter()
+        try:
+            self.take(path, &self.path)
+            self.check(layer_builder_count(&self.builder, &self.path, size), "add", path)
+        finally:
+            self.leave()
 
     def add(self, str path not None, uint32_t attributes):
         """Decide on a file, a directory, or with REPARSE_POINT a symbolic link: its path, and whether it goes outside.

@@ -4,7 +4,7 @@ import os
 
 cimport cython
 from libc.errno cimport ENOMEM
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -16,8 +16,26 @@ from cimfs_ext.reader cimport ImageReader
 
 cdef extern from "liblayer/extract.h" nogil:
     const size_t LAYER_EXTRACT_BUFFER
-    int layer_extract_file(const cimfs_reader *, uint32_t, int, const char *, uint8_t *, const volatile int *,
-                           cimfs_error *)
+
+    enum layer_existing:
+        LAYER_EXISTING_REFUSED
+        LAYER_EXISTING_SKIPPED
+        LAYER_EXISTING_REPLACED
+
+    struct layer_extraction:
+        const char *temporary
+
+    void layer_extraction_init(layer_extraction *, const cimfs_reader *, layer_existing)
+    void layer_extraction_stop(layer_extraction *)
+    uint64_t layer_extraction_written(layer_extraction *)
+    int layer_extract_file(layer_extraction *, uint32_t, int, const char *, uint8_t *, int *, cimfs_error *)
+
+
+EXISTING = {
+    "refuse": LAYER_EXISTING_REFUSED,
+    "skip": LAYER_EXISTING_SKIPPED,
+    "overwrite": LAYER_EXISTING_REPLACED,
+}
 
 
 cdef struct Job:
@@ -29,41 +47,56 @@ cdef struct Job:
 cdef class FileExtractor:
     """Writes files of one image, which must stay open meanwhile: closing it then is a RuntimeError.
 
+    ``existing`` says what becomes of files that are there: ``refuse`` (FileExistsError), ``skip`` those that have the
+    size and the write time and replace others, or ``overwrite``. Nothing is followed. A file that takes more than one
+    write has a name that begins with ``.cimlayer-`` until all of it is there.
+
     Threads may share it, and call everything together.
     """
 
     cdef ImageReader image
-    cdef int stopped
+    cdef layer_extraction extraction
+    cdef bytes temporary
 
-    def __cinit__(self, ImageReader image not None):
+    def __cinit__(self, ImageReader image not None, str existing not None="refuse"):
         image.check_open()
         self.image = image
+        self.temporary = b".cimlayer-%s-" % os.urandom(6).hex().encode()
+        layer_extraction_init(&self.extraction, image.reader, EXISTING[existing])
+        self.extraction.temporary = self.temporary
+
+    @property
+    def written(self):
+        """Bytes of content that were written so far, by whatever thread."""
+        return layer_extraction_written(&self.extraction)
 
     def stop(self):
         """Let every call that is under way, in whatever thread, end soon with ECANCELED."""
-        self.stopped = 1
+        layer_extraction_stop(&self.extraction)
 
     def write(self, int directory, list files not None):
         """Make each ``(file ID, name as bytes)`` in the open directory, with content, access and write time.
 
-        The names must be single components. What is there already is neither replaced nor followed: FileExistsError.
-        Raises OSError for the destination, naming the file, and ImageError for the image. The list is looked at before
-        the first file is made: what becomes of it then changes nothing.
+        The names must be single components. Returns the names of those that were skipped. Raises OSError for the
+        destination, naming the file, and ImageError for the image. The list is looked at before the first file is made:
+        what becomes of it then changes nothing.
         """
         cdef list names = []  # the jobs point into them
         cdef bytes name
         cdef uint32_t file_id
-        cdef size_t count = 0, done = 0
+        cdef size_t count = 0, done = 0, i
         cdef cimfs_error error
         cdef int result = 0
+        cdef int *skipped = NULL
         cdef uint8_t *buffer = NULL
         cdef Job *jobs = NULL
         cdef tuple wanted = tuple(files)
         self.image.enter()
         try:
             jobs = <Job *>malloc((<size_t>len(wanted) + 1) * sizeof(Job))
+            skipped = <int *>malloc((<size_t>len(wanted) + 1) * sizeof(int))
             buffer = <uint8_t *>malloc(LAYER_EXTRACT_BUFFER)
-            if jobs == NULL or buffer == NULL:
+            if jobs == NULL or skipped == NULL or buffer == NULL:
                 raise MemoryError
             for file_id, name in wanted:
                 if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
@@ -74,15 +107,16 @@ cdef class FileExtractor:
             memset(&error, 0, sizeof(error))
             with nogil:
                 while result == 0 and done < count:
-                    result = layer_extract_file(self.image.reader, jobs[done].file_id, directory, jobs[done].name,
-                                                buffer, &self.stopped, &error)
+                    result = layer_extract_file(&self.extraction, jobs[done].file_id, directory, jobs[done].name,
+                                                buffer, &skipped[done], &error)
                     done += 1
+            if result == 0:
+                return [names[<Py_ssize_t>i] for i in range(count) if skipped[i]]
         finally:
             self.image.leave()
             free(jobs)
+            free(skipped)
             free(buffer)
-        if result == 0:
-            return
         path = os.fsdecode(names[<Py_ssize_t>done - 1])
         if result < 0:
             raise reader_error(self.image.reader, result, &error, "extract", path)

@@ -27,12 +27,18 @@ cdef extern from "liblayer/importer.h" nogil:
 
     struct layer_entry:
         uint64_t offset
+        int type
         const char *other
         layer_slice name
         layer_slice link
         layer_slice sddl
 
+    enum:
+        LAYER_DIRECTORY
+        LAYER_HARD_LINK
+
     struct layer_tar:
+        int specials
         uint64_t offset
         uint64_t entry_offset
         const char *reason
@@ -41,6 +47,7 @@ cdef extern from "liblayer/importer.h" nogil:
     enum layer_import_event:
         LAYER_IMPORT_NEED_INPUT
         LAYER_IMPORT_END
+        LAYER_IMPORT_PLACE
         LAYER_IMPORT_SDDL
         LAYER_IMPORT_WHITEOUT
         LAYER_IMPORT_OPAQUE
@@ -57,11 +64,12 @@ cdef extern from "liblayer/importer.h" nogil:
         LAYER_IMPORT_FAILED
 
     struct layer_importer:
-        int no_whiteouts
+        int plain
         layer_tar tar
         layer_import_event error
         layer_path path
         layer_path target
+        const char *unsuitable
         cimfs_file_metadata metadata
         uint64_t file_bytes
         uint64_t entries
@@ -69,6 +77,7 @@ cdef extern from "liblayer/importer.h" nogil:
     int layer_importer_init(layer_importer *, layer_builder *)
     void layer_importer_cleanup(layer_importer *)
     layer_import_event layer_importer_next(layer_importer *, const uint8_t **, size_t *, layer_slice *)
+    void layer_importer_place(layer_importer *, int)
     int layer_importer_descriptor(layer_importer *, const uint8_t *, size_t)
     layer_import_event layer_importer_finish(layer_importer *)
 
@@ -108,8 +117,14 @@ cdef class LayerImporter:
     - ``passed_over(name, what)``: an entry that has no place in an image
     - ``pause()``, now and then while the zeros of a large hole are written: what it raises ends the import
 
-    For an image, ``options`` are those of :class:`~cimfs_ext.builder.LayerBuilder`. Without ``whiteouts``, their names
-    are names like any other. ``max_files``, ``max_bytes`` and
+    For an image, ``options`` are those of :class:`~cimfs_ext.builder.LayerBuilder`. The tar of one that is ``plain``, no
+    layer's, has no whiteouts: their names are names like any other, and ``handler`` is asked where entries go:
+
+    - ``place(path, directory, name, offset, unsuitable) -> str | None``: None leaves it out; ``path`` is empty, and
+      ``unsuitable`` says why, if the entry can have no place
+    - ``place_of(path) -> str``: where the target of a hard link went
+
+    ``max_files``, ``max_bytes`` and
     ``max_path_depth`` are those of ``cimlayer.Limits``, and beyond them is a
     :class:`~cimlayer.LimitError`. A malformed tar or entry is a :class:`~cimlayer.FormatError` with the
     entry's name and its offset in the tar, a failing image an :class:`~cimlayer.ImageError`.
@@ -125,14 +140,14 @@ cdef class LayerImporter:
     cdef bint ended
     cdef bint feeding
 
-    def __cinit__(self, target not None, handler, standard_files=(), *, bint whiteouts=True,
+    def __cinit__(self, target not None, handler, standard_files=(), *, bint plain=False,
                   uint64_t max_files=NO_LIMIT, uint64_t max_bytes=NO_LIMIT, uint64_t max_path_depth=NO_LIMIT,
                   **options):
         self.builder = target if isinstance(target, LayerBuilder) else LayerBuilder(target, standard_files, **options)
         self.handler = handler
         if layer_importer_init(&self.importer, &self.builder.builder) < 0:
             raise MemoryError
-        self.importer.no_whiteouts = not whiteouts
+        self.importer.plain = self.importer.tar.specials = plain
         self.builder.builder.limits = layer_limits(max_files, max_bytes, max_path_depth)
 
     def __dealloc__(self):
@@ -210,7 +225,9 @@ cdef class LayerImporter:
 
     cdef int ask(self, layer_import_event event, const layer_slice *piece) except -1:
         cdef const cimfs_file_metadata *metadata = &self.importer.metadata
-        if event == LAYER_IMPORT_SDDL:
+        if event == LAYER_IMPORT_PLACE:
+            self.place()
+        elif event == LAYER_IMPORT_SDDL:
             self.answer_sddl()
         elif event == LAYER_IMPORT_STANDARD_DATA:
             self.handler.standard_data(memoryview(blob(piece.data, piece.size)))
@@ -234,6 +251,23 @@ cdef class LayerImporter:
                 (metadata.creation_time, metadata.last_write_time, metadata.change_time, metadata.last_access_time),
                 blob(metadata.security_descriptor, metadata.security_descriptor_size),
                 blob(metadata.ea, metadata.ea_size))
+        return 0
+
+    cdef int place(self) except -1:
+        cdef const layer_entry *entry = &self.importer.tar.entry
+        unsuitable = None if self.importer.unsuitable == NULL else self.importer.unsuitable.decode()
+        path = "" if unsuitable is not None else path_of(&self.importer.path)
+        place = self.handler.place(path, entry.type == LAYER_DIRECTORY, self.entry_name(), entry.offset, unsuitable)
+        layer_importer_place(&self.importer, place is None)
+        if place is None:
+            return 0
+        if place != path:
+            self.builder.take(place, &self.importer.path)
+        if entry.type == LAYER_HARD_LINK:
+            target = path_of(&self.importer.target)
+            place = self.handler.place_of(target)
+            if place != target:
+                self.builder.take(place, &self.importer.target)
         return 0
 
     cdef int answer_sddl(self) except -1:

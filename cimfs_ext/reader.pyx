@@ -44,6 +44,7 @@ from cimfs_ext.libcimfs cimport (
     cimfs_system_io,
     cimfs_table_entry,
     get16,
+    get64,
 )
 from cimfs_ext.listing cimport Children, compare_children, entry_of, open_children, reader_error
 from cimfs_ext.public cimport show_as
@@ -331,6 +332,13 @@ cdef class ImageReader:
             return list_streams(self.reader, &record, _name_of(target))
         finally:
             self.leave()
+
+    def attached(self, target):
+        """The region offsets of descriptor, EAs, reparse data and streams; 0 for what an entry does not have."""
+        cdef cimfs_record record
+        self.check_open()
+        self.find_record(target, &record)
+        return get64(record.security_descriptor), get64(record.ea), get64(record.reparse), get64(record.streams)
 
     cdef bytes attachment(self, target, cimfs_attachment which):
         cdef cimfs_record record

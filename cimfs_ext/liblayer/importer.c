@@ -11,6 +11,7 @@ enum state {
     BETWEEN,     /* no entry is open */
     TO_IMAGE,    /* its data goes to the open stream */
     TO_STANDARD, /* its data goes to whoever asked for standard files */
+    PLACING,     /* its place was asked for */
     AWAITING,    /* its descriptor was asked for */
     SKIP         /* it has no data of interest */
 };
@@ -222,10 +223,6 @@ static const char *take_metadata(struct layer_importer *importer)
 
 static enum layer_import_event start_link(struct layer_importer *importer)
 {
-    struct layer_slice link = importer->tar.entry.link;
-    const char *reason = layer_path_from_tar(&importer->target, link.data, link.size);
-    if (reason)
-        return bad(importer, reason);
     enum layer_decision decision = layer_builder_link(importer->builder, &importer->path, &importer->target);
     if (decision == LAYER_INSIDE)
         decision = layer_builder_make_link(importer->builder, &importer->path, &importer->target);
@@ -271,10 +268,10 @@ static enum layer_import_event start_file(struct layer_importer *importer)
     return proceed(layer_builder_create(builder, &importer->path, &importer->metadata));
 }
 
-static enum layer_import_event start_entry(struct layer_importer *importer)
+/* Where the entry is to go is known. */
+static enum layer_import_event start_placed(struct layer_importer *importer, const char *reason)
 {
     const struct layer_entry *entry = &importer->tar.entry;
-    const char *reason = layer_path_from_tar(&importer->path, entry->name.data, entry->name.size);
     enum layer_decision counted = layer_builder_count(importer->builder, &importer->path, entry->size);
     importer->entries++;
     importer->state = SKIP;
@@ -287,7 +284,7 @@ static enum layer_import_event start_entry(struct layer_importer *importer)
         return bad(importer, reason);
     if (importer->path.length == 0 && entry->type == LAYER_DIRECTORY)
         return LAYER_IMPORT_NEED_INPUT; /* "./": the root is there already, whatever is said of it */
-    size_t leaf = importer->no_whiteouts ? SIZE_MAX : whiteout_at(&importer->path);
+    size_t leaf = importer->plain ? SIZE_MAX : whiteout_at(&importer->path);
     if (leaf != SIZE_MAX)
         return take_whiteout(importer, leaf);
     if (layer_path_stream(&importer->path) < importer->path.length)
@@ -307,6 +304,28 @@ static enum layer_import_event start_entry(struct layer_importer *importer)
         return LAYER_IMPORT_SDDL;
     }
     return start_file(importer);
+}
+
+static enum layer_import_event start_entry(struct layer_importer *importer)
+{
+    const struct layer_entry *entry = &importer->tar.entry;
+    const char *reason = layer_path_from_tar(&importer->path, entry->name.data, entry->name.size);
+    if (!reason && entry->type == LAYER_HARD_LINK)
+        reason = layer_path_from_tar(&importer->target, entry->link.data, entry->link.size);
+    int is_root = importer->path.length == 0 && entry->type == LAYER_DIRECTORY;
+    if (!importer->plain || entry->type == LAYER_OTHER || (!reason && is_root))
+        return start_placed(importer, reason);
+    if (!reason && importer->path.length > 0)
+        reason = layer_path_check(&importer->path);
+    importer->unsuitable = entry->type == LAYER_SPECIAL ? entry->other : reason;
+    importer->state = PLACING;
+    return LAYER_IMPORT_PLACE;
+}
+
+void layer_importer_place(struct layer_importer *importer, int leave_out)
+{
+    if (leave_out)
+        importer->state = SKIP;
 }
 
 static enum layer_import_event end_entry(struct layer_importer *importer)
@@ -376,7 +395,9 @@ enum layer_import_event layer_importer_next(struct layer_importer *importer, con
                                             struct layer_slice *piece)
 {
     enum layer_import_event event = importer->error;
-    if (event == LAYER_IMPORT_NEED_INPUT && importer->state == AWAITING)
+    if (event == LAYER_IMPORT_NEED_INPUT && importer->state == PLACING)
+        event = start_placed(importer, importer->unsuitable);
+    else if (event == LAYER_IMPORT_NEED_INPUT && importer->state == AWAITING)
         event = start_file(importer);
     while (event == LAYER_IMPORT_NEED_INPUT) {
         if (importer->zeros > 0) {

@@ -17,6 +17,7 @@
 enum layer_import_event {
     LAYER_IMPORT_NEED_INPUT,
     LAYER_IMPORT_END,
+    LAYER_IMPORT_PLACE,         /* tar.entry, path or why it has none, target: answer with layer_importer_place */
     LAYER_IMPORT_SDDL,          /* tar.entry.sddl: answer with layer_importer_descriptor */
     LAYER_IMPORT_WHITEOUT,      /* path: what is to be hidden */
     LAYER_IMPORT_OPAQUE,        /* path: the directory whose content is to be hidden */
@@ -39,11 +40,12 @@ struct layer_sddl {
 
 struct layer_importer {
     struct layer_builder *builder;
-    int no_whiteouts; /* the tar is no layer's: names of whiteouts are names like any other */
+    int plain; /* the tar is no layer's: names of whiteouts are names like any other, and all places are asked for */
     struct layer_tar tar;
     int state;
     enum layer_import_event error; /* the last event if it was one: it comes again whatever follows */
     struct layer_path path, target;
+    const char *unsuitable; /* why the entry that is asked about can have no place, or NULL */
     struct cimfs_file_metadata metadata;
     uint64_t file_bytes; /* sum of the sizes of files; streams and links not counted */
     uint64_t entries;
@@ -61,6 +63,8 @@ void layer_importer_cleanup(struct layer_importer *importer);
 /* The next event; takes what it uses off the input. piece is set for STANDARD_DATA. */
 enum layer_import_event layer_importer_next(struct layer_importer *importer, const uint8_t **input, size_t *size,
                                             struct layer_slice *piece);
+/* The answer to PLACE: the entry goes to what path and target are by now, or is left out. */
+void layer_importer_place(struct layer_importer *importer, int leave_out);
 /* The answer to SDDL: a self-relative descriptor. */
 int layer_importer_descriptor(struct layer_importer *importer, const uint8_t *data, size_t size);
 /* The input has ended. END, BAD_ARCHIVE if it was cut, or another error. */

@@ -61,13 +61,14 @@ enum layer_entry_type {
     LAYER_DIRECTORY,
     LAYER_SYMLINK,
     LAYER_HARD_LINK,
-    LAYER_OTHER /* something about the archive, to be passed over */
+    LAYER_SPECIAL, /* a device or a FIFO, where these are no errors */
+    LAYER_OTHER    /* something about the archive, to be passed over */
 };
 
 struct layer_entry {
     uint64_t offset; /* of its first header in the archive */
     enum layer_entry_type type;
-    const char *other;             /* what an entry of type OTHER is */
+    const char *other;             /* what an entry of type SPECIAL or OTHER is */
     struct layer_slice name, link; /* UTF-8 as it stands there */
     uint64_t size;                 /* with the holes of a sparse file */
     int sparse;
@@ -106,6 +107,7 @@ struct layer_sparse {
 };
 
 struct layer_tar {
+    int specials;    /* devices and FIFOs are entries, not errors */
     uint64_t offset; /* of the next input byte in the archive */
     const char *reason;
     struct layer_entry entry;

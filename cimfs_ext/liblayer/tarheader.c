@@ -133,6 +133,15 @@ static int other(struct layer_entry *entry, const char *what)
     return 0;
 }
 
+static int special(struct layer_tar *tar, struct layer_entry *entry, const char *what)
+{
+    if (!tar->specials)
+        return layer_tar_fail(tar, what);
+    entry->type = LAYER_SPECIAL;
+    entry->other = what;
+    return 0;
+}
+
 static int take_type(struct layer_tar *tar, char type, struct layer_entry *entry)
 {
     int slash = entry->name.size > 0 && entry->name.data[entry->name.size - 1] == '/';
@@ -152,11 +161,11 @@ static int take_type(struct layer_tar *tar, char type, struct layer_entry *entry
         entry->type = LAYER_DIRECTORY;
         return 0;
     case '3':
-        return layer_tar_fail(tar, "a character device");
+        return special(tar, entry, "a character device");
     case '4':
-        return layer_tar_fail(tar, "a block device");
+        return special(tar, entry, "a block device");
     case '6':
-        return layer_tar_fail(tar, "a FIFO");
+        return special(tar, entry, "a FIFO");
     case 'S':
         entry->type = LAYER_FILE;
         return 0;

@@ -59,6 +59,7 @@ cdef extern from "liblayer/builder.h" nogil:
 
     int layer_builder_init(layer_builder *, const cimfs_api *, cimfs_image, cimfs_stream *, const uint16_t **, size_t)
     void layer_builder_cleanup(layer_builder *)
+    layer_decision layer_builder_count(layer_builder *, const layer_path *, uint64_t)
     layer_decision layer_builder_add(layer_builder *, const layer_path *, uint32_t)
     layer_decision layer_builder_link(layer_builder *, const layer_path *, const layer_path *)
     layer_decision layer_builder_stream(layer_builder *, const layer_path *, uint64_t)

@@ -17,6 +17,7 @@ class _Facts:
     """What an exception can say. Each is None where it does not apply or is not known."""
 
     operation: str | None = None
+    source: str | None = None
     layer: str | None = None
     offset: int | None = None
     limit: str | None = None
@@ -208,7 +209,8 @@ class FormatError(_Facts, ValueError):
     """Input from outside (a tar, a backup stream, a hive, a security descriptor) is malformed.
 
     ``path`` is what is malformed, such as an entry, a hive or a buffer (``what`` is the same, empty where there is none
-    to name), ``offset`` a byte offset in it. The text leaves out the middle of a very long name; ``path`` has it whole.
+    to name), ``offset`` a byte offset in it; ``source`` is the source of container images that it is in. The text
+    leaves out the middle of a very long name; ``path`` has it whole.
     """
 
     __module__ = "cimlayer"
@@ -229,7 +231,8 @@ class FormatError(_Facts, ValueError):
     def __str__(self) -> str:
         layer = "" if self.layer is None else f"layer {self.layer}"
         where = "" if self.offset is None else f" (at offset {self.offset})"
-        return ": ".join(filter(None, (layer, _shortened(self.what), self.reason))) + where
+        text = ": ".join(filter(None, (layer, _shortened(self.what), self.reason))) + where
+        return text if self.source is None or self.source in text else f"{self.source}: {text}"
 
 
 def malformed(reason: str, what: str, offset: int | None = None) -> FormatError | MemoryError:
@@ -276,13 +279,16 @@ _TOO_MUCH = {
 
 
 class DigestMismatchError(FormatError):
-    """The bytes are not those that a digest or a size promised: ``expected`` and ``actual`` have both."""
+    """The bytes are not those that a digest or a size promised: ``expected`` and ``actual`` have both.
+
+    ``offset`` is where that was noticed, which is the end for a digest.
+    """
 
     __module__ = "cimlayer"
 
-    def __init__(self, what: str, expected: str, actual: str) -> None:
+    def __init__(self, what: str, expected: str, actual: str, offset: int | None = None) -> None:
         """``what`` names the blob or the layer."""
-        super().__init__(f"expected {expected}, but it has {actual}", what)
+        super().__init__(f"expected {expected}, but it has {actual}", what, offset)
         self.expected = expected
         self.actual = actual
 

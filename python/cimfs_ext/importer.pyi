@@ -32,7 +32,7 @@ class LayerImporter:
         *,
         time: int = 0,
         has_parent: bool = False,
-        whiteouts: bool = True,
+        plain: bool = False,
         max_files: int = ...,
         max_bytes: int = ...,
         max_path_depth: int = ...,

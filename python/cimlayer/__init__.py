@@ -39,6 +39,7 @@ _MODULES = {
         "LayerReused",
         "LayerStarted",
         "LayerWarning",
+        "FilesProgress",
         "ProgressCallback",
         "event_record",
     ),
@@ -96,7 +97,8 @@ _MODULES = {
     ),
     "cimlayer.image.compare": ("Change", "diff_images"),
     "cimlayer.image.create": ("Creation", "create_image"),
-    "cimlayer.image.extract": ("Extraction", "extract"),
+    "cimlayer.image.extract": ("extract",),
+    "cimlayer.image.extraction": ("Extraction",),
     "cimlayer.image.features": (
         "WindowsSystem",
         "is_block_cim_supported",

@@ -54,6 +54,7 @@ from cimlayer.events import (
     LayerReused,
     LayerStarted,
     LayerWarning,
+    FilesProgress,
     ProgressCallback,
     event_record,
 )
@@ -129,8 +130,10 @@ from cimlayer.image.create import (
     create_image,
 )
 from cimlayer.image.extract import (
-    Extraction,
     extract,
+)
+from cimlayer.image.extraction import (
+    Extraction,
 )
 from cimlayer.image.features import (
     WindowsSystem,
@@ -268,6 +271,7 @@ __all__ = [
     "ExtendedAttribute",
     "Extraction",
     "FileBasicInfo",
+    "FilesProgress",
     "FormatError",
     "GptPartition",
     "Hive",

@@ -73,7 +73,19 @@ class LayerReused:
     bytes: int
 
 
-Event = LayerStarted | LayerProgress | LayerCommitting | LayerDone | LayerReused | LayerWarning
+@dataclass(slots=True, frozen=True)
+class FilesProgress:
+    """So many entries, with that many bytes of content, have been copied out of an image or into one.
+
+    At most ten events a second, and one when all are.
+    """
+
+    image: str
+    files: int
+    bytes: int
+
+
+Event = LayerStarted | LayerProgress | LayerCommitting | LayerDone | LayerReused | LayerWarning | FilesProgress
 ProgressCallback = Callable[[Event], object]
 
 _NAMES = {
@@ -83,6 +95,7 @@ _NAMES = {
     LayerDone: "layer-done",
     LayerReused: "layer-reused",
     LayerWarning: "layer-warning",
+    FilesProgress: "files-progress",
 }
 
 

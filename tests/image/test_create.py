@@ -199,9 +199,9 @@ def test_folders_may_be_deeper_than_a_path_is_long(tmp_path: Path) -> None:
 def test_what_cannot_be_taken_is_named_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "folder/sub").mkdir(parents=True)
     os.mkfifo(tmp_path / "folder/sub/pipe")
-    with pytest.raises(OSError, match="neither file") as caught:
+    with pytest.raises(FormatError, match="neither file") as caught:
         create_image(tmp_path / "app.cim", tmp_path / "folder", sync=False)
-    assert caught.value.filename == str(tmp_path / "folder/sub/pipe")
+    assert caught.value.what == str(tmp_path / "folder/sub/pipe")
 
 
 @pytest.mark.parametrize("place", ["folder/app.cim", "folder/sub/app.cim", "link/app.cim", "folder/new/app.cim"])

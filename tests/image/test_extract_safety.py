@@ -70,16 +70,19 @@ def test_directory_that_turns_into_a_link_meanwhile_is_not_followed(
     write = FileExtractor.write
 
     class Swapping:
-        def __init__(self, image: cimlayer.ImageReader) -> None:
+        written = 0
+
+        def __init__(self, image: cimlayer.ImageReader, _existing: str) -> None:
             self._real = FileExtractor(image)
 
         def stop(self) -> None:
             self._real.stop()
 
-        def write(self, directory: int, files: list[tuple[int, bytes]]) -> None:
-            write(self._real, directory, files)
+        def write(self, directory: int, files: list[tuple[int, bytes]]) -> list[bytes]:
+            skipped = write(self._real, directory, files)
             (tmp_path / "out/d").rename(tmp_path / "out/moved")
             (tmp_path / "out/d").symlink_to(outside)
+            return skipped
 
     monkeypatch.setattr("cimlayer.image.writers.FileExtractor", Swapping)
     with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
@@ -193,7 +196,7 @@ def test_stream_that_cannot_be_written_is_removed(tmp_path: Path) -> None:
 
 def test_unknown_kind_of_metadata_is_refused(tmp_path: Path) -> None:
     image = make_image(tmp_path, "image.cim", {"file": b"x"})
-    with pytest.raises(ValueError, match="sidecar, xattr, not 'bogus'"):
+    with pytest.raises(ValueError, match="sidecar, xattr, native, not 'bogus'"):
         extracted(image, tmp_path / "out", metadata="bogus")
     assert not (tmp_path / "out").exists()
 

@@ -25,7 +25,7 @@ from cimlayer.oci.export_layer import export_layer
 from support import ROOT
 from support.commands import succeed
 from support.image_layers import bare_layer
-from support.images import add, make_image
+from support.images import METADATA, add, make_image
 
 
 def object_id(image: cimlayer.ImageReader, entry: ImageEntry) -> bytes:
@@ -127,14 +127,18 @@ def test_a_kind_that_no_tar_can_carry_is_not_lost_in_silence(tmp_path: Path, mon
     assert caught.value.what == r"Files\a"
 
 
-def test_an_added_kind_is_created_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_kind_has_of_the_host_is_created_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/a").write_bytes(b"x")
-    hidden = {"MSWINDOWS.fileattr": "2"}
-    added(monkeypatch, dataclasses.replace(OBJECT_ID, of_host=lambda _status, _leads_to_directory: hidden))
+    tag = METADATA["extended_attributes"]
+    hidden = dataclasses.replace(kinds.ATTRIBUTES, of_host=lambda _status, _leads_to_directory: 2)
+    tagged = dataclasses.replace(kinds.EXTENDED_ATTRIBUTES, of_host=lambda _status, _leads_to_directory: tag)
+    rest = [kind for kind in kinds.KINDS if kind not in (kinds.ATTRIBUTES, kinds.EXTENDED_ATTRIBUTES)]
+    monkeypatch.setattr(kinds, "KINDS", (hidden, tagged, *rest))
     create_image(tmp_path / "image.cim", tmp_path / "folder", sync=False)
     with cimlayer.ImageReader(tmp_path / "image.cim") as image:
         assert image.stat("a").attributes == 2
+        assert image.extended_attributes("a") == tag
 
 
 def test_names_are_told_apart() -> None:

@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 
 import cimlayer
+from cimfs_ext.regf import Hive
 from cimlayer import ExportedImage, export_image
 from cimlayer.errors import FormatError, LimitError
 from cimlayer.events import CancellationToken, OperationCancelledError
+from cimlayer.layer.utilityvm import CURRENT_VERSION
 from support.commands import call, succeed
-from support.containers import Layer, Store, base_tar, child_tar, digest_of, gzipped
+from support.containers import HIVE, HIVES, Layer, Store, base_tar, child_tar, digest_of, gzipped
+from support.tars import TarBuilder
 
+REG_SZ, REG_DWORD = 1, 4
 CONFIG = {"Entrypoint": ["c:\\app.exe"], "Env": ["A=1"], "User": "ContainerUser"}
 LAYERS = [gzipped(base_tar(a=b"a" * 10_000)), gzipped(child_tar(b=b"b" * 10_000))]
 HISTORY = [{"created_by": "base"}, {"created_by": "ENV A=1", "empty_layer": True}, {"created_by": "child"}]
@@ -123,6 +127,47 @@ def test_layers_that_were_imported_alone_have_no_history(tmp_path: Path) -> None
     _, config = written(tmp_path / "o", image)
     assert "os.version" not in config
     assert image.layers[0].original is None
+
+
+def software(**values: int) -> bytes:
+    """A SOFTWARE hive with numbers of the version of Windows."""
+    hive = Hive.empty(0)
+    for name, value in values.items():
+        hive.set_value(CURRENT_VERSION, name, REG_DWORD, value.to_bytes(4, "little"))
+    hive.set_value(CURRENT_VERSION, "CurrentBuild", REG_SZ, "20348\0".encode("utf-16-le"))
+    return hive.to_bytes()
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base layer and a child that updates its revision, imported alone."""
+    root = tmp_path_factory.mktemp("numbered")
+    base, child = TarBuilder(), TarBuilder()
+    for name in HIVES:
+        content = software(CurrentMajorVersionNumber=10, CurrentMinorVersionNumber=0, UBR=1)
+        base.file(f"Files/Windows/System32/config/{name}", content if name == "SOFTWARE" else HIVE)
+    child.file("Hives/SOFTWARE_DELTA", software(UBR=2700))
+    (root / "base.tar").write_bytes(base.finish())
+    (root / "child.tar").write_bytes(child.finish())
+    cimlayer.import_layer(root / "base.tar", root / "layers" / "1", sync=False)
+    cimlayer.import_layer(root / "child.tar", root / "layers" / "2", [root / "layers" / "1"], sync=False)
+    return root / "layers"
+
+
+def test_the_version_of_windows_is_that_of_the_software_hive(numbered: Path, tmp_path: Path) -> None:
+    for layer, version in (("1", "10.0.20348.1"), ("2", "10.0.20348.2700")):
+        image = export_image(numbered / layer, f"oci:{tmp_path}/{layer}")
+        assert written(tmp_path / layer, image)[1]["os.version"] == version
+        assert image.platform == f"windows/amd64/{version}"
+    assert export_image(numbered / "2", f"oci:{tmp_path}/a", os_version="10.0.1").platform == "windows/amd64/10.0.1"
+
+
+def test_a_version_that_nobody_knows_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "base.tar").write_bytes(base_tar())
+    cimlayer.import_layer(tmp_path / "base.tar", tmp_path / "layers" / "1", sync=False)
+    result = call("export-image", tmp_path / "layers" / "1", f"oci:{tmp_path}/o", "--json")
+    assert json.loads(result.stdout)["platform"] == "windows/amd64"
+    assert "no os.version" in call("export-image", tmp_path / "layers" / "1", f"oci:{tmp_path}/p").stderr
 
 
 @pytest.mark.parametrize(

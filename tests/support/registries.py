@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from support.containers import Store, digest_of
 
@@ -62,7 +63,7 @@ class Request(BaseHTTPRequestHandler):
         elif self.server.allows(self):
             self.server.serve(self, url.path)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_any
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -127,6 +128,7 @@ class FakeRegistry(ThreadingHTTPServer):
         self.tags: dict[str, str] = {}  # NAME:TAG -> digest
         self.types: dict[str, str] = {}  # digest of a manifest -> media type
         self.uploads: dict[str, bytes] = {}
+        self.mountable: set[str] = set()  # repositories whose blobs may be mounted
         self.seen: list[Seen] = []
         self.hook: Hook | None = None
         self.auth = ""
@@ -206,12 +208,18 @@ class FakeRegistry(ThreadingHTTPServer):
             request.answer(201, b"", {"Docker-Content-Digest": digest})
             return
         place = rest.removeprefix("uploads/")
+        if request.query.get("from") in self.mountable:
+            request.answer(201)
+            return
         if request.command == "POST":
             place = f"{len(self.uploads)}.0"
             self.uploads[place] = b""
         data = self.uploads.pop(place, None)
         if data is None or (request.command != "POST" and request.query.get("_state") != "a/b="):
             request.fail(404, "BLOB_UPLOAD_UNKNOWN")
+            return
+        if request.command == "DELETE":
+            request.answer(204)
             return
         data += request.body
         if request.command == "PUT":
@@ -230,18 +238,38 @@ class FakeRegistry(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    """A server answers until the end of the block."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@contextlib.contextmanager
 def running(
     store: Store | None = None, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> Iterator[FakeRegistry]:
     """A container registry that answers until the end of the block."""
-    with FakeRegistry(store or Store(), tls, host) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with FakeRegistry(store or Store(), tls, host) as server, serving(server):
+        yield server
+
+
+def server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    """TLS for a server of that name."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def certificates(folder: Path, authority: trustme.CA) -> Path:
+    """A directory for ``--cert-dir``."""
+    folder.mkdir()
+    authority.cert_pem.write_to_path(folder / "ca.crt")
+    return folder
 
 
 def login(folder: Path, host: str, **entry: str) -> Path:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import operator
 import os
 import select
 import stat
+import sys
+from collections.abc import Iterator
 from typing import BinaryIO, SupportsIndex, TypeVar
 
 from cimlayer.blobs.digests import Digest
@@ -17,12 +20,33 @@ from cimlayer.host.interrupts import interruptible
 _T = TypeVar("_T")
 
 PIECE = 1 << 19  # bytes handed on at a time: of the sizes tried, the fastest where two cores share the work
+STANDARD_INPUT = "-"
 LONGEST_WAIT = 0.1  # seconds between two looks at the cancellation token
 
 
 def open_source(path: str | os.PathLike[str]) -> BinaryIO:
     """A file to read a tar from, without a buffer."""
     return open(path, "rb", buffering=0, opener=_without_waiting)
+
+
+@contextlib.contextmanager
+def opened_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    """A file to read a tar from, by its path, as ``-`` for standard input, or opened by the caller."""
+    if source == STANDARD_INPUT:
+        # Without its buffer: a thread that waits for a pipe must not hold a lock that the interpreter's end needs.
+        yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    elif isinstance(source, (str, os.PathLike)):
+        with open_source(source) as file:
+            yield file
+    else:
+        yield source
+
+
+def source_name(source: str | os.PathLike[str] | BinaryIO) -> str:
+    """How errors call it; empty for what the caller opened."""
+    if isinstance(source, (str, os.PathLike)):
+        return "standard input" if source == STANDARD_INPUT else os.fspath(source)
+    return ""
 
 
 def _without_waiting(path: str, flags: int) -> int:

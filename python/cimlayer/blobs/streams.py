@@ -83,12 +83,12 @@ class LayerStream:
                 self._blob.drain()
             if self.position != self._size:
                 actual_size = "more" if self.position > self._size else str(self.position)
-                raise DigestMismatchError(name, f"{self._size} bytes", f"{actual_size} bytes")
+                raise DigestMismatchError(name, f"{self._size} bytes", f"{actual_size} bytes", self.position)
         if self._digest is not None and self._blob.hash is not None:
             self._blob.drain()
             actual = Digest(self._digest.algorithm, self._blob.hash.hexdigest())
             if actual != self._digest:
-                raise DigestMismatchError(name, f"digest {self._digest}", f"digest {actual}")
+                raise DigestMismatchError(name, f"digest {self._digest}", f"digest {actual}", self.position)
 
     def _verify_tar(self) -> None:
         if self._diff_id is None:
@@ -98,4 +98,6 @@ class LayerStream:
         actual = Digest(self._diff_id.algorithm, found.hexdigest())
         if actual != self._diff_id:
             of = f" of blob {self._digest}" if self._digest else ""
-            raise DigestMismatchError(f"layer {self._diff_id}{of}", f"diff ID {self._diff_id}", f"diff ID {actual}")
+            raise DigestMismatchError(
+                f"layer {self._diff_id}{of}", f"diff ID {self._diff_id}", f"diff ID {actual}", self._tar_size
+            )

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import get_args
 
 import click
 
+from cimlayer.cli.choosing import exclude_options
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount, counted, escaped
 from cimlayer.cli.stopping import stoppable
 from cimlayer.cli.waiting import wait_option
 from cimlayer.image.create import create_image
+from cimlayer.image.stores import Metadata
 from cimlayer.limits import Limits
 
 
 @click.command("create")
 @click.argument("image", metavar="CIM", type=HOST_PATH)
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
+@exclude_options
+@click.option("--case-rename", is_flag=True, help="Number names that differ only in case, instead of failing.")
+@click.option("--skip-special", is_flag=True, help="Skip devices, FIFOs, sockets and names that a CIM cannot hold.")
+@click.option(
+    "--metadata",
+    type=click.Choice(get_args(Metadata)),
+    default="auto",
+    show_default=True,
+    help="What to take from a folder besides its files: NTFS's own metadata, SOURCE.metadata, or xattrs.",
+)
 @click.option("--no-sync", is_flag=True, help="Do not wait for the data to reach the disk.")
 @click.option("--reproducible", is_flag=True, help="Same input, same bytes; missing times are SOURCE_DATE_EPOCH.")
 @wait_option
@@ -26,6 +39,10 @@ from cimlayer.limits import Limits
 def command(
     image: str,
     source: str,
+    exclude: list[str],
+    case_rename: bool,
+    skip_special: bool,
+    metadata: Metadata,
     no_sync: bool,
     reproducible: bool,
     lock_timeout: float,
@@ -35,13 +52,18 @@ def command(
     """Create a CIM from a folder or a plain tar.
 
     CIM is the .cim file to create; its region files go beside it. SOURCE is a folder, or a tar, plain or compressed
-    with gzip or zstd. Only the CIM is created, not a layer: no hives and no disks are processed.
+    with gzip or zstd; - reads a tar from standard input. What extract keeps of a CIM comes back. Only the CIM is
+    created, not a layer: no hives and no disks are processed.
     """
     output = Output()
     with stoppable() as cancel:
         done = create_image(
             image,
             source,
+            metadata=metadata,
+            exclude=exclude,
+            case_rename=case_rename,
+            skip_special=skip_special,
             sync=not no_sync,
             reproducible=reproducible,
             limits=limits,
@@ -50,8 +72,12 @@ def command(
         )
     for text in done.warnings:
         click.echo(f"cimlayer: warning: {escaped(text)}", err=True)
+    for text in done.skipped:
+        click.echo(f"cimlayer: skipped: {escaped(text)}", err=True)
     with output.after(f"{image} was created"):
         if as_json:
             output.json({"image": image} | asdict(done))
         else:
             output.line(f"{image}: {counted(done.entries, 'entry', 'entries')}, {amount(done.bytes)} of files")
+            for path, placed in done.renamed.items():
+                output.line(f"differs from another name in case only: {path} stored as {placed}")

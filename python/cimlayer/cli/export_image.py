@@ -31,7 +31,11 @@ from cimlayer.oci.targets import Compression
     type=HOST_PATH,
     help="JSON object of Entrypoint, Cmd, Env, User, Labels, ...",
 )
-@click.option("--os-version", metavar="VERSION", help="Windows version of the image, if the layers do not record it.")
+@click.option(
+    "--os-version",
+    metavar="VERSION",
+    help="Windows version of the image (default: as imported, or that of the SOFTWARE hive).",
+)
 @click.option(
     "--compression",
     type=click.Choice(["gzip", "zstd", "none"]),
@@ -75,6 +79,8 @@ def command(
     for each in image.layers:
         if each.original not in (None, each.digest):
             click.echo(f"layer {each.path.name[:12]}: new blob {each.digest} (imported from {each.original})", err=True)
+    if image.platform.count("/") < 2:
+        click.echo("the version of Windows is not known: the image has no os.version (--os-version)", err=True)
     with output.after(f"{destination} was written"):
         output.line(image.digest)
 

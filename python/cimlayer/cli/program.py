@@ -178,7 +178,7 @@ def _report(error: OSError | ValueError | MemoryError, *, as_json: bool) -> None
 
 def error_record(error: Exception) -> dict[str, Any]:
     """An error as a JSON object, with those of its facts that it has."""
-    facts = {name: getattr(error, name, None) for name in ("operation", "path", "layer", "offset", "limit")}
+    facts = {name: getattr(error, name, None) for name in ("operation", "source", "path", "layer", "offset", "limit")}
     hresult = getattr(error, "hresult", None)
     facts["hresult"] = None if hresult is None else f"0x{hresult:08X}"
     return {"error": explain(error)} | {name: fact for name, fact in facts.items() if fact is not None}

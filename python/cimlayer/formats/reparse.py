@@ -39,6 +39,7 @@ _NAMES = struct.Struct("<4H")
 _MICROSOFT = 0x80000000
 _GUID_SIZE = 16
 _RELATIVE = 1
+_LONGEST_TARGET = 8000  # code units
 _DRIVE = re.compile("[A-Za-z]:")
 
 
@@ -99,6 +100,19 @@ def _link(tag: int, data: bytes) -> ReparsePoint:
         print_name=name(print_at, print_size, 4),
         relative=bool(flags & _RELATIVE),
     )
+
+
+def symbolic_link_data(target: str) -> bytes:
+    """The REPARSE_DATA_BUFFER of a symbolic link, as an import makes it; ValueError for a target that none can have."""
+    shown = target.replace("/", "\\")
+    leads = _native(shown)
+    names = [text.encode("utf-16-le", "surrogatepass") for text in (leads, shown)]
+    if not target or len(names[1]) > 2 * _LONGEST_TARGET:
+        raise ValueError(f"no target of a symbolic link: {target[:40]!r}")
+    fields = (0, len(names[0]), len(names[0]) + 2, len(names[1]))
+    flags = _RELATIVE if leads == shown else 0
+    data = _NAMES.pack(*fields) + flags.to_bytes(4, "little") + names[0] + b"\0\0" + names[1] + b"\0\0"
+    return _HEADER.pack(SYMBOLIC_LINK, len(data), 0) + data
 
 
 def tar_target(point: ReparsePoint) -> str | None:

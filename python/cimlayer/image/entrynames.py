@@ -7,6 +7,8 @@ a separator or NUL in them are refused by the reader itself.
 from __future__ import annotations
 
 import errno
+import os
+import re
 from pathlib import Path
 
 from cimfs_ext.entries import ImageEntry, StreamEntry
@@ -14,7 +16,9 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError, FormatError
 from cimlayer.formats.reparse import parse_reparse_data
 
-_MAX_NAME = 255  # bytes: NAME_MAX of the usual file systems
+_SURE_NAME = 128  # bytes that all take; the least is the 143 of eCryptfs
+_FROM_ROOT = re.compile(r"(?:\\\?\?\\)?(?:[A-Za-z]:|Volume\{[0-9A-Fa-f-]{36}\})(?=\\|$)|(?=\\(?![\\?]))")
+_ROOTS = re.compile(r"(?:UtilityVM\\)?Files(?=\\)", re.IGNORECASE)  # that a drive of a layer has for its root
 _MAX_TARGET = 1023  # bytes: of the usual file systems, XFS takes the least
 
 
@@ -39,18 +43,28 @@ def shown(path: str) -> str:
     return path.replace("\\", "/").strip("/") or "/"
 
 
-def host_name(name: str) -> bytes:
-    """A name as the host has it: one that is too long is its beginning, a hash of the whole, and its extension."""
+def host_name(name: str, directory: int) -> bytes:
+    """A name as the host has it in an open directory: shortened if its file system says that it is too long."""
     whole = name.encode("utf-8", "surrogatepass")
-    if len(whole) <= _MAX_NAME:
+    if len(whole) <= _SURE_NAME:
         return whole
+    try:
+        os.stat(whole, dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _short_name(name, whole, os.fpathconf(directory, "PC_NAME_MAX"))
+    return whole
+
+
+def _short_name(name: str, whole: bytes, longest: int) -> bytes:
+    """The beginning of a name, a hash of the whole, and its extension."""
     extension = Path(name).suffix.encode("utf-8", "surrogatepass")
-    if len(extension) > _MAX_NAME // 4:
+    if len(extension) > longest // 4:
         extension = b""
     import hashlib  # noqa: PLC0415  few names are shortened, and OpenSSL takes its time to load
 
     mark = b"~" + hashlib.sha256(whole).hexdigest()[:12].encode()
-    room = _MAX_NAME - len(mark) - len(extension)
+    room = longest - len(mark) - len(extension)
     start = whole[:room]
     while whole[len(start)] & 0xC0 == 0x80:  # not inside a character
         start = start[:-1]
@@ -77,3 +91,27 @@ def target_inside(reparse_data: bytes, depth: int) -> str | None:
     found = "/".join(parts) or "."
     too_long = len(found.encode("utf-8", "surrogatepass")) > _MAX_TARGET
     return None if rooted or too_long or ups > depth or ".." in parts[ups:] else found
+
+
+def target_from_root(reparse_data: bytes, path: str) -> list[str] | None:
+    """The components, from the root of the image on, of where an absolute link or a mount point at ``path`` leads.
+
+    Its drive or volume is the image, or in a layer the ``Files`` that it lies in. None if it leads to another machine,
+    or is malformed.
+    """
+    try:
+        point = parse_reparse_data(reparse_data)
+    except FormatError:
+        return None
+    target = (point.substitute_name or "").replace("/", "\\")
+    drive = _FROM_ROOT.match(target)
+    if drive is None or set(target[drive.end() :]) & {":", "\0"}:
+        return None
+    parts: list[str] = []
+    for part in target[drive.end() :].split("\\"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    root = _ROOTS.match(path)
+    return (root[0].split("\\") if root else []) + parts

@@ -9,306 +9,311 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, get_args
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
-from cimlayer.errors import CorruptImageError, ImageError
-from cimlayer.events import CancellationToken
-from cimlayer.formats.fileinfo import unix_nanoseconds
-from cimlayer.formats.reparse import SYMBOLIC_LINK
+from cimlayer.errors import CorruptImageError
+from cimlayer.events import CancellationToken, ProgressCallback
+from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.directories import Directories, Location
-from cimlayer.image.entrynames import check_name, checked_streams, host_name, target_inside
-from cimlayer.image.metadata import Sidecar, write_extended_attributes
+from cimlayer.image.entrynames import check_name, checked_streams, host_name, target_from_root, target_inside
+from cimlayer.image.extraction import Extraction, Item, Work
+from cimlayer.image.linking import Finisher, relative_target
+from cimlayer.image.losses import Losses
+from cimlayer.image.meter import Meter
+from cimlayer.image.patterns import Patterns, has_wildcards
+from cimlayer.image.selection import Spelling, select
+from cimlayer.image.sidecar import Sidecar
+from cimlayer.image.stores import Metadata, check_metadata, metadata_on_host
 from cimlayer.image.writers import Place, Writers
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 
-Metadata = Literal["none", "sidecar", "xattr"]
+Existing = Literal["refuse", "skip", "overwrite"]
 
 _BATCH = 256  # files handed to a thread at a time
-_NO_LINKS = {  # how file systems say that they have none, or none here
-    errno.EPERM,
-    errno.EACCES,
-    errno.ENOSYS,
-    errno.ENOTSUP,
-    errno.EINVAL,
-    errno.EMLINK,
-    errno.EXDEV,
-}
-
-
-@dataclass(slots=True)
-class Extraction:
-    """What :func:`extract` made. ``bytes`` counts file content, a hard-linked file once.
-
-    ``renamed`` says under which path, relative to the destination, an entry lies whose name is too long for the host;
-    ``unresolved_links`` are the symbolic links that, though links were asked for, became an empty file or directory.
-    ``hard_links`` are the names beyond the first one of a file, copies where the host has no hard links.
-    """
-
-    files: int = 0
-    directories: int = 0
-    hard_links: int = 0
-    symbolic_links: int = 0
-    bytes: int = 0
-    renamed: dict[str, str] = field(default_factory=dict)
-    unresolved_links: list[str] = field(default_factory=list)
 
 
 def extract(
     image: ImageReader,
-    path: str,
+    path: str | Sequence[str],
     destination: str | os.PathLike[str],
     *,
-    metadata: Metadata = "none",
+    metadata: Metadata = "auto",
+    exclude: Iterable[str] = (),
+    strip: int = 0,
+    existing: Existing = "refuse",
     symlinks: bool = False,
+    rebase: bool = False,
     jobs: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> Extraction:
-    """Write a file, or what a directory holds, into the directory ``destination``, which is made if it is missing.
+    """Write files of an image into the directory ``destination``, which is made if it is missing.
+
+    ``path`` is a file, or a directory whose contents go into the destination. With several paths, a pattern as in
+    gitignore(5), or ``strip``, entries keep their paths in the image, but for as many leading components as ``strip``
+    says; what has no more than these is not written. ``exclude`` are patterns of what to leave out.
 
     Files keep their content, holes, hard links among each other, and the times of the last access and write.
     ``metadata`` says what becomes of alternate streams, EAs, security descriptors, reparse data, attributes and all
-    four times: dropped; written to the directory ``DESTINATION.metadata`` (see ``image/metadata.py``);
-    or to extended attributes of the files (``user.cimlayer.*``). A reparse point is written as the file or directory
-    that carries it; with ``symlinks``, relative symbolic links that stay inside the destination become links of the
-    host instead. Names that the host cannot hold for their length are shortened.
+    four times: ``native``, all of it goes to the NTFS volume that the destination lies on, mounted by ntfs-3g;
+    ``sidecar``, to the directory ``DESTINATION.metadata`` (see ``image/sidecar.py``); ``xattr``, to extended attributes
+    of the files (``user.cimlayer.*``); ``none``, it is dropped; ``auto``, ``native`` on NTFS and else ``none``. What is
+    lost is counted in the result.
 
-    Nothing that exists is replaced: FileExistsError; existing directories are entered. ``jobs`` is the number of
-    threads that write. OSErrors name the file of the host, an ImageError is about the image. LimitError for an entry
-    that goes beyond ``limits``, before any of it is written; alternate streams count where they are kept, and ratio has
-    no meaning here. ValueError for another kind of ``metadata``. What was written before an error, or before ``cancel``
-    was cancelled (OperationCancelledError) or an interrupt came, stays, but no file in part.
+    But for ``native``, a reparse point is written as the file or directory that carries it. With ``symlinks``, relative
+    symbolic links that stay inside the destination become links of the host instead; with ``rebase``, also absolute
+    ones and mount points, whose drive is taken for the destination, or for ``Files`` in a layer. Names that the host
+    says are too long are shortened.
+
+    Existing directories are entered. Existing files are FileExistsError, unless ``existing`` says to ``overwrite`` them
+    or to ``skip`` those with the same size and write time: a file gets its name only once it is whole, so that an
+    interrupted extraction goes on where it ended. ``jobs`` is the number of threads that write. ``progress`` is called
+    with :class:`~cimlayer.FilesProgress`, in the thread of the caller.
+
+    OSErrors name the file of the host, an ImageError is about the image, PathNotFoundError among them. LimitError for
+    an entry that goes beyond ``limits``, before any of it is written; alternate streams count where they are kept, and
+    ratio has no meaning here. ValueError for another kind of ``metadata`` or a malformed pattern. What was written
+    before an error, or before ``cancel`` was cancelled (OperationCancelledError) or an interrupt came, stays, but no
+    file in part.
     """
     if sys.platform == "win32":
         raise NotImplementedError("extracting needs a POSIX system")
-    if metadata not in get_args(Metadata):
-        raise ValueError(f"metadata is kept as one of {', '.join(get_args(Metadata))}, not {metadata!r}")
-    if metadata == "xattr" and not hasattr(os, "setxattr"):
-        raise NotImplementedError("this system has no calls for extended attributes: use a sidecar")
-    top = image.stat(path)
+    check_metadata(metadata)
+    if existing not in get_args(Existing):
+        raise ValueError(f"what exists is one of {', '.join(get_args(Existing))}, not {existing!r}")
+    if strip < 0:
+        raise ValueError("strip is a number of components")
+    excluded = Patterns(exclude)
+    whole = isinstance(path, str) and not strip and (image.exists(path) or not has_wildcards(path))
+    paths = [path] if isinstance(path, str) else list(path)
+    tops = [(_canonical(paths[0]), image.stat(paths[0]))] if whole else select(image, paths)
     cancel = CancellationToken(cancel)
     root = Path(os.path.abspath(destination))
+    result = Extraction()
+    meter = Meter(image.name, progress, cancel)
+    sizes: dict[int, int] = {}
+
+    def written(files: list[tuple[int, bytes]], skipped: list[bytes], size: int) -> None:
+        if existing == "skip":
+            names = set(skipped)
+            found = [sizes.pop(file_id) for file_id, name in files if name in names and file_id in sizes]
+            result.skipped += len(found)
+            result.files -= len(found)
+            result.bytes -= sum(found)
+        meter.step(result.files, size)
+
     with deferred(cancel), ExitStack() as stack:
         root.mkdir(parents=True, exist_ok=True)
-        sidecar = stack.enter_context(Sidecar(root, cancel)) if metadata == "sidecar" else None
         directories = stack.enter_context(Directories(root, os.fsencode(Path(destination))))
-        writers = stack.enter_context(Writers(image, jobs, cancel))
+        store = metadata_on_host(directories.enter(()), metadata, os.fspath(destination))
+        sidecar = None
+        if metadata == "sidecar":
+            sidecar = stack.enter_context(Sidecar(root, cancel, extend=existing != "refuse"))
+        writers = stack.enter_context(Writers(image, jobs, cancel, existing, written))
         usage = Usage(limits, image.name)
-        run = _Run(image, directories, writers, sidecar, symlinks, metadata == "xattr", usage, cancel)
-        run.write_tree(path, top)
-        return run.result
+        losses = Losses(image)
+        symlinks = symlinks or rebase
+        work = Work(
+            image,
+            directories,
+            writers,
+            store,
+            sidecar,
+            symlinks,
+            rebase,
+            existing,
+            usage,
+            cancel,
+            result,
+            losses,
+            sizes,
+        )
+        _Tree(work, excluded, None if whole else strip).write(tops)
+        result.lost = dict(losses.counts)
+        meter.finish()
+        return result
 
 
-@dataclass(slots=True)
-class _Item:
-    """An entry that is finished after all files are written."""
-
-    path: str
-    entry: ImageEntry
-    directory: Location
-    name: bytes
+def _canonical(path: str) -> str:
+    return "\\".join(name for name in path.replace("/", "\\").split("\\") if name)
 
 
-class _Run:
-    """One extraction: the tree first, then what depends on files being there, the times of directories last."""
+class _Tree:
+    """The tree of one extraction. ``strip`` is None if what is extracted comes without the path that leads to it."""
 
-    def __init__(
-        self,
-        image: ImageReader,
-        directories: Directories,
-        writers: Writers,
-        sidecar: Sidecar | None,
-        symlinks: bool,
-        xattrs: bool,
-        usage: Usage,
-        cancel: CancellationToken,
-    ) -> None:
-        self.result = Extraction()
-        self._image = image
-        self._directories = directories
-        self._writers = writers
-        self._sidecar = sidecar
-        self._symlinks = symlinks
-        self._xattrs = xattrs
-        self._usage = usage
-        self._cancel = cancel
-        self._first_names: dict[int, _Item] = {}
-        self._hard_links: list[_Item] = []
-        self._links: list[tuple[_Item, str]] = []
-        self._made: list[_Item] = []
-        self._with_attributes: list[_Item] = []
+    def __init__(self, work: Work, exclude: Patterns, strip: int | None) -> None:
+        self._work = work
+        self._exclude = exclude
+        self._strip = strip
+        self._base = ""  # whose content goes into the destination
+        self._finisher = Finisher(work)
+        self._places: dict[str, Location] = {}  # of directories above what is extracted
+        self._seen: set[int] = set()
+        self._spelling = Spelling(work.image)
 
-    def write_tree(self, path: str, top: ImageEntry) -> None:
-        base = path.replace("/", "\\").strip("\\")
-        if top.is_directory:
-            self._write_directory(base, top, ())
+    def write(self, tops: list[tuple[str, ImageEntry]]) -> None:
+        for path, top in tops:
+            self._write_top(path, top)
+        self._work.writers.finish()
+        self._finisher.finish()
+
+    def _write_top(self, path: str, top: ImageEntry) -> None:
+        above, _, name = path.rpartition("\\")
+        if self._strip is None:
+            self._base = path if top.is_directory else above
+        if self._exclude.cover(path, top.is_directory):
+            self._work.result.excluded += 1
+        elif top.is_directory and (self._strip is None or not path):
+            self._seen.add(top.file_id)
+            self._write_below([(path, top, ())])
         else:
-            self._write_entries(base.rpartition("\\")[0], [top], ())
-        self._writers.finish()
-        self._finish()
+            location = () if self._strip is None else self._place_of(above)
+            below = self._write_entries(above, [(name, top)], location)
+            self._note(below)
+            self._write_below(below)
 
-    def _write_directory(self, path: str, directory: ImageEntry, location: Location) -> None:
-        pending = [(path, directory, location)]
-        seen = {directory.file_id}
+    def _place_of(self, path: str) -> Location:
+        """Where a directory lies that is only on the way to what is extracted; made if it is missing."""
+        if not path:
+            return ()
+        if path not in self._places:
+            above, _, name = path.rpartition("\\")
+            location = self._place_of(above)
+            ((_, _, self._places[path]),) = self._write_entries(above, [(name, self._work.image.stat(path))], location)
+        return self._places[path]
+
+    def _write_below(self, pending: list[tuple[str, ImageEntry, Location]]) -> None:
         while pending:
             path, directory, location = pending.pop()
-            below = self._write_entries(path, self._image.listdir(directory), location)
-            for item in reversed(below):
-                if item.entry.file_id in seen:
-                    raise CorruptImageError(errno.EBADMSG, "a directory has two names, or lies in itself", item.path)
-                seen.add(item.entry.file_id)
-                pending.append((item.path, item.entry, (*item.directory, item.name)))
+            entries = [(entry.name, entry) for entry in self._work.image.listdir(directory)]
+            below = self._write_entries(path, entries, location)
+            self._note(below)
+            pending.extend(reversed(below))
 
-    def _write_entries(self, path: str, entries: list[ImageEntry], location: Location) -> list[_Item]:
-        """Make the entries of one directory; returns those that are directories themselves."""
-        below = []
+    def _note(self, directories: list[tuple[str, ImageEntry, Location]]) -> None:
+        for path, entry, _ in directories:
+            if entry.file_id in self._seen:
+                raise CorruptImageError(errno.EBADMSG, "a directory has two names, or lies in itself", path)
+            self._seen.add(entry.file_id)
+
+    def _write_entries(
+        self, path: str, entries: list[tuple[str, ImageEntry]], location: Location
+    ) -> list[tuple[str, ImageEntry, Location]]:
+        """Make the entries of one directory; returns those that are directories themselves, and where they lie."""
+        work = self._work
+        below: list[tuple[str, ImageEntry, Location]] = []
+        directories: list[Item] = []
         batch: list[tuple[int, bytes]] = []
-        for entry in entries:
-            self._cancel.raise_if_cancelled()
-            inner = f"{path}\\{entry.name}" if path else entry.name
-            self._usage.add_entry(inner)
-            item = _Item(inner, entry, location, self._host_name(inner, entry.name, location))
-            is_link = self._is_link(item)
-            if is_link:
-                pass
-            elif entry.is_directory:
-                below.append(item)
-            elif self._is_first_name(item):
-                self._usage.add_content(inner, entry.size)
+        fd = work.directories.enter(location)
+        is_stripped = self._strip is not None and len(path.split("\\")) * bool(path) < self._strip
+        for name, entry in entries:
+            work.cancel.raise_if_cancelled()
+            inner = f"{path}\\{name}" if path else name
+            work.usage.add_entry(inner)
+            if self._exclude and self._exclude.match(inner, entry.is_directory):
+                work.result.excluded += 1
+                continue
+            if is_stripped:
+                if entry.is_directory:
+                    below.append((inner, entry, ()))
+                continue
+            item = self._item(inner, name, entry, location, fd)
+            if self._is_link(item):
+                self._note_link(item)
+                continue
+            if entry.is_directory:
+                directories.append(item)
+                below.append((inner, entry, (*location, item.name)))
+                self._note_metadata(item, None)
+                continue
+            first = self._finisher.first_name(item)
+            if first is item:
+                work.usage.add_content(inner, entry.size)
                 batch.append((entry.file_id, item.name))
-                self.result.files += 1
-                self.result.bytes += entry.size
-            first = None if entry.is_directory else self._first_names.get(entry.file_id)
-            if (first is None or first is item) and (self._sidecar is not None or (self._xattrs and not is_link)):
-                self._usage.add_streams(inner, checked_streams(self._image, inner, entry))
-            if self._sidecar is not None:
-                local = os.fsdecode(b"/".join((*location, item.name)))
-                self._sidecar.add(self._image, inner, entry, local, first.path if first else None)
-        fd = self._directories.enter(location)
-        for item in below:
-            self._directories.make(item.name)
-        where = Place(path, self._directories.path(location))
+                work.result.bytes += entry.size
+                if work.existing == "skip":
+                    work.sizes[entry.file_id] = entry.size
+            self._note_metadata(item, first)
+        for item in directories:
+            work.directories.make(item.name)
+            self._finisher.add_directory(item)
+        work.result.files += len(batch)
+        work.result.directories += len(directories)
+        where = Place(path, work.directories.path(location))
         for start in range(0, len(batch), _BATCH):
-            self._writers.submit(fd, batch[start : start + _BATCH], where)
-        self.result.directories += len(below)
-        self._made += below
+            work.writers.submit(fd, batch[start : start + _BATCH], where)
         return below
 
-    def _host_name(self, path: str, name: str, location: Location) -> bytes:
+    def _item(self, path: str, name: str, entry: ImageEntry, location: Location, fd: int) -> Item:
         check_name(name, path)
-        outside = host_name(name)
-        if outside != name.encode("utf-8", "surrogatepass"):
-            self.result.renamed[path] = os.fsdecode(b"/".join((*location, outside)))
-        return outside
+        outside = host_name(name, fd)
+        renamed = outside != name.encode("utf-8", "surrogatepass")
+        if renamed:
+            self._work.result.renamed[path] = os.fsdecode(b"/".join((*location, outside)))
+        return Item(path, entry, location, outside, renamed)
 
-    def _is_first_name(self, item: _Item) -> bool:
-        first = self._first_names.setdefault(item.entry.file_id, item)
-        if first is item:
-            if self._xattrs:
-                self._with_attributes.append(item)
-            return True
-        self._hard_links.append(item)
-        return False
+    def _note_metadata(self, item: Item, first: Item | None) -> None:
+        """Write to the sidecar, and count what will be lost and what streams will take."""
+        work = self._work
+        if work.sidecar is None and work.metadata is None:
+            if first is None or first is item:
+                work.losses.add_plain(item.entry, as_link=False)
+            return
+        if first is None or first is item:
+            work.usage.add_streams(item.path, checked_streams(work.image, item.path, item.entry))
+        if work.sidecar is not None:
+            local = os.fsdecode(b"/".join((*item.directory, item.name)))
+            work.sidecar.add(work.image, item.path, item.entry, local, first.path if first else None)
 
-    def _is_link(self, item: _Item) -> bool:
-        if not self._symlinks or item.entry.reparse_tag != SYMBOLIC_LINK:
+    # ---- symbolic links ----
+
+    def _is_link(self, item: Item) -> bool:
+        """Whether the entry becomes a link of the host, which is made when all names are known."""
+        work, entry = self._work, item.entry
+        tags = (SYMBOLIC_LINK, MOUNT_POINT) if work.rebase else (SYMBOLIC_LINK,)
+        keeps = work.metadata is not None and work.metadata.keeps_reparse_points
+        if keeps or not work.symlinks or entry.reparse_tag not in tags:
             return False
-        target = target_inside(self._image.reparse_data(item.entry), len(item.directory))
-        if target is None or (item.entry.is_directory and self._image.listdir(item.entry)):
-            self.result.unresolved_links.append(item.path)
+        data = work.image.reparse_data(entry)
+        target = target_inside(data, len(item.directory)) if entry.reparse_tag == SYMBOLIC_LINK else None
+        parts = target_from_root(data, item.path) if target is None and work.rebase else None
+        inside = parts is not None and self._location_of(parts) is not None
+        if (target is None and not inside) or (entry.is_directory and work.image.listdir(entry)):
+            work.result.unresolved_links.append(item.path)
             return False
-        self._links.append((item, target))
+        self._finisher.add_link(
+            item, (lambda: target) if target is not None else (lambda: self._rebased(item, parts or []))
+        )
         return True
 
-    # ---- when all files are there ----
+    def _note_link(self, item: Item) -> None:
+        if self._work.sidecar is not None:
+            first = self._finisher.first_name_of(item.entry)
+            self._note_metadata(item, first)
 
-    def _finish(self) -> None:
-        for item in self._hard_links:
-            self._cancel.raise_if_cancelled()
-            self._link(item, self._first_names[item.entry.file_id])
-            self.result.hard_links += 1
-        for item, target in self._links:
-            self._symlink(item, target)
-        for item in self._with_attributes:
-            with self._entered(item) as fd:
-                self._write_attributes(item, fd)
-        for item in reversed(self._made):
-            with self._entered(item) as fd:
-                if self._xattrs:
-                    self._write_attributes(item, fd)
-                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
+    def _rebased(self, item: Item, parts: list[str]) -> str:
+        return relative_target(item, self._location_of(parts) or ())
 
-    def _symlink(self, item: _Item, target: str) -> None:
-        """The link, or what carries it where the host has no symbolic links."""
-        with self._entered(item) as fd:
-            try:
-                os.symlink(target.encode("utf-8", "surrogatepass"), item.name, dir_fd=fd)
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-            else:
-                os.utime(item.name, ns=_times(item.entry), dir_fd=fd, follow_symlinks=False)
-                self.result.symbolic_links += 1
-                return
-            if item.entry.is_directory:
-                self._directories.make(item.name)
-        self.result.unresolved_links.append(item.path)
-        if item.entry.is_directory:
-            self._made.append(item)
-            self.result.directories += 1
+    def _location_of(self, parts: list[str]) -> Location | None:
+        """Where a path of the image lies below the destination, by what is known so far; None: not below it."""
+        path = self._spelling.path("\\".join(parts))
+        if self._strip is None:
+            if self._base and path != self._base and not path.startswith(self._base + "\\"):
+                return None
+            start = len(self._base.split("\\")) if self._base else 0
         else:
-            self._write_file(item)
-            self.result.files += 1
-            self.result.bytes += item.entry.size
-
-    @contextmanager
-    def _entered(self, item: _Item) -> Iterator[int]:
-        """The open directory of an entry; errors name the entry as the host does, not a component or a descriptor."""
-        self._cancel.raise_if_cancelled()
-        fd = self._directories.enter(item.directory)
-        try:
-            yield fd
-        except ImageError:
-            raise
-        except OSError as error:
-            error.filename = self._directories.path(item.directory, item.name)
-            raise
-
-    def _link(self, item: _Item, first: _Item) -> None:
-        source = os.dup(self._directories.enter(first.directory))
-        try:
-            with self._entered(item) as fd:
-                os.link(first.name, item.name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            self._write_file(item)
-        finally:
-            os.close(source)
-
-    def _write_file(self, item: _Item) -> None:
-        """A copy, where there can be no link."""
-        self._usage.add_content(item.path, item.entry.size)
-        where = Place(item.path.rpartition("\\")[0], self._directories.path(item.directory))
-        self._writers.submit(self._directories.enter(item.directory), [(item.entry.file_id, item.name)], where)
-        self._writers.finish()
-        if self._xattrs:
-            self._with_attributes.append(item)
-
-    def _write_attributes(self, item: _Item, directory: int) -> None:
-        fd = os.open(item.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-        try:
-            write_extended_attributes(fd, self._image, item.entry)
-        finally:
-            os.close(fd)
-
-
-def _times(entry: ImageEntry) -> tuple[int, int]:
-    return unix_nanoseconds(entry.last_access_time), unix_nanoseconds(entry.last_write_time)
+            start = self._strip
+        names = path.split("\\") if path else []
+        location = []
+        for at in range(start, len(names)):
+            renamed = self._work.result.renamed.get("\\".join(names[: at + 1]))
+            whole = names[at].encode("utf-8", "surrogatepass")
+            location.append(os.fsencode(renamed).rpartition(b"/")[2] if renamed else whole)
+        return tuple(location)

@@ -1,129 +1,357 @@
-"""A folder of the host as a tar, so that there is one way into an image."""
+"""A folder of the host into an image."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
+import io
 import os
 import stat
 import sys
-import tarfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-from cimfs_ext.names import upcase_key
+from cimfs_ext.builder import LayerBuilder
 from cimlayer.errors import FormatError
+from cimlayer.formats.fileinfo import (
+    FILE_ATTRIBUTE_DIRECTORY,
+    FILE_ATTRIBUTE_REPARSE_POINT,
+    FILE_ATTRIBUTE_SPARSE_FILE,
+    Attachments,
+    FileBasicInfo,
+    filetime_from_ns,
+)
+from cimlayer.formats.reparse import symbolic_link_data
 from cimlayer.host.paths import errors_name
 from cimlayer.image.directories import Directories, Location
-from cimlayer.image.kinds import value_kinds
+from cimlayer.image.kinds import ATTRIBUTES, REPARSE_DATA, TIMES, value_kinds
+from cimlayer.image.metadata import Found, HostMetadata, HostStream, Readable
+from cimlayer.image.patterns import Patterns
+from cimlayer.image.placing import Placement
+from cimlayer.image.sidecar import SidecarReader
 
 _PIECE = 1 << 20
 _MOST_REGIONS = 1 << 16  # of data in a file; with more, its holes are read as data
-_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_SPECIAL = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+_TRUSTED_TIMES = (315_532_800, 2_147_483_648)  # seconds since 1970 that every file system has, from 1980 to 2038
+_ZEROS = bytes(_PIECE)
 
 
-def folder_as_tar(folder: Path) -> Iterator[bytes]:
-    """The entries of a folder, in the order of their names.
+@dataclass(slots=True)
+class _Entry:
+    """One entry of a directory: where it lies on the host, and where in the folder as the image spells it."""
 
-    Each directory is opened from the one above it, so that it may lie deeper than a path can be long. FormatError and
-    OSError are those of :func:`~cimlayer.create_image`.
+    host: os.DirEntry[str]
+    name: bytes
+    directory: int | None
+    file: str  # relative to the folder, with slashes
+    path: str  # the same with backslashes, and with the name that it has in the image
+    status: os.stat_result
+
+    def is_directory(self) -> bool:
+        """Whether it is a directory of the host, and no link."""
+        return stat.S_ISDIR(self.status.st_mode)
+
+
+@dataclass(slots=True)
+class _Name:
+    """The first name of a file, where others are links to it."""
+
+    path: str
+    status: os.stat_result
+
+
+class FolderSource:
+    """The entries of a folder, in the order of their names, each directory before what it holds.
+
+    Each directory is opened from the one above it, so that it may lie deeper than a path can be long, and no link is
+    followed. ``metadata`` and ``sidecar`` are where the host keeps what files of Windows have besides. ``step`` is
+    called with the entries and bytes of content so far. FormatError and OSError are those of
+    :func:`~cimlayer.create_image`.
     """
-    links: dict[tuple[int, int], str] = {}
-    pending: list[Location] = [()]
-    with ExitStack() as stack:
-        directories = None
-        if sys.platform != "win32":
-            directories = stack.enter_context(Directories(folder, os.fsencode(folder)))
-        while pending:
-            location = pending.pop()
-            path = os.fsdecode(b"/".join(location))
-            fd = directories.enter(location) if directories else None
-            below = []
-            for entry in _sorted_entries(folder / path, fd):
-                inner = f"{path}/{entry.name}" if path else entry.name
-                try:
-                    yield from _entry_as_tar(inner, entry, fd, links)
-                except OSError as error:
-                    error.filename = str(folder / inner)
-                    raise
-                if entry.is_dir(follow_symlinks=False):
-                    below.append((*location, os.fsencode(entry.name)))
-            pending.extend(reversed(below))
-    yield bytes(2 * tarfile.BLOCKSIZE)
+
+    def __init__(
+        self,
+        folder: Path,
+        builder: LayerBuilder,
+        placement: Placement,
+        exclude: Patterns,
+        metadata: HostMetadata | None,
+        sidecar: SidecarReader | None,
+        step: Callable[[int, int], object],
+    ) -> None:
+        self.entries = 0
+        self.bytes = 0
+        self.warnings: list[str] = []
+        self._folder = folder
+        self._builder = builder
+        self._image = builder.image
+        self._placement = placement
+        self._exclude = exclude
+        self._metadata = metadata
+        self._sidecar = sidecar
+        self._step = step
+        self._kinds = value_kinds()
+        self._unreadable: Counter[str] = Counter()  # by the labels of kinds
+        self._hidden = 0  # entries of which streams may be hidden
+        self._first_names: dict[tuple[int, int] | str, _Name] = {}
+        self._buffer = memoryview(bytearray(_PIECE))
+
+    def add(self) -> None:
+        """Bring all of it into the image."""
+        pending: list[tuple[Location, str]] = [((), "")]
+        with ExitStack() as stack:
+            directories = None
+            if sys.platform != "win32":
+                directories = stack.enter_context(Directories(self._folder, os.fsencode(self._folder)))
+            while pending:
+                location, inside = pending.pop()
+                file = os.fsdecode(b"/".join(location))
+                fd = directories.enter(location) if directories else None
+                below = []
+                for entry in self._entries_of(file, inside, fd):
+                    with errors_name_whole(self._folder / entry.file):
+                        placed = self._add(entry)
+                    if placed is not None and entry.is_directory():
+                        below.append(((*location, entry.name), entry.path))
+                self._placement.forget(inside)
+                pending.extend(reversed(below))
+        for label, count in self._unreadable.items():
+            self.warnings.append(f"ntfs-3g cannot read the {label} of some entries: {count} here")
+        if self._hidden:
+            what = "of reparse points, system directories and empty system files"
+            self.warnings.append(f"ntfs-3g does not show the alternate streams {what}: {self._hidden} here")
+
+    def _entries_of(self, file: str, inside: str, fd: int | None) -> Iterator[_Entry]:
+        """With ``fd``, which is the directory opened, the paths that the host has of entries are relative to it."""
+        directory = self._folder / file
+        with errors_name(directory), os.scandir(directory if fd is None else fd) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for host in entries:
+            name = os.fsencode(host.name)
+            inner = f"{file}/{host.name}" if file else host.name
+            try:
+                spelled = name.decode("utf-8", "surrogatepass")
+            except UnicodeDecodeError:
+                shown = os.fsencode(inner).decode("utf-8", "backslashreplace")
+                self._placement.leave_out(shown, "a name that is not UTF-8")
+                continue
+            with errors_name_whole(self._folder / inner):
+                status = _status(host)
+            yield _Entry(host, name, fd, inner, f"{inside}\\{spelled}" if inside else spelled, status)
+
+    def _add(self, entry: _Entry) -> str | None:
+        """Returns where it went; None for what is left out."""
+        if self._exclude.match(entry.path, entry.is_directory()):
+            self._placement.excluded += 1
+            return None
+        found = self._found(entry)
+        unsuitable = _unsuitable(entry, found)
+        if found.name is not None and unsuitable is None and not set(found.name) & set("/\\:"):
+            entry.path = entry.path[: entry.path.rfind("\\") + 1] + found.name
+        where = str(self._folder / entry.file)
+        path = self._placement.place(entry.path, entry.is_directory(), where, None, unsuitable)
+        if path is None:
+            return None
+        self.entries += 1
+        if not self._add_link(entry, found, path):
+            self._add_file(entry, found, path)
+        self._step(self.entries, self.bytes)
+        return path
+
+    def _found(self, entry: _Entry) -> Found:
+        """What is known of an entry, from the host's own metadata or from what is kept for it."""
+        found = None
+        if self._sidecar is not None:
+            is_directory = None if stat.S_ISLNK(entry.status.st_mode) else entry.is_directory()
+            found = self._sidecar.read(entry.file, is_directory)
+        if found is None and self._metadata is not None and entry.directory is not None:
+            found = self._metadata.read(entry.directory, entry.name)
+        if found is None:
+            return Found()
+        is_fifo = stat.S_ISFIFO(entry.status.st_mode)
+        self._unreadable.update(kind.label for kind in found.unreadable)
+        self._hidden += found.hides_streams or (found.live and is_fifo)
+        if found.warning:
+            self.warnings.append(f"{entry.file}: {found.warning}")
+        if TIMES.name in found.values and not found.live:
+            found.values[TIMES.name] = _times_now(found.values[TIMES.name], entry.status)
+        return found
+
+    def _add_link(self, entry: _Entry, found: Found, path: str) -> bool:
+        """Whether the entry is one more name of a file; if it is the first one, it is noted."""
+        status = entry.status
+        if found.link_to is not None:
+            first = self._first_names.get(found.link_to)
+            if first is None or (first.status.st_size, first.status.st_mtime_ns) != (
+                status.st_size,
+                status.st_mtime_ns,
+            ):
+                return False
+        elif status.st_nlink > 1 and not entry.is_directory():
+            first = self._first_names.setdefault((status.st_dev, status.st_ino), _Name(path, status))
+        else:
+            first = None
+        if found.path is not None and not entry.is_directory():
+            self._first_names.setdefault(found.path, _Name(path, status))
+        if first is None or first.path == path:
+            return False
+        self._builder.count(path, 0)
+        path, target, _ = self._builder.link(path, first.path)
+        self._builder.make_link(path, target)
+        return True
+
+    def _add_file(self, entry: _Entry, found: Found, path: str) -> None:
+        values = self._values(entry, found)
+        reparse_data = values[REPARSE_DATA.name]
+        has_content = stat.S_ISREG(entry.status.st_mode)
+        with ExitStack() as stack:
+            file, size, regions = None, 0, []
+            if has_content:
+                file = stack.enter_context(self._opened(entry))
+                size = os.fstat(file.fileno()).st_size
+                regions = _regions(file, size)
+                if ATTRIBUTES.name not in found.values and regions != _whole(size):
+                    values[ATTRIBUTES.name] |= FILE_ATTRIBUTE_SPARSE_FILE
+            attributes = _attributes(values[ATTRIBUTES.name], bool(reparse_data), entry)
+            creation, last_write, change, last_access = values[TIMES.name]
+            info = FileBasicInfo(creation, last_access, last_write, change, attributes)
+            attachments = Attachments(values["security_descriptor"], values["extended_attributes"], reparse_data)
+            self._builder.count(path, size)
+            if (placed := self._builder.add(path, attributes)) is None:
+                return
+            self._builder.create(placed[0], info, size, attachments)
+            if file is not None:
+                self.bytes += size
+                leave_zeros = bool(attributes & FILE_ATTRIBUTE_SPARSE_FILE)
+                self._write(file, entry.host.path, size, regions, leave_zeros=leave_zeros)
+        for stream in found.streams:
+            self._add_stream(path, stream)
+
+    def _values(self, entry: _Entry, found: Found) -> dict[str, Any]:
+        leads_to_directory = _leads_to_directory(entry.host)
+        values = {kind.name: kind.of_host(entry.status, leads_to_directory) for kind in self._kinds}
+        values |= found.values
+        if stat.S_ISLNK(entry.status.st_mode) and not values[REPARSE_DATA.name]:
+            target = os.fsencode(os.readlink(entry.host.path, dir_fd=entry.directory))
+            try:
+                values[REPARSE_DATA.name] = symbolic_link_data(target.decode("utf-8", "surrogatepass"))
+            except UnicodeDecodeError:
+                shown = target.decode("utf-8", "backslashreplace")
+                raise FormatError(f"a link target that is not UTF-8: {shown}", entry.file) from None
+            if leads_to_directory:
+                values[ATTRIBUTES.name] |= FILE_ATTRIBUTE_DIRECTORY
+        return values
+
+    def _opened(self, entry: _Entry) -> io.RawIOBase:
+        file = io.FileIO(entry.host.path, opener=lambda name, _: os.open(name, _OPEN, dir_fd=entry.directory))
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise OSError(errno.EINVAL, "it was replaced while it was read")
+        return file
+
+    def _add_stream(self, path: str, stream: HostStream) -> None:
+        inner = f"{path}:{stream.name}"
+        self._builder.count(inner, stream.size)
+        self._builder.add_stream(inner, stream.size)
+        with stream.open() as file:
+            self._write(file, inner, stream.size, _whole(stream.size), leave_zeros=False)
+
+    def _write(
+        self, file: Readable, name: str, size: int, regions: list[tuple[int, int]], *, leave_zeros: bool
+    ) -> None:
+        """The content. Where nothing has any, or with ``leave_zeros`` only zeros, nothing is written: it is a hole."""
+        end = held = 0  # of the region before, and zeros that are not written yet
+        for start, length in regions:
+            held += start - end
+            at, end = start, start + length
+            file.seek(at)
+            while at < end:
+                piece = self._buffer[: min(end - at, _PIECE)]
+                if not (count := file.readinto(piece)):
+                    raise OSError(errno.EIO, "the file became shorter while it was read", name)
+                self._step(self.entries, self.bytes)
+                if leave_zeros and held == at and piece[:count] == _ZEROS[:count]:
+                    held += count
+                else:
+                    self._write_zeros(held)
+                    self._image.write(piece[:count])
+                    held, leave_zeros = 0, False
+                at += count
+        held += size - end
+        if held < size:
+            self._write_zeros(held)
+
+    def _write_zeros(self, count: int) -> None:
+        while count > 0:
+            self._step(self.entries, self.bytes)
+            self._image.write(_ZEROS[: min(count, _PIECE)])
+            count -= _PIECE
 
 
-def _sorted_entries(directory: Path, fd: int | None) -> list[os.DirEntry[str]]:
-    """What is in a directory. With ``fd``, which is the directory opened, the paths of entries are relative to it."""
-    with errors_name(directory), os.scandir(directory if fd is None else fd) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    seen: dict[bytes, str] = {}
-    for entry in entries:
-        if ":" in entry.name:
-            raise FormatError("a colon in a name, which Windows does not have", str(directory / entry.name))
-        other = seen.setdefault(upcase_key(entry.name), entry.name)
-        if other != entry.name:
-            raise FormatError(f"{other!r} and {entry.name!r} are one name for Windows", str(directory))
-    return entries
-
-
-def _entry_as_tar(
-    path: str, entry: os.DirEntry[str], fd: int | None, links: dict[tuple[int, int], str]
-) -> Iterator[bytes]:
-    """An entry with its content; ``links`` are the first names of files that have several."""
-    status = entry.stat(follow_symlinks=False)
-    info = _header(path, entry, fd, status)
-    if info.isreg() and status.st_nlink > 1:
-        first = links.setdefault((status.st_dev, status.st_ino), path)
-        if first != path:
-            info.type, info.linkname, info.size = tarfile.LNKTYPE, first, 0
-    if not info.isreg():
-        yield _encoded(info)
-        return
-    with open(entry.path, "rb", opener=lambda name, _: os.open(name, _OPEN, dir_fd=fd)) as file:
-        regions = _regions(file, info.size)
-        start = b""
-        if regions != _whole(info.size):
-            start = _sparse_map(regions)
-            info.pax_headers = {
-                **info.pax_headers,
-                "GNU.sparse.major": "1",
-                "GNU.sparse.minor": "0",
-                "GNU.sparse.realsize": str(info.size),
-            }
-            info.size = len(start) + sum(size for _, size in regions)
-        yield _encoded(info)
-        yield start
-        yield from _content(file, regions, entry.path)
-        yield bytes(-info.size % tarfile.BLOCKSIZE)
-
-
-def _encoded(info: tarfile.TarInfo) -> bytes:
+@contextlib.contextmanager
+def errors_name_whole(path: Path) -> Iterator[None]:
+    """OSErrors name the entry by its whole path; calls know the part below an open directory at most."""
     try:
-        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-    except UnicodeEncodeError as error:
-        name = os.fsencode(info.name).decode("utf-8", "backslashreplace")
-        raise FormatError("a name or link target that is not UTF-8", name) from error
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
-def _header(path: str, entry: os.DirEntry[str], fd: int | None, status: os.stat_result) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(path)
-    records: dict[str, str] = {}
-    for kind in value_kinds():
-        if kind.of_host is not None:
-            records |= kind.of_host(status, _leads_to_directory(entry))
-    info.pax_headers = records
-    if stat.S_ISLNK(status.st_mode):
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(entry.path, dir_fd=fd)
-    elif stat.S_ISDIR(status.st_mode):
-        info.type = tarfile.DIRTYPE
-    elif stat.S_ISREG(status.st_mode):
-        info.size = status.st_size
-    else:
-        raise OSError(errno.EINVAL, "neither file nor directory nor symbolic link", path)
-    return info
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
+    """Of what has become a reparse point of ntfs-3g, Linux says EIO once: it was another kind of file before."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return entry.stat(follow_symlinks=False)
+
+
+def _unsuitable(entry: _Entry, found: Found) -> str | None:
+    name = entry.host.name
+    kind = stat.S_IFMT(entry.status.st_mode)
+    if kind == stat.S_IFIFO and found.live:
+        return None  # an empty system file: Interix's, or any other
+    if kind in _SPECIAL and not found.values.get(REPARSE_DATA.name):
+        return f"neither file nor directory nor symbolic link, but {_SPECIAL[kind]}"
+    if ":" in name:
+        return "a colon in a name, which Windows does not have"
+    if "\\" in name:
+        return "a backslash in a name"
+    return None
+
+
+def _attributes(attributes: int, is_reparse_point: bool, entry: _Entry) -> int:
+    """Those that the entry has for certain; a reparse point of NTFS may look like a link, or like a FIFO."""
+    if entry.is_directory():
+        attributes |= FILE_ATTRIBUTE_DIRECTORY
+    elif stat.S_ISREG(entry.status.st_mode):
+        attributes &= ~FILE_ATTRIBUTE_DIRECTORY
+    attributes &= ~FILE_ATTRIBUTE_REPARSE_POINT
+    return attributes | (FILE_ATTRIBUTE_REPARSE_POINT if is_reparse_point else 0)
+
+
+def _times_now(times: tuple[int, int, int, int], status: os.stat_result) -> tuple[int, int, int, int]:
+    """The times that were kept, unless the file has been written since. Some file systems have whole seconds."""
+    creation, last_write, _, last_access = times
+    host = filetime_from_ns(status.st_mtime_ns)
+    earliest, latest = (filetime_from_ns(seconds * 10**9) for seconds in _TRUSTED_TIMES)
+    whole_seconds = status.st_mtime_ns % 10**9 == 0
+    if host == last_write or not earliest <= last_write < latest or (whole_seconds and 0 <= last_write - host < 10**7):
+        return times
+    return creation, host, host, last_access
 
 
 def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
@@ -138,7 +366,7 @@ def _whole(size: int) -> list[tuple[int, int]]:
     return [(0, size)] if size else []
 
 
-def _regions(file: BinaryIO, size: int) -> list[tuple[int, int]]:
+def _regions(file: io.RawIOBase, size: int) -> list[tuple[int, int]]:
     """Where a file has data, as offsets and sizes in bytes; everywhere if the filesystem does not tell."""
     if sys.platform == "win32":
         return _whole(size)
@@ -159,21 +387,3 @@ def _regions(file: BinaryIO, size: int) -> list[tuple[int, int]]:
         if end >= size:
             return found
     return _whole(size)
-
-
-def _sparse_map(regions: list[tuple[int, int]]) -> bytes:
-    """What stands before the data of a sparse file (GNU tar, "Storing Sparse Files", version 1.0)."""
-    text = "".join(f"{number}\n" for number in (len(regions), *itertools.chain(*regions))).encode()
-    return text + bytes(-len(text) % tarfile.BLOCKSIZE)
-
-
-def _content(file: BinaryIO, regions: list[tuple[int, int]], path: str) -> Iterator[bytes]:
-    for start, size in regions:
-        file.seek(start)
-        left = size
-        while left:
-            piece = file.read(min(left, _PIECE))
-            if not piece:
-                raise OSError(errno.EIO, "the file became shorter while it was read", path)
-            left -= len(piece)
-            yield piece

@@ -25,6 +25,8 @@ from cimlayer.formats.fileinfo import (
     FILE_ATTRIBUTE_DIRECTORY,
     FILE_ATTRIBUTE_NORMAL,
     FILE_ATTRIBUTE_READONLY,
+    FILE_ATTRIBUTE_REPARSE_POINT,
+    FILE_ATTRIBUTE_SPARSE_FILE,
     attribute_names,
     filetime_from_ns,
     iso_time,
@@ -38,6 +40,9 @@ Facts = dict[str, Any]  # a part of a JSON object
 Fields = dict[str, "str | bytes"]  # names and values for people
 Records = dict[str, str]  # of a PAX header
 Value = TypeVar("Value")
+
+NULL_DACL = b"\1\0\4\x80" + bytes(16)  # the descriptor of what has none
+_OF_CONTENT = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_REPARSE_POINT | FILE_ATTRIBUTE_SPARSE_FILE
 
 
 def _bytes(count: int) -> str:
@@ -56,7 +61,10 @@ class ValueKind(Generic[Value]):
     export: Callable[[tarfile.TarInfo, ImageEntry, Value], Records]  # may change the header; FormatError if none can be
     show: Callable[[Value], Facts]  # its members of what ``stat --json`` says
     text: Callable[[Facts], Fields]  # the same for people
-    of_host: Callable[[os.stat_result, bool], Records] | None = None  # for a file of the host: see image/folder.py
+    plain: Callable[[ImageEntry, Value], bool]  # whether a file of the host without metadata of Windows has it as well
+    of_host: Callable[[os.stat_result, bool], Value]  # that of such a file; the bool: whether it leads to a directory
+    of_record: Callable[[Facts], Value]  # what record and attribute were made of; ValueError if nothing
+    of_attribute: Callable[[bytes], Value]
 
     def facts(self, image: ImageReader, _path: str, entry: ImageEntry) -> Facts:
         """What ``stat --json`` says of an entry."""
@@ -82,6 +90,7 @@ def buffer_kind(
     export: Callable[[tarfile.TarInfo, ImageEntry, bytes], Records] | None = None,
     show: Callable[[bytes], Facts] | None = None,
     text: Callable[[Facts], Fields] | None = None,
+    plain: Callable[[ImageEntry, bytes], bool] | None = None,
 ) -> ValueKind[bytes]:
     """A kind that is a buffer, empty if an entry has none. Without ``export``, no tar can carry it."""
 
@@ -108,6 +117,10 @@ def buffer_kind(
         export=export or refuse,
         show=show or show_buffer,
         text=text or text_of,
+        plain=plain or (lambda _entry, data: not data),
+        of_host=lambda _status, _leads_to_directory: b"",
+        of_record=lambda facts: base64.b64decode(facts.get(name, ""), validate=True),
+        of_attribute=bytes,
     )
 
 
@@ -127,13 +140,16 @@ def _decoded(data: bytes, decode: Callable[[bytes], Facts]) -> Facts:
 # ---- attributes and times ----
 
 
-def _attributes_of_host(status: os.stat_result, leads_to_directory: bool) -> Records:
+def _attributes_of_host(status: os.stat_result, leads_to_directory: bool) -> int:
     """Read-only where nobody may write. Windows follows a link to a directory only if it is a directory itself."""
-    if stat.S_ISREG(status.st_mode) and not status.st_mode & 0o222:
-        return {"MSWINDOWS.fileattr": str(FILE_ATTRIBUTE_ARCHIVE | FILE_ATTRIBUTE_READONLY)}
-    if stat.S_ISLNK(status.st_mode) and leads_to_directory:
-        return {"MSWINDOWS.fileattr": str(FILE_ATTRIBUTE_DIRECTORY)}
-    return {}
+    if leads_to_directory:
+        return FILE_ATTRIBUTE_DIRECTORY
+    read_only = stat.S_ISREG(status.st_mode) and not status.st_mode & 0o222
+    return FILE_ATTRIBUTE_ARCHIVE | (FILE_ATTRIBUTE_READONLY if read_only else 0)
+
+
+def _has_plain_attributes(entry: ImageEntry, attributes: int) -> bool:
+    return attributes & ~_OF_CONTENT == (0 if entry.is_directory else FILE_ATTRIBUTE_ARCHIVE)
 
 
 ATTRIBUTES: ValueKind[int] = ValueKind(
@@ -145,7 +161,10 @@ ATTRIBUTES: ValueKind[int] = ValueKind(
     export=lambda _info, _entry, attributes: {"MSWINDOWS.fileattr": str(attributes or FILE_ATTRIBUTE_NORMAL)},
     show=lambda attributes: {"attributes": attribute_names(attributes), "attribute_bits": attributes},
     text=lambda facts: {"attributes": " ".join(facts["attributes"]) or "none"},
+    plain=_has_plain_attributes,
     of_host=_attributes_of_host,
+    of_record=lambda facts: int(facts["attributes"]),
+    of_attribute=int,
 )
 
 _TIMES = ("creation_time", "last_write_time", "change_time", "last_access_time")
@@ -154,6 +173,21 @@ _Times = tuple[int, int, int, int]
 
 def _times(_image: ImageReader, entry: ImageEntry) -> _Times:
     return entry.creation_time, entry.last_write_time, entry.change_time, entry.last_access_time
+
+
+def _times_of_host(status: os.stat_result, _leads_to_directory: bool) -> _Times:
+    time = filetime_from_ns(status.st_mtime_ns)
+    return time, time, time, time
+
+
+def _times_of_attribute(data: bytes) -> _Times:
+    creation, last_write, change, last_access = map(int, data.split())
+    return creation, last_write, change, last_access
+
+
+def _times_of_record(facts: Facts) -> _Times:
+    creation, last_write, change, last_access = (int(facts[name]) for name in _TIMES)
+    return creation, last_write, change, last_access
 
 
 def _export_times(_info: tarfile.TarInfo, entry: ImageEntry, _times: _Times) -> Records:
@@ -181,7 +215,10 @@ TIMES: ValueKind[_Times] = ValueKind(
         name: {"iso": iso_time(time), "filetime": time} for name, time in zip(_TIMES, times, strict=True)
     },
     text=_text_of_times,
-    of_host=lambda status, _leads_to_directory: {"mtime": pax_seconds(filetime_from_ns(status.st_mtime_ns))},
+    plain=lambda entry, _times: entry.creation_time == entry.last_write_time == entry.change_time,
+    of_host=_times_of_host,
+    of_record=_times_of_record,
+    of_attribute=_times_of_attribute,
 )
 
 # ---- buffers ----
@@ -200,6 +237,7 @@ SECURITY_DESCRIPTOR = buffer_kind(
     export=lambda _info, _entry, data: {"MSWINDOWS.rawsd": as_base64(data)} if data else {},
     show=lambda data: {"security_descriptor": _decoded(data, lambda data: {"sddl": sddl_from_descriptor(data)})},
     text=_text_of_descriptor,
+    plain=lambda _entry, data: data in (b"", NULL_DACL),
 )
 
 

@@ -7,6 +7,7 @@ import queue
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,6 +19,8 @@ from cimlayer.host.cpus import available_cpus
 
 if sys.platform != "win32":
     from cimfs_ext.extractor import FileExtractor
+
+Written = Callable[[list[tuple[int, bytes]], list[bytes], int], object]
 
 _BATCHES_AHEAD = 32  # each holds a directory open
 _MAX_THREADS = 4
@@ -39,15 +42,23 @@ class _Batch:
     directory: int
     files: list[tuple[int, bytes]]
     place: Place
-    done: Future[None] = field(default_factory=Future)
+    done: Future[list[bytes]] = field(default_factory=Future)
 
 
 class Writers:
-    """The threads that write files. Their errors are raised by whatever is called next."""
+    """The threads that write files. Their errors are raised by whatever is called next.
 
-    def __init__(self, image: ImageReader, jobs: int | None, cancel: CancellationToken) -> None:
+    ``existing`` is that of :class:`~cimfs_ext.extractor.FileExtractor`. ``written`` is called by what waits: with the
+    files of a batch that is done, the names of those among them that were skipped, and the bytes of content that all
+    threads have written so far; meanwhile, ten times a second, with no files.
+    """
+
+    def __init__(
+        self, image: ImageReader, jobs: int | None, cancel: CancellationToken, existing: str, written: Written
+    ) -> None:
         self._cancel = cancel
-        self._extractor = FileExtractor(image)
+        self._written = written
+        self._extractor = FileExtractor(image, existing)
         self._most_threads = jobs if jobs is not None else min(available_cpus(), _MAX_THREADS)
         self._threads: list[threading.Thread] = []
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -91,9 +102,10 @@ class Writers:
         first = self._pending[0].done
         while not first.done():
             self._cancel.raise_if_cancelled()
+            self._written([], [], self._extractor.written)
             wait([first], _LONGEST_WAIT)
-        self._pending.popleft()
-        first.result()
+        batch = self._pending.popleft()
+        self._written(batch.files, first.result(), self._extractor.written)
 
     def _start_thread(self) -> None:
         """One more, as long as there are too few. Where the system has none left, the caller's own does the work."""
@@ -115,16 +127,16 @@ class Writers:
         if not batch.done.set_running_or_notify_cancel():
             return
         try:
-            self._write(batch)
+            skipped = self._write(batch)
         except BaseException as error:
             batch.done.set_exception(error)
         else:
-            batch.done.set_result(None)
+            batch.done.set_result(skipped)
 
-    def _write(self, batch: _Batch) -> None:
+    def _write(self, batch: _Batch) -> list[bytes]:
         place = batch.place
         try:
-            self._extractor.write(batch.directory, batch.files)
+            return self._extractor.write(batch.directory, batch.files)
         except ImageError as error:
             error.filename = f"{place.inside}\\{error.filename}" if place.inside else error.filename
             raise

@@ -11,13 +11,13 @@ from cimfs_ext.regf import Hive
 from cimlayer.errors import FormatError, KeyNotFoundError
 from cimlayer.formats.bcd import BOOT_VOLUME
 
-__all__ = ["LAST_BUILD_LEFT_ALONE", "build_number", "patch_system_hive"]
+__all__ = ["CURRENT_VERSION", "LAST_BUILD_LEFT_ALONE", "build_number", "patch_system_hive"]
 
 LAST_BUILD_LEFT_ALONE = 20348
 """Utility VMs up to this build cannot boot from a CIM and stay as they are."""
 
 _REG_SZ, _REG_DWORD = 1, 4
-_CURRENT_VERSION = r"Microsoft\Windows NT\CurrentVersion"
+CURRENT_VERSION = r"Microsoft\Windows NT\CurrentVersion"
 _BUILD = "CurrentBuild"
 _SHOWN = 100  # characters of untrusted text in a message
 
@@ -35,9 +35,9 @@ def build_number(software: Hive) -> int:
     ``FormatError`` when ``CurrentBuild`` is missing or no number.
     """
     try:
-        value = software.value(_CURRENT_VERSION, _BUILD)
+        value = software.value(CURRENT_VERSION, _BUILD)
     except KeyNotFoundError:
-        raise FormatError(f"no value {_CURRENT_VERSION}\\\\{_BUILD}", software.name) from None
+        raise FormatError(f"no value {CURRENT_VERSION}\\\\{_BUILD}", software.name) from None
     text = value.data.decode("utf-16-le", "replace").rstrip("\0") if value.type == _REG_SZ else ""
     if not re.fullmatch("[0-9]{1,10}", text):  # as a DWORD may have
         raise FormatError(f"{_BUILD} is not a build number: {(text or value.data.hex())[:_SHOWN]!r}", software.name)

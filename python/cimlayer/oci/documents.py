@@ -62,11 +62,11 @@ def read_verified(source: ImageSource, descriptor: BlobDescriptor) -> Object:
     data = source.document(descriptor, DOCUMENT_LIMIT)
     check_length(len(data), name)
     if descriptor.size is not None and len(data) != descriptor.size:
-        raise DigestMismatchError(name, f"{descriptor.size} bytes", f"{len(data)} bytes")
+        raise DigestMismatchError(name, f"{descriptor.size} bytes", f"{len(data)} bytes", len(data))
     digest = Digest.parse(descriptor.digest, name)
     actual = Digest.of(digest.algorithm, data)
     if actual != digest:
-        raise DigestMismatchError(name, f"digest {digest}", f"digest {actual}")
+        raise DigestMismatchError(name, f"digest {digest}", f"digest {actual}", len(data))
     return checked(parse(data, name), dict, name)
 
 

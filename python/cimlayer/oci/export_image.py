@@ -13,11 +13,13 @@ from typing import Any
 from cimlayer.blobs.digests import Digest
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
+from cimlayer.layer.windowsversion import windows_version
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci.documents import SHOWN
 from cimlayer.oci.export_layer import parent_layers
 from cimlayer.oci.locations import parse_location
 from cimlayer.oci.origins import Origin, read_origin
+from cimlayer.oci.platforms import Platform
 from cimlayer.oci.sources import BlobDescriptor
 from cimlayer.oci.targetfiles import opened_file_target
 from cimlayer.oci.targets import Compression, ImageTarget, LayerBlob, WrittenLayer
@@ -56,8 +58,11 @@ class ExportedLayer:
 class ExportedImage:
     """A container image that was written. ``digest`` is its manifest's, in a docker archive its configuration's.
 
-    Layers are in order, base first."""
+    ``platform`` is ``windows/ARCHITECTURE``, followed by ``/VERSION`` if the version of Windows is known. Layers are in
+    order, base first.
+    """
 
+    platform: str
     digest: str
     config_digest: str
     layers: tuple[ExportedLayer, ...]
@@ -83,7 +88,8 @@ def export_image(
 
     The platform, the history and, of the top layer, the configuration are those of the image that the layers were
     imported from. ``config`` replaces fields of the latter (OCI image specification, "Image Configuration",
-    ``config``); ``os_version`` replaces the version of Windows.
+    ``config``). The version of Windows is ``os_version``, else that of the imported image, else that of the SOFTWARE
+    hive; if that does not say either, the image has none, and runs wherever its platform does.
 
     A container registry is not sent what it has: a layer's blob, or the one that it was imported from if that has the
     same tar. ValueError for another destination or an invalid ``config``, FileExistsError for an archive or folder
@@ -103,7 +109,8 @@ def export_image(
         for at, layer in enumerate(chain):
             blob = LayerBlob(layer, list(reversed(chain[:at])), kind, limits, cancel)
             written.append(target.layer(blob, origins[at]))
-        of_config = _described(_config(origins, written, config or {}, os_version), _CONFIG)
+        platform = _platform(origins, os_version, top)
+        of_config = _described(_config(platform, origins, written, config or {}), _CONFIG)
         of_manifest = _described(_manifest(of_config[0], written), _MANIFEST)
         digest = target.finish(of_config, of_manifest)
     layers = tuple(
@@ -112,7 +119,7 @@ def export_image(
         )
         for layer, each, origin in zip(chain, written, origins, strict=True)
     )
-    return ExportedImage(digest, of_config[0].digest, layers)
+    return ExportedImage(str(platform), digest, of_config[0].digest, layers)
 
 
 @contextlib.contextmanager
@@ -135,21 +142,22 @@ def _opened(destination: str | ImageTarget, cancel: CancellationToken) -> Iterat
 # ---- documents ----
 
 
-def _config(
-    origins: list[Origin], layers: list[WrittenLayer], config: Mapping[str, Any], os_version: str | None
-) -> bytes:
+def _platform(origins: list[Origin], os_version: str | None, top: Path) -> Platform:
+    base = next((each.platform for each in origins if each.platform.os), Platform("windows"))
+    return Platform("windows", base.architecture or "amd64", os_version or base.os_version or windows_version(top))
+
+
+def _config(platform: Platform, origins: list[Origin], layers: list[WrittenLayer], config: Mapping[str, Any]) -> bytes:
     """The configuration. It has no time of its own, so that the same chain gives the same image."""
-    base = next((each.platform for each in origins if each.platform.os), None)
-    version = os_version or (base.os_version if base else "")
     document: dict[str, Any] = {
-        "architecture": (base.architecture if base else "") or "amd64",
-        "os": "windows",
-        "os.version": version,
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "os.version": platform.os_version,
         "config": {**origins[-1].config, **config},
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
         "history": [origin.history or {"created_by": "cimlayer"} for origin in origins],
     }
-    if not version:
+    if not platform.os_version:
         del document["os.version"]
     return _json(document)
 

@@ -81,7 +81,7 @@ def import_image(
     root = Path(os.path.abspath(directory))
     with opened_source(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
         image = select(images, wanted, named, cancel.raise_if_cancelled)
-        plan = plan_layers(image, lambda chain_id: root / chain_id.hex, byte_options.changed())
+        plan = plan_layers(images.name, image, lambda chain_id: root / chain_id.hex, byte_options.changed())
         done = _reused(plan, progress)
         check_presence(images, plan[len(done) :])
         options = WriterOptions(

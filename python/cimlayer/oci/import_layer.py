@@ -6,14 +6,13 @@ import contextlib
 import io
 import os
 import stat
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from cimfs_ext.implementation import Implementation
 from cimfs_ext.importer import LayerImporter
-from cimlayer.blobs.arrival import open_source
+from cimlayer.blobs.arrival import opened_source, source_name
 from cimlayer.blobs.digests import Digest
 from cimlayer.blobs.readahead import Piece, tar_pieces
 from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
@@ -79,7 +78,7 @@ def import_layer(
     expected_diff_id = Digest.parse(diff_id, "diff_id") if diff_id is not None else None
     cancel = CancellationToken(cancel)
     name = Path(os.path.abspath(layer_path)).name
-    with deferred(cancel), _opened(source) as file, span("import_layer", layer=name):
+    with deferred(cancel), opened_source(source) as file, span("import_layer", layer=name):
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
         with tar_pieces(
             file,
@@ -88,7 +87,7 @@ def import_layer(
             diff_id=expected_diff_id,
             limits=limits,
             jobs=jobs,
-            name=_name_of(source),
+            name=source_name(source),
         ) as pieces:
             task.started()
             with CimLayerWriter(
@@ -209,24 +208,6 @@ class _TarPolicy:
 
     def passed_over(self, name: str, what: str) -> None:
         self._task.warn(f"{name}: {what}, passed over")
-
-
-@contextlib.contextmanager
-def _opened(source: Source) -> Iterator[BinaryIO]:
-    if source == "-":
-        # Without its buffer: a thread that waits for a pipe must not hold a lock that the interpreter's end needs.
-        yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
-    elif isinstance(source, (str, os.PathLike)):
-        with open_source(source) as file:
-            yield file
-    else:
-        yield source
-
-
-def _name_of(source: Source) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return "standard input" if source == "-" else os.fspath(source)
-    return ""
 
 
 def _size_of(file: BinaryIO) -> int | None:

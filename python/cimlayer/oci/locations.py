@@ -55,8 +55,20 @@ def opened_source(
     ``docker-archive:FILE[:REF]`` or ``dir:DIR``; the file ``-`` is standard input. ``docker://...`` is in a container
     registry (:class:`~cimlayer.ContainerRegistry` with its defaults). An object that is a source already stays as it
     is. FormatError for anything else, ValueError for another notation, OperationCancelledError once ``cancel`` is
-    cancelled, here and in what the source does.
+    cancelled, here and in what the source does. A FormatError of the ``with`` block says which source it is about.
     """
+    with _opened(location, reference, cancel or CancellationToken(), limits) as opened:
+        try:
+            yield opened
+        except FormatError as error:
+            error.source = opened.source.name
+            raise
+
+
+@contextlib.contextmanager
+def _opened(
+    location: str | os.PathLike[str] | ImageSource, reference: str | None, cancel: CancellationToken, limits: Limits
+) -> Iterator[OpenedSource]:
     if not isinstance(location, (str, os.PathLike)):
         yield OpenedSource(location, reference)
         return
@@ -71,7 +83,7 @@ def opened_source(
         raise ValueError(f"two references, {named!r} and {reference!r}")
     with contextlib.ExitStack() as stack:
         try:
-            files = stack.enter_context(opened_files(path, cancel or CancellationToken(), limits))
+            files = stack.enter_context(opened_files(path, cancel, limits))
         except FileNotFoundError as error:
             if ":" not in path or form is not None:
                 raise

@@ -74,11 +74,11 @@ class WriterOptions(TypedDict):
 
 
 def plan_layers(
-    image: ContainerImage, place: Callable[[Digest], Path], options: dict[str, object] | None = None
+    source: str, image: ContainerImage, place: Callable[[Digest], Path], options: dict[str, object] | None = None
 ) -> list[PlannedLayer]:
-    """The layers of an image, base first; ``place`` says where the one with a chain ID goes."""
+    """The layers of an image, base first; ``source`` names its source, ``place`` says where a chain ID's layer goes."""
     chain = chain_ids([layer.diff_id for layer in image.layers])
-    origins = origin_records(image.platform, [layer.blob for layer in image.layers], image.config)
+    origins = origin_records(source, image.platform, [layer.blob for layer in image.layers], image.config)
     return [
         PlannedLayer(layer, id_, place(id_), origin, options or {})
         for layer, id_, origin in zip(image.layers, chain, origins, strict=True)

@@ -23,6 +23,12 @@ _MEDIA_TYPES: dict[Compression, str] = {"gzip": f"{_LAYER}+gzip", "zstd": f"{_LA
 _GZIP_LEVEL, _ZSTD_LEVEL = 6, 3
 
 
+def ordinary_type(media_type: str) -> str:
+    """The OCI media type of a layer's blob that had a type of Docker's, or a foreign one."""
+    compression = next((each for each in ("gzip", "zstd") if media_type.endswith(each)), "none")
+    return _MEDIA_TYPES[cast(Compression, compression)]
+
+
 class Output(Protocol):
     """Where bytes go."""
 

@@ -7,28 +7,19 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import urllib.parse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 
 from cimlayer import ContainerRegistry
+from cimlayer.errors import OperationCancelledError
+from cimlayer.events import CancellationToken
+from cimlayer.oci.registry.connections import Connections
 from support.containers import Layer, Store
-from support.registries import FakeRegistry, free_port, login, running
-
-
-def server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(name).configure_cert(context)
-    return context
-
-
-def certificates(folder: Path, authority: trustme.CA) -> Path:
-    folder.mkdir()
-    authority.cert_pem.write_to_path(folder / "ca.crt")
-    return folder
+from support.registries import FakeRegistry, certificates, free_port, login, running, server_context
 
 
 @pytest.fixture(scope="module")
@@ -201,90 +192,92 @@ def test_nothing_is_logged(
     assert caplog.text == ""
 
 
-# ---- proxies ----
+# ---- cancelling ----
 
 
-class Proxy(BaseHTTPRequestHandler):
-    """Passes TLS through (CONNECT), and answers for everybody in plain HTTP."""
+@contextlib.contextmanager
+def silent(heard: Callable[[], None]) -> Iterator[str]:
+    """A server that calls ``heard`` when a client has said something, and never answers."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-    asked: list[tuple[str, str, str | None]]
+        def listen() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                heard()
+                over.wait()
 
-    def log_message(self, *args: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self.asked.append((self.command, self.path, self.headers.get("Proxy-Authorization")))
-        self.send_error(404)
-
-    def do_CONNECT(self) -> None:
-        self.asked.append((self.command, self.path, self.headers.get("Proxy-Authorization")))
-        host, _, port = self.path.rpartition(":")
-        with socket.create_connection((host, int(port))) as there:
-            self.send_response(200)
-            self.end_headers()
-            back = threading.Thread(target=self.pump, args=(there, self.connection))
-            back.start()
-            self.pump(self.connection, there)
-            back.join()
-
-    @staticmethod
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
-
-
-@pytest.fixture
-def proxy() -> Iterator[tuple[str, list[tuple[str, str, str | None]]]]:
-    asked: list[tuple[str, str, str | None]] = []
-    handler = type("Handler", (Proxy,), {"asked": asked})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=listen, daemon=True)
         thread.start()
-        yield f"127.0.0.1:{server.server_port}", asked
-        server.shutdown()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        over.set()
         thread.join()
 
 
-def test_tls_goes_through_the_proxy_of_the_environment(
-    secure: FakeRegistry,
-    authority: trustme.CA,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    proxy: tuple[str, list[tuple[str, str, str | None]]],
-) -> None:
-    at, asked = proxy
-    monkeypatch.setenv("https_proxy", f"http://me:a%40b@{at}")
-    assert look(secure.host, cert_dir=certificates(tmp_path / "certs", authority))
-    assert asked == [("CONNECT", secure.host, "Basic bWU6YUBi")]
-    assert not [each for each in secure.seen if "Proxy-Authorization" in each.headers]
+def test_a_handshake_can_be_cancelled() -> None:
+    cancel = CancellationToken()
+    with silent(cancel.cancel) as host, pytest.raises(OperationCancelledError):
+        look(host, cancel=cancel)
 
 
-def test_plain_http_is_asked_of_the_proxy(
-    monkeypatch: pytest.MonkeyPatch, proxy: tuple[str, list[tuple[str, str, str | None]]]
-) -> None:
-    at, asked = proxy
-    monkeypatch.setenv("http_proxy", at)
-    with running() as server, pytest.raises(FileNotFoundError):
-        look(server.host, tls_verify=False)
-    assert asked[-1] == ("GET", f"{server.url}/v2/app/manifests/latest", None)
-    assert server.seen == []
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_waiting_for_a_proxy_can_be_cancelled(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel = CancellationToken()
+    with silent(cancel.cancel) as proxy, pytest.raises(OperationCancelledError):
+        monkeypatch.setenv("https_proxy", f"{scheme}://{proxy}")
+        look("registry.example", cancel=cancel)
 
 
-def test_some_hosts_need_no_proxy(registry: FakeRegistry, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", f"127.0.0.1:{free_port()}")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    registry.tag("app:latest", {"digest": registry.tags["win/app:v1"]})
-    assert look(registry.host, tls_verify=False)
+@pytest.mark.parametrize("tls", [False, True])
+def test_sending_can_be_cancelled(tls: bool, authority: trustme.CA) -> None:
+    """To a server that reads no more."""
+    cancel, over = CancellationToken(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def listen() -> None:
+            connection, _ = listener.accept()
+            with server_context(authority).wrap_socket(connection, server_side=True) if tls else connection as mine:
+                mine.recv(1)
+                cancel.cancel()
+                over.wait()
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        url = urllib.parse.urlsplit(f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}/")
+        with pytest.raises(OperationCancelledError):
+            Connections(cancel, verify=False).open("PUT", url, {}, bytes(32 << 20))
+        over.set()
+        thread.join()
 
 
-def test_a_proxy_of_another_kind_is_refused_without_its_password(
-    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("https_proxy", "socks5://me:secret@127.0.0.1:1")
-    with pytest.raises(ValueError, match="the proxy for https") as caught:
-        look(registry.host)
-    assert "secret" not in str(caught.value)
+def test_looking_up_a_name_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel, over = CancellationToken(), threading.Event()
+
+    def getaddrinfo(*args: object) -> None:
+        cancel.cancel()
+        over.wait()
+        raise socket.gaierror(socket.EAI_NONAME, "nobody")
+
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
+    with pytest.raises(OperationCancelledError):
+        look("registry.example", cancel=cancel)
+    over.set()
+
+
+def test_a_name_that_is_not_found_in_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *args: over.wait() and [])
+    monkeypatch.setattr("cimlayer.oci.registry.connections._LONGEST_CONNECT", 0.0)
+    with pytest.raises(ConnectionError, match=r"cannot connect to https://registry\.example:443: no connection in 0 s"):
+        look("registry.example")
+    over.set()
+
+
+def test_a_name_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(*args: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
+    with pytest.raises(ConnectionError, match=r"https://registry\.example:443: Name or service not known"):
+        look("registry.example")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -20,6 +21,7 @@ import trustme
 
 import cimlayer
 from cimlayer import ContainerRegistry
+from cimlayer.oci.registry.target import registry_target
 from support.containers import Layer, Store, chain_ids
 from support.registries import BASIC, HTPASSWD, docker_registry, login
 
@@ -157,3 +159,28 @@ def test_an_image_is_pulled_with_a_signed_token(
         assert [(each["service"], each["scope"]) for each in token_server.asked] == [
             (["a service"], ["repository:win/app:pull"])
         ]
+
+
+def test_what_is_pushed_is_mounted_in_another_repository(
+    store: Store, layers: list[Layer], tls: dict[str, object], token_server: TokenServer, tmp_path: Path
+) -> None:
+    bundle = str(tmp_path / "certs" / "ca.crt")
+    token = {"realm": token_server.url, "service": "a service", "issuer": "issuer", "rootcertbundle": bundle}
+    options = {"cert_dir": tmp_path / "certs", "authfile": tmp_path / "auth.json"}
+    first = cimlayer.import_image(store.layout(tmp_path / "layout", [store.image(layers)]), tmp_path / "1", sync=False)
+    with docker_registry(tmp_path, http=tls, auth={"token": token}) as host:
+        login(tmp_path, host)
+        with registry_target(f"docker://{host}/win/base", **options) as target:  # type: ignore[arg-type]
+            pushed = cimlayer.export_image(first.top, target)
+        with ContainerRegistry(f"docker://{host}/win/base", **options) as source:  # type: ignore[arg-type]
+            top = cimlayer.import_image(source, tmp_path / "2", sync=False).top
+        with registry_target(f"docker://{host}/win/new:v1", **options) as target:  # type: ignore[arg-type]
+            assert [each.digest for each in cimlayer.export_image(top, target).layers] == [
+                each.digest for each in pushed.layers
+            ]
+    asked = re.findall(r'"POST /v2/win/new/blobs/uploads/([^ ]*) HTTP/1.1" (\d+)', (tmp_path / "log").read_text())
+    assert [("mount=" in query, status) for query, status in asked if status != "401"] == [(True, "201")] * 2 + [
+        (False, "202")
+    ]
+    repositories = tmp_path / "data" / "docker" / "registry" / "v2" / "repositories"
+    assert not list(repositories.glob("*/*/_uploads/*"))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import urllib.parse
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import cimlayer
 from cimlayer import ExportedImage, export_image
+from cimlayer.events import CancellationToken, OperationCancelledError
 from cimlayer.oci.registry.target import registry_target
-from support.containers import Store, base_tar, child_tar, digest_of, gzipped, plain
-from support.registries import FakeRegistry, Request, login
+from support.containers import OCI_FOREIGN, OCI_LAYER, Store, base_tar, child_tar, digest_of, gzipped, plain
+from support.registries import FakeRegistry, Request, login, running
 
 CHUNK = 100_000
+FOREIGN = f"{OCI_FOREIGN}+gzip"
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +193,6 @@ def test_one_token_for_pulling_and_pushing(registry: FakeRegistry, top: Path, tm
 
 
 def test_a_location_elsewhere_gets_no_credentials(registry: FakeRegistry, top: Path, tmp_path: Path) -> None:
-    from support.registries import running
-
     registry.auth = "basic"
     with running() as elsewhere:
         elsewhere.hook = lambda request: request.answer(201) is None
@@ -217,3 +220,132 @@ def test_blobs_that_are_not_compressed_keep_their_digest(registry: FakeRegistry,
     with registry_target(f"docker://{registry.host}/a:1", tls_verify=False) as target:
         first = export_image(top, target, compression="none")
         assert export_image(top, target, compression="none") == first
+
+
+# ---- what is in another repository ----
+
+
+@pytest.fixture
+def pulled(registry: FakeRegistry, top: Path, tmp_path: Path) -> Path:
+    """An image of that container registry, with foreign layers, whose blobs win/new does not have."""
+    export_image(top, f"dir:{tmp_path}/d", compression="none")
+    manifest = json.loads((tmp_path / "d" / "manifest.json").read_bytes())
+    layers = [gzipped((tmp_path / "d" / each["digest"][7:]).read_bytes()) for each in manifest["layers"]]
+    image = registry.tag("win/base:1", registry.store.image([replace(each, media_type=FOREIGN) for each in layers]))
+    with cimlayer.ContainerRegistry(image, tls_verify=False) as source:
+        top = cimlayer.import_image(source, tmp_path / "layers", sync=False).top
+    registry.seen.clear()
+    old = {layer.digest for layer in layers}
+
+    def hook(request: Request) -> bool:
+        missing = request.command == "HEAD" and request.path.rpartition("/")[2] in old
+        if missing and registry.allows(request):
+            request.fail(404, "BLOB_UNKNOWN")
+        return missing
+
+    registry.hook = hook
+    return top
+
+
+def test_blobs_of_another_repository_are_mounted(registry: FakeRegistry, pulled: Path, tmp_path: Path) -> None:
+    registry.mountable, registry.auth = {"win/base"}, "bearer"
+    image = push(pulled, registry, authfile=login(tmp_path, registry.host))
+    assert [layer.digest for layer in image.layers] == [layer.original for layer in image.layers]
+    mounts = [urllib.parse.unquote(each.path) for each in registry.asked("POST", "mount=")]
+    assert mounts == [f"/v2/win/new/blobs/uploads/?mount={layer.digest}&from=win/base" for layer in image.layers]
+    assert sent(registry) == ["POST", "POST", "POST", "PUT", "PUT"]  # two mounts, the configuration, the manifest
+    manifest = json.loads(registry.store.blobs[image.digest])
+    assert {layer["mediaType"] for layer in manifest["layers"]} == {f"{OCI_LAYER}+gzip"}
+    scopes = [
+        urllib.parse.parse_qs(urllib.parse.urlsplit(each.path).query)["scope"]
+        for each in registry.asked("GET", "/token")
+    ]
+    own = "repository:win/new:pull,push"
+    assert scopes == [[own], [own, "repository:win/base:pull"]]
+
+
+def test_a_mount_that_is_not_made_is_an_upload(registry: FakeRegistry, pulled: Path) -> None:
+    image = push(pulled, registry)
+    assert [layer.digest for layer in image.layers] != [layer.original for layer in image.layers]
+    assert len(registry.asked("POST", "mount=")) == 2
+    assert len(registry.asked("DELETE", "/uploads/")) == 2
+    assert registry.uploads == {}
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 500])
+def test_a_mount_that_is_refused_is_an_upload(registry: FakeRegistry, pulled: Path, status: int) -> None:
+    hook = registry.hook
+    assert hook is not None
+    registry.hook = lambda request: (
+        hook(request) or ("mount=" in request.path and request.fail(status, "DENIED") is None)
+    )
+    image = push(pulled, registry)
+    assert registry.tags["win/new:v1"] == image.digest
+
+
+def test_a_token_server_that_knows_no_other_repository_does_not_stop_a_push(
+    registry: FakeRegistry, pulled: Path, tmp_path: Path
+) -> None:
+    registry.auth = "bearer"
+    hook = registry.hook
+    assert hook is not None
+    registry.hook = lambda request: (
+        hook(request) or ("win%2Fbase" in request.path and request.fail(403, "DENIED") is None)
+    )
+    push(pulled, registry, authfile=login(tmp_path, registry.host))
+    assert len(registry.asked("GET", "/token")) == 2
+
+
+def test_nothing_is_mounted_from_another_host(registry: FakeRegistry, pulled: Path) -> None:
+    with running() as other:
+        push(pulled, other)
+        assert other.asked("POST", "mount=") == []
+
+
+# ---- uploads that fail ----
+
+
+def failing(registry: FakeRegistry, then: Callable[[Request], None]) -> None:
+    def hook(request: Request) -> bool:
+        if request.command != "PATCH":
+            return False
+        then(request)
+        return True
+
+    registry.hook = hook
+
+
+def test_an_upload_that_fails_is_cancelled(registry: FakeRegistry, top: Path) -> None:
+    failing(registry, lambda request: request.fail(403, "DENIED"))
+    with pytest.raises(PermissionError):
+        push(top, registry)
+    assert len(registry.asked("DELETE", "_state=a%2Fb%3D")) == 1
+    assert registry.uploads == {}
+
+
+def test_an_upload_is_cancelled_with_the_push(registry: FakeRegistry, top: Path) -> None:
+    cancel = CancellationToken()
+
+    def then(request: Request) -> None:
+        cancel.cancel()
+        request.fail(503, "UNAVAILABLE")
+
+    failing(registry, then)
+    with (
+        pytest.raises(OperationCancelledError),
+        registry_target(f"docker://{registry.host}/win/new:v1", tls_verify=False, cancel=cancel) as target,
+    ):
+        export_image(top, target, cancel=cancel)
+    assert registry.uploads == {}
+    assert registry.tags == {}
+
+
+def test_a_server_that_does_not_answer_cannot_hold_a_push_that_failed(registry: FakeRegistry, top: Path) -> None:
+    over = threading.Event()
+    failing(registry, lambda request: request.fail(403, "DENIED"))
+    refuse = registry.hook
+    assert refuse is not None
+    registry.hook = lambda request: refuse(request) or (request.command == "DELETE" and over.wait())
+    with pytest.raises(PermissionError):
+        push(top, registry)
+    over.set()

@@ -121,7 +121,9 @@ class ResolveJob:
         with opened(self.source, cancel, run.limits) as (images, named):
             image = select(images, run.platform, named, cancel.raise_if_cancelled)
             layout = run.store.layout
-            layers = plan_layers(image, lambda id_: layout.layer(run.options.key(id_)), run.options.changed())
+            layers = plan_layers(
+                images.name, image, lambda id_: layout.layer(run.options.key(id_)), run.options.changed()
+            )
             found = tuple(_found(run.store, layer) for layer in layers)
             _check_order(layers, found)
             check_presence(images, [layer for layer, there in zip(layers, found, strict=True) if there is None])

@@ -5,13 +5,14 @@ Sources: RFC 7617, and distribution's "Token Authentication Specification" and "
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from cimlayer.oci.registry.challenges import Challenge
@@ -46,16 +47,30 @@ class Authentication:
         self._header: str | None = None
         self._challenge: Challenge | None = None  # whose token ends
         self._end = 0.0
+        self._pulled_too = ""  # another repository, and the last one that a token was asked for
+        self._last_pulled_too = ""
 
     @property
     def has_credentials(self) -> bool:
         """Whether there were credentials, if they were needed."""
         return self._credentials is not None
 
+    @contextlib.contextmanager
+    def pulling_too(self, repository: str) -> Iterator[None]:
+        """In the block, a token lets its bearer pull from another repository as well."""
+        with self._lock:
+            self._pulled_too = repository
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pulled_too = ""
+
     def header(self) -> str | None:
         """What to send, as far as it is known."""
         with self._lock:
-            if self._challenge is not None and time.monotonic() >= self._end:
+            lacks = self._pulled_too not in ("", self._last_pulled_too)
+            if self._challenge is not None and (lacks or time.monotonic() >= self._end):
                 self._renew(self._challenge)
             return self._header
 
@@ -82,6 +97,7 @@ class Authentication:
 
     def _renew(self, challenge: Challenge) -> None:
         start = time.monotonic()
+        self._last_pulled_too = self._pulled_too
         answer = self._ask(challenge)
         token = answer.get("token") or answer.get("access_token")
         if not isinstance(token, str) or not re.fullmatch("[\x21-\x7e]+", token):  # an error would show the header
@@ -127,6 +143,6 @@ class Authentication:
         """The challenge's, which names what one request needs; to push, all that is going to be needed."""
         own = f"repository:{self._reference.repository}:{self._actions}"
         asked = challenge.parameters.get("scope", "").split()
-        if not asked or self._actions != "pull":
-            return [own]
-        return asked
+        if asked and self._actions == "pull":
+            return asked
+        return [own, f"repository:{self._pulled_too}:pull"] if self._pulled_too else [own]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from cimlayer.limits import MOST_BYTES
@@ -51,7 +52,8 @@ class BlobStream(io.RawIOBase):
                 if self._exchange is None:
                     self._exchange = self._open()
                 data = self._exchange.read(min(self._skip, _SKIPPED_AT_ONCE) or min(self._left, len(buffer)))
-                if not data and not self._exchange.framed and not self._complete:
+                partial = not self._exchange.framed or self._exchange.status == HTTPStatus.PARTIAL_CONTENT
+                if not data and partial and not self._complete:
                     raise RequestError("the connection was closed early", transient=True)
             except RequestError as error:
                 self._recover(error)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import errno
 import os
 import urllib.parse
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
-from cimlayer.errors import FormatError
+from cimlayer.errors import FormatError, OperationCancelledError
 from cimlayer.events import CancellationToken
 from cimlayer.oci.registry.authentication import Authentication
 from cimlayer.oci.registry.challenges import parse_challenges
-from cimlayer.oci.registry.connections import STALL_TIMEOUT, Connections, Exchange, origin_of
+from cimlayer.oci.registry.connections import STALL_TIMEOUT, Connections, Deadline, Exchange, origin_of
 from cimlayer.oci.registry.failures import ConnectError, RequestError, Retries, status_error
 from cimlayer.oci.registry.references import RegistryReference
 
@@ -21,6 +23,7 @@ _MOST_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TOKEN_LIMIT = 1 << 20  # bytes of a token server's answer
 _ERROR_LIMIT = 1 << 16  # and of an error's
+_FAREWELL = 1.0  # seconds
 
 _T = TypeVar("_T")
 
@@ -102,9 +105,7 @@ class Client:
             except RequestError as error:
                 raise self.failed(error, what) from error
 
-    def open(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | BinaryIO | None = None
-    ) -> Exchange:
+    def open(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Exchange:
         """One request to the repository, authorized and redirected. RequestError unless the answer is a success."""
         if self._scheme is None:
             self._find_scheme()
@@ -124,6 +125,17 @@ class Client:
         except ValueError:
             raise RequestError("a URL that cannot be used") from None
         return self._succeeded(self._follow("GET", parsed, headers, None, authorized=False))
+
+    def pulling_too(self, repository: str) -> contextlib.AbstractContextManager[None]:
+        """In the block, requests may be about another repository of the same host too."""
+        return self._authentication.pulling_too(repository)
+
+    def abandon(self, url: urllib.parse.SplitResult) -> None:
+        """DELETE what nobody goes on with: one try of a second at most, also after everything else was cancelled."""
+        client = copy.copy(self)
+        client._connections = self._connections.until(Deadline(_FAREWELL))
+        with contextlib.suppress(RequestError, FormatError, ValueError, OSError, OperationCancelledError):
+            client.open_url("DELETE", url, {}, None).finish()
 
     def _find_scheme(self) -> None:
         """Plain HTTP, if it may be used, where the host does not speak TLS."""
@@ -162,7 +174,7 @@ class Client:
         method: str,
         url: urllib.parse.SplitResult,
         headers: Mapping[str, str],
-        body: bytes | BinaryIO | None,
+        body: bytes | None,
         *,
         authorized: bool,
     ) -> tuple[Exchange, bool]:
@@ -182,7 +194,7 @@ class Client:
         raise RequestError(f"more than {_MOST_REDIRECTS} redirects")
 
     def _send_authorized(
-        self, method: str, url: urllib.parse.SplitResult, headers: Mapping[str, str], body: bytes | BinaryIO | None
+        self, method: str, url: urllib.parse.SplitResult, headers: Mapping[str, str], body: bytes | None
     ) -> Exchange:
         renewed = False
         while True:
@@ -206,7 +218,7 @@ class Client:
         method: str,
         url: urllib.parse.SplitResult,
         headers: Mapping[str, str],
-        body: bytes | BinaryIO | None,
+        body: bytes | None,
         *,
         trusted: bool,
     ) -> Exchange:
@@ -242,9 +254,12 @@ class Client:
                 if method == "GET" and exchange.status in _REDIRECTS and location:
                     exchange.finish()
                     exchange, _ = self._follow("GET", _joined(url, location), {}, None, authorized=False)
-                return _read_all(self._succeeded((exchange, True)), _TOKEN_LIMIT, "token")
+                return _read_all(self._succeeded((exchange, True)), _TOKEN_LIMIT, f"token server {url.hostname}")
             except RequestError as error:
-                retries.wait(error)
+                try:
+                    retries.wait(error)
+                except RequestError as final:
+                    raise RequestError(f"token server {url.hostname}: {final}", status=final.status) from final
 
 
 def _joined(url: urllib.parse.SplitResult, location: str) -> urllib.parse.SplitResult:

@@ -6,36 +6,41 @@ urllib3's connections are used without its pools, which rewrite the queries of s
 from __future__ import annotations
 
 import contextlib
+import copy
 import http.client
 import io
 import os
+import queue
 import socket
 import ssl
 import threading
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 try:
     from urllib3 import HTTPResponse
-    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
     from urllib3.exceptions import HTTPError, IncompleteRead
-    from urllib3.util import make_headers, wait_for_read, wait_for_write
+    from urllib3.util import wait_for_read, wait_for_write
+    from urllib3.util.ssltransport import SSLTransport
 except ImportError as error:
     raise ImportError("container registries need urllib3: pip install 'cimlayer[registry]'") from error
 
 from cimlayer.blobs.arrival import LONGEST_WAIT
 from cimlayer.events import CancellationToken
 from cimlayer.oci.registry.failures import ConnectError, RequestError
+from cimlayer.oci.registry.proxies import Proxies, Proxy
 
-CONNECT_TIMEOUT = 15.0  # seconds
+CONNECT_TIMEOUT = 15.0  # seconds, for each address and each step of a handshake
+_LONGEST_CONNECT = 60.0  # and for all of them
 STALL_TIMEOUT = 30.0  # seconds of waiting, in which at least _LEAST bytes must arrive
 _LEAST = 1 << 10
 _SHORT_BODY = 1 << 16  # bytes of an error's text
 _IDLE = 4  # connections that are kept for one origin
+_SENT_AT_ONCE = 1 << 16
 
 Origin = tuple[str, str, int]  # scheme, host and port
 
@@ -45,8 +50,23 @@ def origin_of(url: urllib.parse.SplitResult) -> Origin:
     return url.scheme, (url.hostname or "").lower(), url.port or {"https": 443}.get(url.scheme, 80)
 
 
+class Deadline(CancellationToken):
+    """A token that cancels what takes longer than that many seconds, whatever happens to other tokens."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._end = time.monotonic() + seconds
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self._end
+
+
 @contextlib.contextmanager
-def failures_named(connecting: Origin | None = None) -> Iterator[None]:
+def failures_named(connecting: Origin | None = None, proxy: Proxy | None = None) -> Iterator[None]:
     """What can go wrong with a connection, as a RequestError; while ``connecting`` as a ConnectError."""
     try:
         yield
@@ -56,8 +76,11 @@ def failures_named(connecting: Origin | None = None) -> Iterator[None]:
             raise RequestError(reason, transient=True) from error
         scheme, host, port = connecting
         not_tls = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError)
+        through = "" if proxy is None else f" through the proxy {proxy}"
         hint = "; it may be a server of plain HTTP" if not_tls else ""
-        raise ConnectError(f"cannot connect to {scheme}://{host}:{port}: {reason}{hint}", tls=not_tls) from error
+        raise ConnectError(
+            f"cannot connect to {scheme}://{host}:{port}{through}: {reason}{hint}", tls=not_tls
+        ) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -75,17 +98,39 @@ def _reason(error: BaseException) -> str:
     return f"the answer is not valid HTTP ({type(error).__name__})"
 
 
+class _Patience:
+    """Waits for a socket that does not block: until it is ready, nothing has happened for too long, or cancelled."""
+
+    def __init__(self, cancel: CancellationToken, stall_timeout: float) -> None:
+        self.cancel = cancel
+        self.stall_timeout = stall_timeout
+        self._waited = 0.0
+        self._moved = 0
+
+    def moved(self, count: int) -> None:
+        """Count bytes that went through."""
+        self._moved += count
+        if self._moved >= _LEAST:
+            self._moved, self._waited = 0, 0.0
+
+    def wait(self, sock: socket.socket, *, write: bool) -> None:
+        """Wait a moment; TimeoutError if that was one too many."""
+        self.cancel.raise_if_cancelled()
+        if self._waited >= self.stall_timeout:
+            raise TimeoutError(f"no progress for {self.stall_timeout:.0f} s")
+        start = time.monotonic()
+        (wait_for_write if write else wait_for_read)(sock, LONGEST_WAIT)
+        self._waited += time.monotonic() - start
+
+
 class _Arriving(io.RawIOBase):
     """What a server sends. The socket does not block: waiting is done here, where it can be cancelled."""
 
-    def __init__(self, sock: socket.socket, file: BinaryIO, cancel: CancellationToken, stall_timeout: float) -> None:
+    def __init__(self, sock: socket.socket, file: BinaryIO, patience: _Patience) -> None:
         super().__init__()
         self._sock = sock
         self._file = file  # keeps the socket open until the response is closed
-        self._cancel = cancel
-        self._stall_timeout = stall_timeout
-        self._waited = 0.0
-        self._arrived = 0
+        self._patience = patience
         sock.settimeout(0)
 
     def readable(self) -> bool:
@@ -93,25 +138,16 @@ class _Arriving(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         while True:
-            self._cancel.raise_if_cancelled()
+            self._patience.cancel.raise_if_cancelled()
             try:
                 count = self._sock.recv_into(buffer)
             except (BlockingIOError, ssl.SSLWantReadError):
-                self._wait(write=False)
+                self._patience.wait(self._sock, write=False)
             except ssl.SSLWantWriteError:
-                self._wait(write=True)
+                self._patience.wait(self._sock, write=True)
             else:
-                self._arrived += count
-                if self._arrived >= _LEAST:
-                    self._arrived, self._waited = 0, 0.0
+                self._patience.moved(count)
                 return count
-
-    def _wait(self, *, write: bool) -> None:
-        if self._waited >= self._stall_timeout:
-            raise TimeoutError(f"no progress for {self._stall_timeout:.0f} s")
-        start = time.monotonic()
-        (wait_for_write if write else wait_for_read)(self._sock, LONGEST_WAIT)
-        self._waited += time.monotonic() - start
 
     def close(self) -> None:
         if not self.closed:
@@ -119,15 +155,56 @@ class _Arriving(io.RawIOBase):
         super().close()
 
 
+class _Sending:
+    """A connection that sends so that it can be cancelled. While it is being made, a thread of its own waits."""
+
+    patience: _Patience | None = None
+    sock: Any
+
+    def send(self, data: Any) -> None:
+        if self.patience is None:
+            super().send(data)  # type: ignore[misc]  # of an HTTPConnection
+            return
+        nested = isinstance(self.sock, SSLTransport)
+        self.sock.settimeout(self.patience.stall_timeout if nested else 0)
+        left = memoryview(data)
+        while left:
+            self.patience.cancel.raise_if_cancelled()
+            piece = left[:_SENT_AT_ONCE]
+            try:
+                if nested:  # TLS inside TLS loses what the outer one does not take at once
+                    self.sock.sendall(piece)
+                count = len(piece) if nested else self.sock.send(piece)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self.patience.wait(self.sock, write=True)
+            except ssl.SSLWantReadError:
+                self.patience.wait(self.sock, write=False)
+            else:
+                self.patience.moved(count)
+                left = left[count:]
+
+
+class _HttpConnection(_Sending, HTTPConnection):
+    pass
+
+
+class _HttpsConnection(_Sending, HTTPSConnection):
+    pass
+
+
+_Connection = _HttpConnection | _HttpsConnection
+
+
 class Exchange:
     """A response whose body is still to be read, as it is: nothing is decoded. For one thread."""
 
-    def __init__(self, response: HTTPResponse, connection: HTTPConnection, keep: Callable[[], None]) -> None:
+    def __init__(self, response: HTTPResponse, connection: _Connection, keep: Callable[[], None]) -> None:
         self.status = response.status
         self.headers = response.headers
         self._response = response
         self._connection = connection
         self._keep = keep
+        self._failed = False
 
     @property
     def framed(self) -> bool:
@@ -136,12 +213,16 @@ class Exchange:
 
     def read(self, size: int) -> bytes:
         """What has arrived, after waiting for it; empty at the end. RequestError if the connection fails."""
-        with failures_named():
-            return self._response.read1(size) or b""
+        try:
+            with failures_named():
+                return self._response.read1(size) or b""
+        except BaseException:
+            self._failed = True  # urllib3 has closed the response, as it does at the end of a body
+            raise
 
     def close(self) -> None:
         """Leave the connection to the next request if the whole body was read; else close it."""
-        finished = self._response.closed
+        finished = self._response.closed and not self._failed
         self._response.close()
         if finished:
             self._keep()
@@ -178,26 +259,35 @@ class Connections:
         self._stall_timeout = stall_timeout
         self._cert_dir = None if cert_dir is None else Path(cert_dir)
         self._contexts: dict[bool, ssl.SSLContext] = {}
-        self._proxies = urllib.request.getproxies()
-        self._idle: dict[tuple[Origin, bool], list[HTTPConnection]] = {}
+        self._proxies = Proxies()
+        self._idle: dict[tuple[Origin, bool], list[_Connection]] = {}
         self._lock = threading.Lock()
+
+    def until(self, deadline: Deadline) -> Connections:
+        """The same connections, with another end."""
+        others = copy.copy(self)
+        others._cancel = deadline
+        return others
 
     def open(
         self,
         method: str,
         url: urllib.parse.SplitResult,
         headers: Mapping[str, str],
-        body: bytes | BinaryIO | None = None,
+        body: bytes | None = None,
         *,
         trusted: bool = False,
     ) -> Exchange:
         """Send a request and return when the response's head is there."""
         origin = origin_of(url)
-        connection, proxied = self._connection(origin, trusted)
+        proxy = self._proxies.find(*origin)
+        connection = self._idle_connection(origin, trusted) or self._new_connection(origin, trusted, proxy)
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        if proxied:
+        if proxy is not None and url.scheme == "http":
             target = f"{url.scheme}://{url.netloc}{target}"
-            headers = {**headers, **_proxy_headers(self._proxies[url.scheme])}
+            headers = {**headers, **proxy.headers}
+        connection.patience = _Patience(self._cancel, self._stall_timeout)
+        connection.response_class = self._response  # type: ignore[assignment]
         try:
             with failures_named():
                 connection.request(
@@ -217,7 +307,7 @@ class Connections:
                     connection.close()
             self._idle.clear()
 
-    def _keep(self, origin: Origin, trusted: bool, connection: HTTPConnection) -> None:
+    def _keep(self, origin: Origin, trusted: bool, connection: _Connection) -> None:
         with self._lock:
             kept = self._idle.setdefault((origin, trusted), [])
             if connection.sock is not None and len(kept) < _IDLE and not self._cancel.cancelled:
@@ -225,44 +315,71 @@ class Connections:
                 return
         connection.close()
 
-    def _connection(self, origin: Origin, trusted: bool) -> tuple[HTTPConnection, bool]:
-        """A connection, and whether its requests need the whole URL."""
-        scheme, host, port = origin
-        proxy = None if urllib.request.proxy_bypass(f"{host}:{port}") else self._proxies.get(scheme)
-        proxied = proxy is not None and scheme == "http"
+    def _idle_connection(self, origin: Origin, trusted: bool) -> _Connection | None:
         with self._lock:
             kept = self._idle.get((origin, trusted), [])
             while kept:
                 connection = kept.pop()
                 if connection.is_connected:
-                    return connection, proxied
+                    return connection
                 connection.close()
-        return self._new_connection(origin, trusted, proxy), proxied
+        return None
 
-    def _new_connection(self, origin: Origin, trusted: bool, proxy: str | None) -> HTTPConnection:
+    def _new_connection(self, origin: Origin, trusted: bool, proxy: Proxy | None) -> _Connection:
         scheme, host, port = origin
-        at = host, port
-        if proxy is not None:
-            parsed = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-            if parsed.scheme != "http" or not parsed.hostname:
-                raise ValueError(f"the proxy for {scheme} is not of the form http://HOST[:PORT]")
-            at = parsed.hostname, parsed.port or 80
-        connection: HTTPConnection
-        if scheme == "http":
-            connection = HTTPConnection(*at, timeout=CONNECT_TIMEOUT)
+        at = (host, port) if proxy is None else (proxy.host, proxy.port)
+        tunnel = proxy is not None and scheme == "https"
+        connection: _Connection
+        if scheme == "http" and (proxy is None or proxy.scheme == "http"):
+            connection = _HttpConnection(*at, timeout=CONNECT_TIMEOUT)
         else:
-            connection = HTTPSConnection(*at, timeout=CONNECT_TIMEOUT, ssl_context=self._context(trusted))
-            if proxy is not None:
-                connection.set_tunnel(host, port, _proxy_headers(proxy))
-        with failures_named(origin):
-            connection.connect()
-        connection.response_class = self._response  # type: ignore[assignment]  # a proxy's answer is read as usual
-        connection.timeout = self._stall_timeout  # of sending; reading does its own waiting
+            config = ProxyConfig(self._context(False), False, None, None) if tunnel else None
+            context = self._context(trusted and scheme == "https")
+            connection = _HttpsConnection(*at, timeout=CONNECT_TIMEOUT, ssl_context=context, proxy_config=config)
+        if tunnel and proxy is not None:
+            connection.set_tunnel(host, port, proxy.headers, proxy.scheme)
+        with failures_named(origin, proxy):
+            self._connect(connection)
+        connection.timeout = 0  # from here on, waiting is ours
         return connection
+
+    def _connect(self, connection: _Connection) -> None:
+        """In a thread, which is left behind if need be: nothing interrupts the lookup of a name, or a handshake."""
+        outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        given_up = threading.Event()
+
+        def connect() -> None:
+            failure: BaseException | None = None
+            try:
+                connection.connect()
+            except BaseException as error:
+                failure = error
+            outcome.put(failure)
+            if failure is not None or given_up.is_set():
+                connection.close()
+
+        threading.Thread(target=connect, name="cimlayer-connect", daemon=True).start()
+        try:
+            failure = self._outcome(outcome)
+        except BaseException:
+            given_up.set()
+            if not outcome.empty():
+                connection.close()
+            raise
+        if failure is not None:
+            raise failure
+
+    def _outcome(self, outcome: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
+        end = time.monotonic() + _LONGEST_CONNECT
+        while time.monotonic() < end:
+            self._cancel.raise_if_cancelled()
+            with contextlib.suppress(queue.Empty):
+                return outcome.get(timeout=LONGEST_WAIT)
+        raise TimeoutError(f"no connection in {_LONGEST_CONNECT:.0f} s")
 
     def _response(self, sock: socket.socket, *args: Any, **options: Any) -> http.client.HTTPResponse:
         response = http.client.HTTPResponse(sock, *args, **options)
-        arriving = _Arriving(sock, response.fp, self._cancel, self._stall_timeout)
+        arriving = _Arriving(sock, response.fp, _Patience(self._cancel, self._stall_timeout))
         response.fp = io.BufferedReader(arriving)
         return response
 
@@ -287,11 +404,3 @@ class Connections:
                 reason = getattr(error, "reason", None) or error.strerror
                 raise ValueError(f"{path}: not a certificate that can be used ({reason})") from error
         return context
-
-
-def _proxy_headers(proxy: str) -> dict[str, str]:
-    parsed = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parsed.username is None:
-        return {}
-    pair = f"{urllib.parse.unquote(parsed.username)}:{urllib.parse.unquote(parsed.password or '')}"
-    return dict(make_headers(proxy_basic_auth=pair))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
@@ -122,7 +123,8 @@ class ContainerRegistry:
                 return None
             raise self._client.failed(error, f"blob {descriptor.digest}") from error
         exchange.close()
-        return int(exchange.headers.get("Content-Length", 0))
+        length = exchange.headers.get("Content-Length", "")
+        return int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
 
     def open_blob(self, descriptor: BlobDescriptor, offset: int = 0) -> BinaryIO:
         """The blob from a byte on, as it arrives."""

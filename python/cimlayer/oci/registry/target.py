@@ -7,6 +7,8 @@ import os
 import re
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from cimlayer.events import CancellationToken
@@ -15,7 +17,7 @@ from cimlayer.oci.registry.client import Client
 from cimlayer.oci.registry.connections import Exchange
 from cimlayer.oci.registry.failures import RequestError, Retries
 from cimlayer.oci.registry.references import RegistryReference
-from cimlayer.oci.targets import Compression, Document, LayerBlob, WrittenLayer
+from cimlayer.oci.targets import Compression, Document, LayerBlob, WrittenLayer, ordinary_type
 
 CHUNK = 16 << 20  # bytes of a blob in one request
 _RECEIVED = re.compile("(?:bytes=)?0-([0-9]+)")
@@ -43,22 +45,33 @@ class RegistryTarget:
     def layer(self, blob: LayerBlob, origin: Origin) -> WrittenLayer:
         """Send a layer, unless it is there; the blob that it was imported from will do if its tar is the same."""
         written = blob.write(_Nowhere())
-        if origin.blob is not None and origin.diff_id == written.diff_id and _has(self._client, origin.blob.digest):
-            return WrittenLayer(written.diff_id, origin.blob)
+        original = origin.blob
+        if original is not None and origin.diff_id == written.diff_id and self._has_or_mounts(original.digest, origin):
+            return WrittenLayer(written.diff_id, replace(original, media_type=ordinary_type(original.media_type)))
         if not _has(self._client, written.blob.digest):
-            upload = _Upload(self._client, written.blob.digest)
-            if blob.write(upload) != written:
-                raise RuntimeError(f"{blob.layer}: two exports of one layer differ")
-            upload.finish()
+            with _Upload(self._client, written.blob.digest) as upload:
+                if blob.write(upload) != written:
+                    raise RuntimeError(f"{blob.layer}: two exports of one layer differ")
+                upload.finish()
         return written
+
+    def _has_or_mounts(self, digest: str, origin: Origin) -> bool:
+        """Whether the repository has a blob, perhaps now, out of another one of the same host."""
+        here = self._client.reference
+        if _has(self._client, digest):
+            return True
+        if origin.host != here.host or origin.repository in ("", here.repository):
+            return False
+        with self._client.pulling_too(origin.repository), _Upload(self._client, digest) as upload:
+            return upload.mount(origin.repository)
 
     def finish(self, config: Document, manifest: Document) -> str:
         """The manifest comes last, and the tag with it."""
         descriptor, data = config
         if not _has(self._client, descriptor.digest):
-            upload = _Upload(self._client, descriptor.digest)
-            upload.write(data)
-            upload.finish()
+            with _Upload(self._client, descriptor.digest) as upload:
+                upload.write(data)
+                upload.finish()
         descriptor, data = manifest
         path = f"manifests/{self._client.reference.version}"
         headers = {"Content-Type": descriptor.media_type}
@@ -77,7 +90,10 @@ def _has(client: Client, digest: str) -> bool:
 
 
 class _Upload:
-    """A blob that is sent: as a whole if it is small, else in chunks. Each request goes where the last answer said."""
+    """A blob that is sent: as a whole if it is small, else in chunks. Each request goes where the last answer said.
+
+    An upload that is not finished is cancelled at the end of the ``with`` block.
+    """
 
     def __init__(self, client: Client, digest: str) -> None:
         self._client = client
@@ -85,6 +101,26 @@ class _Upload:
         self._buffer = bytearray()
         self._sent = 0
         self._location: urllib.parse.SplitResult | None = None
+
+    def __enter__(self) -> _Upload:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._location is not None:
+            self._client.abandon(self._location)
+
+    def mount(self, repository: str) -> bool:
+        """Whether the server takes the blob over from another repository; it need not, nor say why not."""
+        query = urllib.parse.urlencode({"mount": self._digest, "from": repository})
+        try:
+            exchange = self._client.open("POST", f"blobs/uploads/?{query}", {"Content-Length": "0"})
+            if exchange.status != HTTPStatus.CREATED:
+                self._moved(exchange)
+                return False
+            exchange.finish()
+        except RequestError:
+            return False
+        return True
 
     def write(self, data: Any, /) -> None:
         """Send what makes a whole chunk."""
@@ -99,6 +135,7 @@ class _Upload:
     def finish(self) -> None:
         """Send the rest, with the digest of all."""
         self._send("PUT")
+        self._location = None
 
     def _send(self, method: str) -> None:
         """Send the buffer, as far as it has not arrived."""

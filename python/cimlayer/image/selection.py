@@ -1,0 +1,66 @@
+"""Which entries of an image are meant: by paths, by patterns, but for what is excluded."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+
+from cimfs_ext.entries import ImageEntry
+from cimfs_ext.names import upcase_key
+from cimfs_ext.reader import ImageReader
+from cimlayer.errors import PathNotFoundError
+from cimlayer.image.patterns import Patterns, has_wildcards
+
+
+class Spelling:
+    """How an image spells its names, which are looked up without regard to case."""
+
+    def __init__(self, image: ImageReader) -> None:
+        self._image = image
+        self._names: dict[str, dict[bytes, str]] = {}
+
+    def path(self, path: str) -> str:
+        """A path, with backslashes; what is not there stays as it is."""
+        spelled = ""
+        names = [name for name in path.replace("/", "\\").split("\\") if name]
+        for name in names:
+            found = self._names_of(spelled).get(upcase_key(name), name)
+            spelled = f"{spelled}\\{found}" if spelled else found
+        return spelled
+
+    def _names_of(self, directory: str) -> dict[bytes, str]:
+        if directory not in self._names:
+            try:
+                entries = self._image.listdir(directory)
+            except (PathNotFoundError, NotADirectoryError):
+                entries = []
+            self._names[directory] = {upcase_key(entry.name): entry.name for entry in entries}
+        return self._names[directory]
+
+
+def select(image: ImageReader, paths: Iterable[str]) -> list[tuple[str, ImageEntry]]:
+    """What paths and patterns are about, none of it below another one, in the order of paths.
+
+    What is there under the very name is meant by it. PathNotFoundError for a path or pattern that nothing has.
+    """
+    spelling = Spelling(image)
+    found: dict[str, ImageEntry] = {}
+    for path in paths:
+        if image.exists(path) or not has_wildcards(path):
+            found[spelling.path(path)] = image.stat(path)
+        else:
+            matching = _matching(image, Patterns([path]))
+            if not matching:
+                raise PathNotFoundError(errno.ENOENT, f"nothing in {image.name} matches", path)
+            found |= matching
+    return [(path, found[path]) for path in sorted(found) if not _lies_below(path, found)]
+
+
+def _matching(image: ImageReader, patterns: Patterns) -> dict[str, ImageEntry]:
+    return {path: entry for path, entry in image.walk() if patterns.match(path, entry.is_directory)}
+
+
+def _lies_below(path: str, others: dict[str, ImageEntry]) -> bool:
+    if path and "" in others:
+        return True
+    return any(unit == "\\" and path[:at] in others for at, unit in enumerate(path))

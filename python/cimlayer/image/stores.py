@@ -1,0 +1,49 @@
+"""Where the metadata of files of Windows is kept on the host: the ways, and which one it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal, get_args
+
+from cimlayer.host import ntfs
+from cimlayer.image.metadata import HostMetadata, NtfsMetadata, XattrMetadata
+from cimlayer.image.sidecar import SidecarReader, sidecar_of
+
+Metadata = Literal["auto", "none", "sidecar", "xattr", "native"]
+
+
+def check_metadata(metadata: str) -> None:
+    """ValueError for no such way, NotImplementedError for one that this system has not."""
+    if metadata not in get_args(Metadata):
+        raise ValueError(f"metadata is kept as one of {', '.join(get_args(Metadata))}, not {metadata!r}")
+    if metadata in ("xattr", "native") and not hasattr(os, "setxattr"):
+        raise NotImplementedError("this system has no calls for extended attributes: use a sidecar")
+
+
+def metadata_on_host(directory: int, metadata: Metadata, path: str) -> HostMetadata | None:
+    """The way to keep metadata with the files below an open directory. OSError if it must be NTFS and is not."""
+    if metadata in ("auto", "native"):
+        if ntfs.is_ntfs(directory):
+            return NtfsMetadata()
+        if metadata == "native":
+            raise NotImplementedError(f"{path}: not on NTFS as ntfs-3g mounts it, which alone keeps native metadata")
+    return XattrMetadata() if metadata == "xattr" else None
+
+
+def metadata_of_folder(folder: Path, metadata: Metadata) -> tuple[HostMetadata | None, SidecarReader | None]:
+    """What there may be to be read of the files of a folder: with them, and beside them."""
+    sidecar = None
+    if metadata == "sidecar" or (metadata == "auto" and sidecar_of(folder).is_dir()):
+        sidecar = SidecarReader(sidecar_of(folder))
+    if metadata in ("none", "sidecar") or sys.platform == "win32":
+        return None, sidecar
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        store = metadata_on_host(fd, metadata, os.fspath(folder))
+    finally:
+        os.close(fd)
+    if store is None and hasattr(os, "getxattr"):
+        store = XattrMetadata()
+    return store, sidecar
