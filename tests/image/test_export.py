@@ -23,7 +23,11 @@ NAMES = st.sampled_from(
     ["a", "B", "ü", "\U0001f600", "h\ud800", ".wh.x", "a" * 255, "n\nl", "tab\t", " .", "PaxHeaders"]
 )
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("\\".join)
-TIMES = st.integers(0, (1 << 63) - 1) | st.integers(116_444_736_000_000_000 - 5, 116_444_736_000_000_005)
+TIMES = (
+    st.integers(0, (1 << 63) - 1)
+    | st.integers((1 << 63) - 10**7, (1 << 63) - 1)
+    | st.integers(116_444_736_000_000_000 - 5, 116_444_736_000_000_005)
+)
 EAS = st.sampled_from(
     [
         b"",
