@@ -1,10 +1,10 @@
-"""The children of directories: one after the other, and those of two images side by side."""
+"""The children of directories: one after the other, those of two images side by side, and all that lies below one."""
 
 import errno
 import os
 from operator import itemgetter
 
-from cimfs_ext import entries
+from cimfs_ext import entries, errors
 
 cimport cython
 from cpython.unicode cimport PyUnicode_DecodeUTF16
@@ -12,8 +12,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_FILE_NOT_FOUND, cimfs_error, cimfs_hresult
+from cimfs_ext.fileobjects cimport raised_by_files
 from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
+    CIMFS_MAX_PATH,
     CIMFS_UPCASE_UNITS,
     cimfs_attributes_of,
     cimfs_extent,
@@ -40,6 +42,9 @@ from cimfs_ext.libcimfs cimport (
 cdef object reader_error(const cimfs_reader *reader, cimfs_hresult code, const cimfs_error *error, str operation,
                          str path):
     """``error_for`` a call on an open image: of one that was removed meanwhile the path is what matters."""
+    raised = raised_by_files(reader, code)
+    if raised is not None:
+        return raised
     if code == CIMFS_E_FILE_NOT_FOUND:
         path = os.path.join(os.fsdecode(cimfs_reader_directory_path(reader)), os.fsdecode(cimfs_reader_name(reader)))
     return error_for(code, error, operation, path)
@@ -51,11 +56,22 @@ cdef str decode(const cimfs_link *link):
     return PyUnicode_DecodeUTF16(<const char *>link.units, link.length * 2, "surrogatepass", &order)
 
 
+cdef dict flags = {}  # number -> FileAttributes: there are few, and making one takes longer than an entry
+
+
+cdef object attributes_of(const cimfs_record *record):
+    bits = cimfs_attributes_of(record)
+    found = flags.get(bits)
+    if found is None:
+        found = flags[bits] = entries.FileAttributes(bits)
+    return found
+
+
 cdef object entry_of(uint32_t id, str name, const cimfs_record *record):
     cdef cimfs_extent data = cimfs_extent_of(record.data)
     cdef bint directory = cimfs_is_directory(record)
     return entries.ImageEntry(
-        name, id, cimfs_attributes_of(record), 0 if directory else data.length,
+        name, id, attributes_of(record), 0 if directory else data.length,
         <int64_t>get64(record.creation_time), <int64_t>get64(record.last_write_time),
         <int64_t>get64(record.change_time), <int64_t>get64(record.last_access_time),
         get32(record.reparse_tag), get32(record.parent), bool(data.sparse))
@@ -186,3 +202,36 @@ cdef list compare_children(Children ours, Children theirs, bint related):
         if order >= 0:
             theirs.advance()
     return result
+
+
+def walk_below(image, directory, str path, uint32_t top):
+    """``ImageReader.walk``: of a directory, with its path and file ID."""
+    names = [path] if path else []  # whose join is the path of the directory: one path, however deep it lies
+    seen = {top}
+    listing = iter(image.listdir(directory))
+    outer = []
+    while True:
+        entry = next(listing, None)
+        if entry is None:
+            if not outer:
+                return
+            listing = outer.pop()
+            names.pop()
+            path = "\\".join(names)
+            continue
+        inner = f"{path}\\{entry.name}" if path else entry.name
+        if len(inner) > CIMFS_MAX_PATH:
+            raise _corrupt("a path longer than 32,767 code units", path)
+        yield inner, entry
+        if entry.is_directory:
+            if entry.file_id in seen:
+                raise _corrupt("a directory has two names, or lies in itself", inner)
+            seen.add(entry.file_id)
+            outer.append(listing)
+            listing = iter(image.listdir(entry))
+            names.append(entry.name)
+            path = inner
+
+
+def _corrupt(reason, path):
+    return errors.CorruptImageError(errno.EBADMSG, reason, path)

@@ -6,7 +6,6 @@ between (a finalizer, a signal handler, another thread) can call the same hive.
 
 import os
 import warnings
-from collections import namedtuple
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -20,11 +19,13 @@ from cimfs_ext.hive cimport (
     hive_merge, hive_read, hive_remove_subkey, hive_remove_value, hive_set_value, hive_use_huge_pages,
     hive_value, hive_write,
 )
+from cimfs_ext.hivemapping cimport KeyMapping
 from cimfs_ext.hivenames cimport as_name, decode, encode, split, view, view_bytes
 from cimfs_ext.public cimport show_as
 
 from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError, KeyNotFoundError
-from cimfs_ext.hivesource import load, load_log
+from cimfs_ext.hivesource import load, load_log, name_of
+from cimfs_ext.hivevalues import Value
 
 
 cdef extern from "Python.h":
@@ -34,8 +35,6 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **block, Py_ssize_t size) except -1
 
 
-Value = namedtuple("HiveValue", "name type data tombstone", module="cimlayer")
-
 cdef object MADE_HERE = object()  # no caller has it: there are no hives without a tree
 
 
@@ -43,14 +42,14 @@ cdef object as_value(const hive_value *value):
     return Value(decode(&value.name), value.type, <bytes>value.data[:value.data_size], bool(value.tombstone))
 
 
-cdef class Key:
+cdef class Key(KeyMapping):
     """A key of a hive. It shows what the key is at the time of asking; a deleted one shows what it last was.
 
     Everything here reads the hive; :class:`Hive` says which calls may run at the same time.
     """
 
     cdef Hive hive
-    cdef hive_key *key
+    cdef hive_key *node
     cdef str above  # the path of the parent: the keys right below one share it, for a path can be long
     cdef str given  # the whole path as a caller had it, or None
 
@@ -59,7 +58,7 @@ cdef class Key:
         if self.hive is None:  # checked here, and not in a constructor: keys are made by the hundred thousand
             raise TypeError("a key that no hive has made")
         self.hive.check()
-        return self.key
+        return self.node
 
     @property
     def path(self) -> str:
@@ -68,7 +67,7 @@ cdef class Key:
             return self.given
         if self.hive is None:
             raise TypeError("a key that no hive has made")
-        name = decode(&self.key.name)
+        name = decode(&self.node.name)
         return f"{self.above}\\{name}" if self.above else name
 
     @property
@@ -119,6 +118,11 @@ cdef class Key:
         finally:
             owner.end_reading()
 
+    def key(self, str path not None) -> Key:
+        """The key at a path below this one, as ``key[path]`` is. KeyNotFoundError: there is none."""
+        cdef hive_key *top = self.held()
+        return self.hive.key_below(top, self.path, path)
+
     def values(self) -> list[Value]:
         """The values in the order of the hive; the default value's name is empty."""
         cdef uint32_t i
@@ -144,7 +148,7 @@ cdef class Key:
         return f"<Key {self.path!r} of {self.hive.name!r}>"
 
 
-cdef class Hive:
+cdef class Hive(KeyMapping):
     """A registry hive in memory.
 
     ``name`` stands in errors. Key paths are separated by backslashes, names compare without regard to case, and the
@@ -194,7 +198,7 @@ cdef class Hive:
         if views == NULL:
             raise MemoryError
         try:
-            self.name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "hive")
+            self.name = name or name_of(source)
             for i in range(count):
                 views[i] = view_bytes(log_data[i])
             with nogil:
@@ -261,14 +265,13 @@ cdef class Hive:
     cdef Key wrap(self, hive_key *key, str above, str given):
         cdef Key wrapped = Key.__new__(Key)
         wrapped.hive = self
-        wrapped.key = key
+        wrapped.node = key
         wrapped.above = above
         wrapped.given = given
         return wrapped
 
-    cdef hive_key *find(self, list parts) except? NULL:
-        """The key of that path, or NULL."""
-        cdef hive_key *key = self.hive.root
+    cdef hive_key *find(self, hive_key *key, list parts) except? NULL:
+        """The key of that path below this one, or NULL."""
         cdef bytes encoded
         cdef str part
         for part in parts:
@@ -332,34 +335,30 @@ cdef class Hive:
         self.check()
         return self.wrap(self.hive.root, None, "")
 
-    def __contains__(self, str path not None) -> bool:
-        cdef list parts = split(path)
-        self.begin_reading()
-        try:
-            return self.find(parts) != NULL
-        finally:
-            self.end_reading()
-
     def key(self, str path not None) -> Key:
-        """The key at ``path``. KeyNotFoundError: there is none."""
+        """The key at ``path``, as ``hive[path]`` is. KeyNotFoundError: there is none."""
+        self.check()
+        return self.key_below(self.hive.root, "", path)
+
+    cdef Key key_below(self, hive_key *top, str above, str path):
         cdef list parts = split(path)
         cdef hive_key *key
         self.begin_reading()
         try:
-            key = self.find(parts)
+            key = self.find(top, parts)
         finally:
             self.end_reading()
+        whole = "\\".join([above, *parts] if above else parts)
         if key == NULL:
-            raise self.missing("no such key", path)
-        return self.wrap(key, None, "\\".join(parts))
+            raise self.missing("no such key", whole if above else path)
+        return self.wrap(key, None, whole)
 
-    def walk(self, str path not None="") -> Iterator[Key]:
-        """The key at ``path`` and all below it, parents first."""
-        waiting = [self.key(path)]
-        while waiting:
-            key = waiting.pop()
-            yield key
-            waiting += reversed(key.subkeys())
+    def subkeys(self) -> list[Key]:
+        """The keys right below the root."""
+        return self.root.subkeys()
+
+    def __repr__(self) -> str:
+        return f"<Hive {self.name!r}>"
 
     def value(self, str path not None, str name not None) -> Value:
         """The value ``name`` of the key at ``path``. KeyNotFoundError: there is no such key or value."""
@@ -423,7 +422,7 @@ cdef class Hive:
         cdef hive_key *parent
         self.begin_changing()
         try:
-            parent = self.find(parts)
+            parent = self.find(self.hive.root, parts)
             if parent == NULL or not hive_remove_subkey(parent, as_name(name, encoded)):
                 raise self.missing("no such key", path)
         finally:
@@ -461,7 +460,7 @@ cdef class Hive:
         cdef hive_key *key
         self.begin_changing()
         try:
-            key = self.find(parts)
+            key = self.find(self.hive.root, parts)
             if key == NULL:
                 raise self.missing("no such key", path)
             if not hive_remove_value(key, as_name(name, encoded)):

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 import click
+import fsspec
 import pytest
 
 import cimlayer
@@ -50,6 +51,8 @@ def test_the_python_of_the_api_page_runs_on_layers_of_those_names(
     (tmp_path / "app.tar.zst").write_bytes(zstd.compress(child))
     (tmp_path / "untrusted.tar.gz").write_bytes(gzip.compress(child))
     monkeypatch.chdir(tmp_path)
+    # As the entry point does, which an installation of an older state does not have yet.
+    fsspec.register_implementation("cim", "cimlayer.image.filesystem.CimFileSystem", clobber=True)
     names: dict[str, object] = {}
     exec(python_of(API).replace("sha256:...", f"sha256:{hashlib.sha256(child).hexdigest()}"), names)
     assert names["content"] == b"hello"
@@ -120,3 +123,15 @@ def test_the_tests_that_pages_and_workflows_name_exist() -> None:
         "tests/fuzz/python/NAME.py",
         "tests/fuzz/c/NAME.c",
     } == set()
+
+
+def test_the_page_of_windows_lists_each_reason_to_skip() -> None:
+    page = (ROOT / "docs" / "windows.md").read_text("utf-8")
+    marks = re.compile(r'(posix_only|not_under_wine)\("([^"]+)"')
+    prefixes = {"posix_only": "POSIX only", "not_under_wine": "not under wine"}
+    found = {
+        f"{prefixes[mark]}: {reason}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for mark, reason in marks.findall(path.read_text("utf-8"))
+    }
+    assert found and [reason for reason in found if f"`{reason}`" not in page] == []

@@ -379,7 +379,7 @@ def test_sparse_archive_of_a_mounted_image_has_its_content(tmp_path: Path) -> No
 def test_no_name_of_a_file_sets_an_option(tmp_path: Path, name: str) -> None:
     directory = tmp_path / "-oallow_other"
     with mounted(make_image(tmp_path, name, {"file": b"x"}), directory):
-        (line,) = [line for line in Path("/proc/mounts").read_text().splitlines() if str(directory) in line]
+        (line,) = [line for line in Path("/proc/mounts").read_text("utf-8").splitlines() if str(directory) in line]
         options = line.split()[3].split(",")
         assert {"ro", "nosuid", "nodev"} <= set(options)
         assert "allow_other" not in options

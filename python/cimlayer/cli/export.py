@@ -13,7 +13,7 @@ from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.stopping import stoppable
 from cimlayer.image.export import export_image_as_tar
 from cimlayer.limits import Limits
-from cimlayer.oci.export_layer import export_layer, parent_layers
+from cimlayer.oci.export_layer import export_layer
 
 
 @click.command("export")
@@ -48,7 +48,6 @@ def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -
         raise click.UsageError("--parent is for a layer: the tar of a .cim file contains everything in the CIM.")
     if not plain:
         require_layer(layer)
-    above = [] if plain else list(parents) or parent_layers(layer)
     stream = sys.stdout.buffer
     if output == "-" and stream.isatty():
         raise click.UsageError("Refusing to write a tar to a terminal: use -o FILE or redirect the output.")
@@ -57,5 +56,5 @@ def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -
         if plain:
             export_image_as_tar(layer, target, limits=limits, cancel=cancel)
         else:
-            export_layer(layer, above, target, limits=limits, cancel=cancel)
+            export_layer(layer, parents, target, limits=limits, cancel=cancel)
     stream.flush()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -40,7 +42,6 @@ def command(
     lock_timeout: float,
     limits: Limits,
     registry: RegistryOptions,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Import all layers of a container image.
@@ -60,7 +61,7 @@ def command(
     output = Output()
     with (
         stoppable() as cancel,
-        progress_shown(output, quiet=quiet, as_json=as_json, by_layer=True) as progress,
+        progress_shown(output, Path(os.path.abspath(directory)), as_json=as_json, by_layer=True) as progress,
         registry.source(source, cancel) as images,
     ):
         image = import_image(

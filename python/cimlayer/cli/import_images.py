@@ -7,6 +7,7 @@ import errno
 import functools
 import gc
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -15,12 +16,13 @@ from typing import Any
 
 import click
 
+from cimlayer.cli.failures import explain, facts
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.import_image import image_summary
 from cimlayer.cli.importing import fleet_options
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.output import Output, amount, escaped
-from cimlayer.cli.program import FAILED, error_record, explain
+from cimlayer.cli.output import QUIET, Output, amount, escaped, of_call
+from cimlayer.cli.program import FAILED
 from cimlayer.cli.registries import PREFIX, RegistryOptions, registry_options
 from cimlayer.cli.stopping import stoppable
 from cimlayer.events import Event, LayerDone, LayerStarted, LayerWarning, ProgressCallback, event_record
@@ -56,7 +58,6 @@ def command(
     no_scratch_disks: bool,
     limits: Limits,
     registry: RegistryOptions,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Import many container images into one store.
@@ -88,7 +89,7 @@ def command(
             utility_vm=utility_vm,
             scratch_disks=not no_scratch_disks,
             limits=limits,
-            progress=_progress(output, quiet=quiet, as_json=as_json),
+            progress=_progress(output, Path(os.path.abspath(store)), as_json=as_json),
             cancel=cancel,
         )
         with contextlib.closing(results):  # type: ignore[type-var]  # a generator
@@ -129,11 +130,12 @@ def _executor(dask: str | None) -> Iterator[Executor | None]:
         yield client.get_executor(pure=False)
 
 
-def _progress(output: Output, *, quiet: bool, as_json: bool) -> ProgressCallback | None:
+def _progress(output: Output, store: Path, *, as_json: bool) -> ProgressCallback | None:
     """One line per layer; many are imported at the same time."""
 
     def record(event: Event) -> None:
-        output.json(event_record(event))
+        fields = event_record(event)
+        output.json(fields | {"layer": str(store / fields["layer"])})
         sys.stdout.flush()
 
     names: dict[str, str] = {}
@@ -147,7 +149,7 @@ def _progress(output: Output, *, quiet: bool, as_json: bool) -> ProgressCallback
         elif isinstance(event, LayerWarning):
             click.echo(escaped(f"layer {names.get(event.layer)}: {event.text}"), err=True)
 
-    return record if as_json else None if quiet else line
+    return record if as_json else None if of_call(QUIET) else line
 
 
 def _show(output: Output, list_: str, line: int, location: str, result: ImageResult, *, as_json: bool) -> None:
@@ -157,7 +159,7 @@ def _show(output: Output, list_: str, line: int, location: str, result: ImageRes
     elif result.image is not None:
         output.line(f"{result.image.top}  {location}")
     elif result.error is not None and as_json:
-        output.json({"event": "image-failed", **where, **error_record(result.error)})
+        output.json({"event": "image-failed", **where, **facts(result.error)})
     elif result.error is not None:
         text = explain(result.error)
         about = "" if location in text else f"{location}: "

@@ -28,10 +28,7 @@ _WORKING = (
     ),
     wait_option,
 )
-_SHOWING = (
-    click.option("-q", "--quiet", is_flag=True, help="Show no progress, only the result."),
-    click.option("as_json", "--json", is_flag=True, help="Print events and the final summary as JSON lines."),
-)
+_SHOWING = (click.option("as_json", "--json", is_flag=True, help="Print events and the final summary as JSON lines."),)
 
 
 def import_options(command: _Command) -> _Command:

@@ -7,7 +7,6 @@ import signal
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import image_path
 from cimlayer.cli.limiting import limit_option
 from cimlayer.image.fuse import mount_with_fuse
 from cimlayer.limits import Limits
@@ -32,7 +31,7 @@ def command(
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
     mount_with_fuse(
-        image_path(image),
+        image,
         directory,
         background=not foreground,
         allow_other=allow_other,

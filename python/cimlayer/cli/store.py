@@ -13,6 +13,7 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output, amount, counted
 from cimlayer.cli.program import FAILED
 from cimlayer.cli.stopping import stoppable
+from cimlayer.formats.fileinfo import filetime_from_unix, time_text
 from cimlayer.layer.store.layerstore import LayerStore
 
 _UNITS = {"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -52,7 +53,9 @@ def ls(store: str, as_json: bool) -> None:
     output = Output()
     for layer in LayerStore(store).layers():
         if as_json:
-            output.json({**asdict(layer), "path": str(layer.path)})
+            output.json(
+                {**asdict(layer), "path": str(layer.path.absolute()), "used": time_text(filetime_from_unix(layer.used))}
+            )
             continue
         used = datetime.fromtimestamp(layer.used, timezone.utc).strftime("%Y-%m-%d %H:%M")
         output.line(f"{used}  {amount(layer.size):>10}  {layer.key}{'  pinned' if layer.pinned else ''}")

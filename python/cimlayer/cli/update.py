@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import click
 
+from cimfs_ext.imagepath import image_path
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import image_path
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount, counted, escaped
 from cimlayer.cli.stopping import stoppable
@@ -64,7 +64,7 @@ def command(
         )
     for text in done.warnings:
         click.echo(f"cimlayer: warning: {escaped(text)}", err=True)
-    result = output or str(path)
+    result = output or path
     with printed.after(f"{result} was written"):
         if as_json:
             printed.json({"image": result} | asdict(done))

@@ -20,6 +20,7 @@ from cimfs_ext.names import upcase_key
 _HAS_DIR_FD = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, os.stat} <= os.supports_dir_fd
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+_TO_SYNC = os.O_RDONLY if _HAS_DIR_FD else os.O_RDWR  # Windows flushes for those alone who may write
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
@@ -36,6 +37,8 @@ class OpenDirectory:
             flags = _DIRECTORY | (_NO_LINK if parent else getattr(os, "O_CLOEXEC", 0))
             with _naming(path):
                 self._fd = os.open(path.name if parent else path, flags, dir_fd=parent._fd if parent else None)
+        elif parent is not None and not parent.is_directory(path.name):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
     def __enter__(self) -> OpenDirectory:
         """The directory itself."""
@@ -123,8 +126,11 @@ class OpenDirectory:
         """Wait until a file's content, or the directory's names, are on disk."""
         with _naming(self.path / name):
             if name:
-                with self.open(name) as file:
-                    os.fsync(file.fileno())
+                descriptor = os.open(self._at(name), _TO_SYNC | _NO_LINK | _NO_WAIT, dir_fd=self._fd)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
             elif self._fd is not None:
                 os.fsync(self._fd)
 

@@ -11,10 +11,8 @@ from pathlib import Path
 from uuid import UUID
 
 from cimfs_ext.entries import RegionSet
-from cimfs_ext.reader import read_region_sets
+from cimfs_ext.regionsets import read_region_sets
 from cimlayer.errors import ImageError
-
-CIM_DIRECTORY = "cim-layers"  # beside layer directories, as hcsshim and containerd name it
 
 _GUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SET_FILE = re.compile(f"(region|objectid)_({_GUID})_[0-9]+")

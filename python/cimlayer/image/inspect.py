@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from cimfs_ext import imagepath
 from cimfs_ext.entries import ImageEntry
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimfs_ext.reader import ImageReader
-from cimlayer.image.files import CIM_DIRECTORY, DiskFile, ImageDirectory
+from cimlayer.image.files import DiskFile, ImageDirectory
 
-_REGION_SHIFT = 48
+REGION_SHIFT = 48
 
 
 @dataclass(slots=True, frozen=True)
@@ -75,11 +77,13 @@ class ChainLink:
 
 
 def inspect_image(image_path: str | os.PathLike[str]) -> Inspection:
-    """Everything that ``cimlayer inspect`` shows of an image. Walks the whole tree, and reads no content.
+    """Everything that ``cimlayer inspect`` shows of an image or of a layer directory's.
+
+    Walks the whole tree, and reads no content.
 
     Raises ImageError if the image cannot be read; other unreadable images in the directory are ignored.
     """
-    path = Path(image_path)
+    path = Path(imagepath.image_path(image_path))
     directory = ImageDirectory(path.parent)
     with ImageReader(path) as image:
         sets = tuple(
@@ -95,8 +99,11 @@ def inspect_image(image_path: str | os.PathLike[str]) -> Inspection:
 
 
 def image_chain(image_path: str | os.PathLike[str]) -> list[ChainLink]:
-    """The image, its parent, and so on to the base, found by region sets among the images in its directory."""
-    path = Path(os.path.abspath(image_path))
+    """The image, or that of a layer directory, its parent, and so on to the base.
+
+    They are found by region sets among the images in its directory.
+    """
+    path = Path(os.path.abspath(imagepath.image_path(image_path)))
     with ImageReader(path) as image:
         sets = image.region_sets
     directory = ImageDirectory(path.parent)
@@ -126,10 +133,10 @@ def _contents(image: ImageReader) -> Contents:
             continue
         seen.add(entry.file_id)
         counts["reparse_points"] += entry.is_reparse_point
-        extents = _extents(image, entry)
-        counts["streams"] += len(extents) - (not entry.is_directory)
-        counts["own_files"] += any(offset >> _REGION_SHIFT >= own_region for offset, length in extents if length)
-        for offset, length in extents:
+        found = extents(image, entry)
+        counts["streams"] += len(found) - (not entry.is_directory)
+        counts["own_files"] += any(offset >> REGION_SHIFT >= own_region for offset, length in found if length)
+        for offset, length in found:
             counts["bytes"] += length
             if offset:
                 stored[offset] = max(length, stored.get(offset, 0))
@@ -137,12 +144,12 @@ def _contents(image: ImageReader) -> Contents:
                 counts["sparse_bytes"] += length
     counts["stored_bytes"] = sum(stored.values())
     counts["own_stored_bytes"] = sum(
-        length for offset, length in stored.items() if offset >> _REGION_SHIFT >= own_region
+        length for offset, length in stored.items() if offset >> REGION_SHIFT >= own_region
     )
     return Contents(**counts)
 
 
-def _extents(image: ImageReader, entry: ImageEntry) -> list[tuple[int, int]]:
+def extents(image: ImageReader, entry: ImageEntry) -> list[tuple[int, int]]:
     """Region offset and length of the content, first, and of the alternate streams."""
     extents = [] if entry.is_directory else [image.location(entry)]
     return extents + [image.location(entry, stream.name) for stream in image.streams(entry)]

@@ -38,7 +38,7 @@ class Placement:
         streams may come.
         """
         file, colon, stream = path.partition(":")
-        if path and self._exclude.cover(file, directory):
+        if path and (self._exclude.cover(file, directory) or (colon and self._exclude.match(path, False))):
             self.excluded += 1
             return None
         if colon and file != self._last and unsuitable is None:

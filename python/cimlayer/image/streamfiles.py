@@ -37,7 +37,7 @@ class StreamFiles:
     def open(self, node: int) -> StreamReader:
         """The content."""
         file, stream = self._streams[node - _FIRST]
-        return self._image.open(self._files.entry(file), stream)
+        return self._image.open(self._files.entry(file), stream=stream)
 
     def lookup(self, parent: int, name: bytes) -> bytes:
         """``struct fuse_entry_out``; FileNotFoundError if there is none of that name."""
@@ -83,7 +83,7 @@ class StreamFiles:
     def _attributes(self, node: int) -> bytes:
         """Those of the file, as far as they can be a stream's."""
         file, stream = self._streams[node - _FIRST]
-        _, size = self._image.location(self._files.entry(file), stream)
+        _, size = self._image.location(self._files.entry(file), stream=stream)
         of_file = _ATTRIBUTES.unpack_from(self._files.attributes(file), _ATTRIBUTES_OUT.size)
         facts = list(of_file)
         facts[:3] = node, size, -(-size // _BLOCK)

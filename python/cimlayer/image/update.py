@@ -312,7 +312,7 @@ class _Update:
         )
         for stream in self._before.streams(entry):
             self._image.create_alternate_stream(f"{path}:{stream.name}", stream.size)
-            with self._before.open(entry, stream.name) as content:
+            with self._before.open(entry, stream=stream.name) as content:
                 while piece := content.read(_PIECE):
                     self._meter.step(self._added, self._bytes)
                     self._image.write(piece)
