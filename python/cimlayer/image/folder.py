@@ -72,7 +72,8 @@ class FolderSource:
 
     Each directory is opened from the one above it, so that it may lie deeper than a path can be long, and no link is
     followed. ``metadata`` and ``sidecar`` are where the host keeps what files of Windows have besides. ``step`` is
-    called with the entries and bytes of content so far. FormatError and OSError are those of
+    called with the entries and bytes of content so far. ``only`` is the name of the one entry of the folder that is
+    taken, and the name that it gets. FormatError and OSError are those of
     :func:`~cimlayer.create_image`.
     """
 
@@ -85,6 +86,7 @@ class FolderSource:
         metadata: HostMetadata | None,
         sidecar: SidecarReader | None,
         step: Callable[[int, int], object],
+        only: tuple[str, str] | None = None,
     ) -> None:
         self.entries = 0
         self.bytes = 0
@@ -97,6 +99,7 @@ class FolderSource:
         self._metadata = metadata
         self._sidecar = sidecar
         self._step = step
+        self._only = only
         self._kinds = value_kinds()
         self._hidden = 0  # entries of which streams may be hidden
         self._first_names: dict[tuple[int, int] | str, _Name] = {}
@@ -124,10 +127,13 @@ class FolderSource:
     def _entries_of(self, file: str, inside: str, directory: int) -> Iterator[_Entry]:
         with errors_name(self._folder / file):
             names = sorted(beneath.names(directory), key=os.fsdecode)
+        only = self._only if not file else None
         for name in names:
+            if only is not None and os.fsdecode(name) != only[0]:
+                continue
             inner = f"{file}/{os.fsdecode(name)}" if file else os.fsdecode(name)
             try:
-                spelled = name.decode("utf-8", "surrogatepass")
+                spelled = name.decode("utf-8", "surrogatepass") if only is None else only[1]
             except UnicodeDecodeError:
                 shown = os.fsencode(inner).decode("utf-8", "backslashreplace")
                 self._placement.leave_out(shown, "a name that is not UTF-8")
