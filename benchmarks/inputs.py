@@ -127,12 +127,12 @@ def _make_a(layer: LayerTar) -> None:
         layer.file(path, data, descriptor)
 
 
-def _add_made_up_files(layer: LayerTar, directories: int, files_in_each: int, mean_size: int) -> None:
+def add_made_up_files(layer: LayerTar, directories: int, files_in_each: int, mean_size: int, seed: int = 1) -> None:
     """Text after the file's own name, so that only files too short for the name can be equal.
 
     Sizes are spread exponentially around `mean_size` bytes: many short files, a few long ones.
     """
-    numbers = random.Random(1)
+    numbers = random.Random(seed)
     words = [numbers.randbytes(numbers.randrange(1, 7)).hex().encode() for _ in range(4096)]
     text = b" ".join(numbers.choices(words, k=600_000))
     longest = 64 * mean_size
@@ -148,15 +148,15 @@ def _add_made_up_files(layer: LayerTar, directories: int, files_in_each: int, me
 
 
 def _make_b(layer: LayerTar) -> None:
-    _add_made_up_files(layer, directories=1000, files_in_each=100, mean_size=3200)
+    add_made_up_files(layer, directories=1000, files_in_each=100, mean_size=3200)
 
 
 def _make_c(layer: LayerTar) -> None:
-    _add_made_up_files(layer, directories=4000, files_in_each=50, mean_size=1024)
+    add_made_up_files(layer, directories=4000, files_in_each=50, mean_size=1024)
 
 
 def _make_d(layer: LayerTar) -> None:
-    _add_made_up_files(layer, directories=1, files_in_each=100_000, mean_size=128)
+    add_made_up_files(layer, directories=1, files_in_each=100_000, mean_size=128)
 
 
 MAKERS: dict[str, Callable[[LayerTar], None]] = {"A": _make_a, "B": _make_b, "C": _make_c, "D": _make_d}

@@ -206,27 +206,31 @@ cdef list compare_children(Children ours, Children theirs, bint related):
 
 def walk_below(image, directory, str path, uint32_t top):
     """``ImageReader.walk``: of a directory, with its path and file ID."""
-    names = [path] if path else []  # whose join is the path of the directory: one path, however many are to come
-    pending = []
+    names = [path] if path else []  # whose join is the path of the directory: one path, however deep it lies
     seen = {top}
+    listing = iter(image.listdir(directory))
+    outer = []
     while True:
-        found = []
-        for entry in image.listdir(directory):
-            inner = f"{path}\\{entry.name}" if path else entry.name
-            if len(inner) > CIMFS_MAX_PATH:
-                raise _corrupt("a path longer than 32,767 code units", path)
-            yield inner, entry
-            if entry.is_directory:
-                if entry.file_id in seen:
-                    raise _corrupt("a directory has two names, or lies in itself", inner)
-                seen.add(entry.file_id)
-                found.append((len(names), entry))
-        pending.extend(reversed(found))
-        if not pending:
-            return
-        depth, directory = pending.pop()
-        names[depth:] = [directory.name]
-        path = "\\".join(names)
+        entry = next(listing, None)
+        if entry is None:
+            if not outer:
+                return
+            listing = outer.pop()
+            names.pop()
+            path = "\\".join(names)
+            continue
+        inner = f"{path}\\{entry.name}" if path else entry.name
+        if len(inner) > CIMFS_MAX_PATH:
+            raise _corrupt("a path longer than 32,767 code units", path)
+        yield inner, entry
+        if entry.is_directory:
+            if entry.file_id in seen:
+                raise _corrupt("a directory has two names, or lies in itself", inner)
+            seen.add(entry.file_id)
+            outer.append(listing)
+            listing = iter(image.listdir(entry))
+            names.append(entry.name)
+            path = inner
 
 
 def _corrupt(reason, path):

@@ -281,7 +281,7 @@ cdef class ImageReader:
             self.leave()
 
     def walk(self, top=""):
-        """Yield ``(path, entry)`` for everything below a directory, each directory before what it holds.
+        """Yield ``(path, entry)`` for everything below a directory, depth first: what a directory holds follows it.
 
         A hostile image in which a directory lies in itself gives a CorruptImageError. Between two entries the reader
         may be closed: then the next directory is a ValueError.

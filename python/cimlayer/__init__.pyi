@@ -192,6 +192,12 @@ from cimlayer.layer.paths import (
 from cimlayer.layer.scratch import (
     create_scratch_disks,
 )
+from cimlayer.layer.store.layerstore import (
+    LayerStore,
+    StoreGarbage,
+    StoreProblem,
+    StoredLayer,
+)
 from cimlayer.layer.writer import (
     CimLayerWriter,
 )
@@ -205,6 +211,12 @@ from cimlayer.oci.export_image import (
 )
 from cimlayer.oci.export_layer import (
     export_layer,
+)
+from cimlayer.oci.fleet.import_images import (
+    import_images,
+)
+from cimlayer.oci.fleet.scheduler import (
+    ImageResult,
 )
 from cimlayer.oci.import_image import (
     import_image,
@@ -286,6 +298,7 @@ __all__ = [
     "ImagePermissionError",
     "ImageReader",
     "ImageReference",
+    "ImageResult",
     "ImageSource",
     "ImageWriter",
     "Implementation",
@@ -300,6 +313,7 @@ __all__ = [
     "LayerProgress",
     "LayerReused",
     "LayerStarted",
+    "LayerStore",
     "LayerWarning",
     "LimitError",
     "Limits",
@@ -317,6 +331,9 @@ __all__ = [
     "RegionSet",
     "ReparsePoint",
     "SetUse",
+    "StoreGarbage",
+    "StoreProblem",
+    "StoredLayer",
     "StreamEndError",
     "StreamEntry",
     "StreamReader",
@@ -353,6 +370,7 @@ __all__ = [
     "get_cim_path_from_layer",
     "image_chain",
     "import_image",
+    "import_images",
     "import_layer",
     "inspect_image",
     "interpret",

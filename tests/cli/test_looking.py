@@ -22,7 +22,6 @@ from support.clitests import (
     SDDL,
     SURROGATE,
     SYMLINK,
-    WRITTEN,
     extended_attribute,
     image,  # noqa: F401  fixtures
     symbolic_link,
@@ -45,7 +44,8 @@ def test_ls_of_a_file_shows_that_file(image: Path) -> None:
 
 def test_ls_recursive_shows_paths_from_the_root(image: Path) -> None:
     lines = succeed("ls", "-R", image).splitlines()
-    assert lines[:4] == ["Files/", "Odd/", "Files/again.txt", "Files/hello.txt"]
+    assert lines[:3] == ["Files/", "Files/again.txt", "Files/hello.txt"]
+    assert lines[6] == "Odd/"
     assert len(lines) == 9
     assert succeed("ls", "-R", image, "files").splitlines()[0] == "files/again.txt"
 
@@ -146,7 +146,7 @@ def test_stat_shows_what_the_image_says(image: Path) -> None:
 
 def test_stat_json_has_everything_in_one_object(image: Path) -> None:
     facts = json.loads(succeed("stat", image, "Files/hello.txt", "--json"))
-    assert facts["last_write_time"] == {"iso": "2020-01-01T00:00:00.1234567Z", "filetime": WRITTEN}
+    assert facts["last_write_time"] == "2020-01-01T00:00:00.1234567Z"
     assert facts["names"] == ["Files/again.txt", "Files/hello.txt"]
     assert facts["security_descriptor"]["sddl"] == SDDL
     assert facts["streams"] == [{"name": "Zone.Identifier", "size": 4}]

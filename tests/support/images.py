@@ -68,8 +68,8 @@ def forge_name(directory: Path, honest: str, forged: str) -> None:
         path.write_bytes(data.replace(old, new))
 
 
-def read_tree(path: Path) -> dict[str, Node]:
-    """Everything below the root, by path."""
+def read_tree(path: Path, top: str = "") -> dict[str, Node]:
+    """Everything below the root, or another directory, by path."""
     with ImageReader(path) as image:
         return {
             name: Node(
@@ -82,7 +82,7 @@ def read_tree(path: Path) -> dict[str, Node]:
                 image.reparse_data(entry),
                 image.extended_attributes(entry),
             )
-            for name, entry in image.walk()
+            for name, entry in image.walk(top)
         }
 
 

@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from support.registries import BASIC
+from support.registries import BASIC, serving
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -83,11 +83,5 @@ class Proxy(ThreadingHTTPServer):
 @contextlib.contextmanager
 def proxying(tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
     """A proxy until the end of the block."""
-    with Proxy(tls) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with Proxy(tls) as server, serving(server):
+        yield server

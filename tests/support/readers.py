@@ -70,7 +70,7 @@ def small_tree(builder: Builder) -> int:
 
 def check_small_tree(path: Path) -> None:
     with ImageReader(path) as image:
-        assert [name for name, _ in image.walk()] == ["d", "full", "d\\a", "d\\b", "d\\c"]
+        assert [name for name, _ in image.walk()] == ["d", "d\\a", "d\\b", "d\\c", "full"]
         assert image.read("d\\a") == b"inner"
         assert image.read("D\\B") == NOISE[:9000]
         assert image.read("d\\c") == bytes(12345)

@@ -10,7 +10,8 @@ import click
 from cimlayer.cli.choosing import exclude_options
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.output import Output, amount, counted, escaped
+from cimlayer.cli.output import Output, amount, counted, warn
+from cimlayer.cli.progress import files_progress
 from cimlayer.cli.stopping import stoppable
 from cimlayer.cli.waiting import wait_option
 from cimlayer.image.create import create_image
@@ -56,7 +57,7 @@ def command(
     created, not a layer: no hives and no disks are processed.
     """
     output = Output()
-    with stoppable() as cancel:
+    with stoppable() as cancel, files_progress("creating") as progress:
         done = create_image(
             image,
             source,
@@ -68,12 +69,13 @@ def command(
             reproducible=reproducible,
             limits=limits,
             lock_timeout=lock_timeout,
+            progress=progress,
             cancel=cancel,
         )
     for text in done.warnings:
-        click.echo(f"cimlayer: warning: {escaped(text)}", err=True)
+        warn(text)
     for text in done.skipped:
-        click.echo(f"cimlayer: skipped: {escaped(text)}", err=True)
+        warn(f"skipped: {text}")
     with output.after(f"{image} was created"):
         if as_json:
             output.json({"image": image} | asdict(done))

@@ -12,6 +12,7 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount, counted
+from cimlayer.cli.progress import files_progress
 from cimlayer.cli.stopping import stoppable
 from cimlayer.image.extract import Existing, extract
 from cimlayer.image.extraction import Extraction
@@ -64,7 +65,7 @@ def command(
     kept; what DEST cannot hold is counted. Symbolic links and mount points become empty files and directories unless
     --symlinks or --rebase is given, or DEST is on NTFS. Nothing is written outside DEST.
     """
-    with open_image(image) as reader, stoppable() as cancel:
+    with open_image(image) as reader, stoppable() as cancel, files_progress("extracting") as progress:
         done = extract(
             reader,
             paths if len(paths) > 1 else "".join(paths),
@@ -77,6 +78,7 @@ def command(
             rebase=rebase,
             jobs=jobs,
             limits=limits,
+            progress=progress,
             cancel=cancel,
         )
     output = Output()

@@ -13,9 +13,10 @@ from cimfs_ext.regf import Hive, Key
 from cimlayer.cli import hives
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
+from cimlayer.cli.innerpaths import HIVE_NAME
 from cimlayer.cli.output import Output, bytes_text, escaped
 from cimlayer.errors import FormatError
-from cimlayer.formats.fileinfo import iso_time
+from cimlayer.formats.fileinfo import time_text
 from cimlayer.formats.hivetext import (
     DeltaChange,
     Json,
@@ -54,7 +55,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
-@click.argument("names", nargs=-1, metavar="[HIVE] [KEY] [VALUE]")
+@click.argument("names", nargs=-1, metavar="[HIVE] [KEY] [VALUE]", type=HIVE_NAME)
 @click.option("-R", "--recursive", is_flag=True, help="Include all keys below it.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object per key, one per line.")
 def show(source: str, names: tuple[str, ...], recursive: bool, as_json: bool) -> None:
@@ -116,7 +117,7 @@ def _key_to_json(key: Key) -> dict[str, Json]:
     return {
         "path": key.path,
         "class": key.class_name,
-        "last_write_time": iso_time(key.timestamp),
+        "last_write_time": time_text(key.timestamp),
         "security": security,
         "layering": key.layering,
         "values": [value_to_json(value) for value in key.values()],
@@ -242,7 +243,7 @@ def _print_change(output: Output, hive: str, change: Change) -> None:
 
 @command.command()
 @click.argument("source", metavar="SOURCE", type=HOST_PATH)
-@click.argument("names", nargs=-1, metavar="[HIVE] [KEY]")
+@click.argument("names", nargs=-1, metavar="[HIVE] [KEY]", type=HIVE_NAME)
 @click.option(
     "--root",
     metavar="KEY",

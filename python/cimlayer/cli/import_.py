@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
@@ -45,7 +48,6 @@ def command(
     jobs: int | None,
     lock_timeout: float,
     limits: Limits,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Import an OCI layer tar as a CIM layer.
@@ -56,7 +58,9 @@ def command(
     """
     output = Output()
     done: list[LayerDone] = []
-    with stoppable() as cancel, progress_shown(output, quiet=quiet, as_json=as_json, by_layer=False) as show:
+    path = Path(os.path.abspath(layer))
+    shown = progress_shown(output, path.parent, as_json=as_json, by_layer=False)
+    with stoppable() as cancel, shown as show:
 
         def progress(event: Event) -> None:
             if isinstance(event, LayerDone):
@@ -86,7 +90,7 @@ def command(
             output.json(
                 {
                     "event": "import-done",
-                    "layer": layer,
+                    "layer": str(path),
                     "image": str(get_cim_path_from_layer(layer)),
                     "entries": result.entries,
                     "bytes": result.bytes,

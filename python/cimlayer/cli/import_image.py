@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -40,7 +42,6 @@ def command(
     lock_timeout: float,
     limits: Limits,
     registry: RegistryOptions,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Import all layers of a container image.
@@ -60,7 +61,7 @@ def command(
     output = Output()
     with (
         stoppable() as cancel,
-        progress_shown(output, quiet=quiet, as_json=as_json, by_layer=True) as progress,
+        progress_shown(output, Path(os.path.abspath(directory)), as_json=as_json, by_layer=True) as progress,
         registry.source(source, cancel) as images,
     ):
         image = import_image(
@@ -80,11 +81,12 @@ def command(
         )
     with output.after(f"{image.top} was imported"):
         if as_json:
-            output.json(_summary(image))
+            output.json(image_summary(image))
         else:
             output.line(str(image.top))
 
 
-def _summary(image: ImportedImage) -> dict[str, object]:
+def image_summary(image: ImportedImage) -> dict[str, object]:
+    """A container image that was imported, as a JSON object."""
     layers = [{**asdict(layer), "path": str(layer.path), "seconds": round(layer.seconds, 3)} for layer in image.layers]
     return {"event": "image-done", **asdict(image), "top": str(image.top), "layers": layers}

@@ -8,79 +8,63 @@ import click
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
+from cimlayer.cli.entries import entry_record, long_line, name_part, size_options
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
-from cimlayer.cli.output import Output, mode, type_of
-from cimlayer.errors import FormatError
-from cimlayer.formats.fileinfo import attribute_names, iso_time
-from cimlayer.formats.reparse import parse_reparse_data
+from cimlayer.cli.innerpaths import INNER_PATH
+from cimlayer.cli.output import Output
 from cimlayer.image.entrynames import shown
+from cimlayer.image.patterns import has_wildcards
+from cimlayer.image.selection import Found, each_named
 
 
 @click.command("ls")
 @click.argument("image", metavar="CIM", type=HOST_PATH)
-@click.argument("path", default="", metavar="[PATH]")
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=INNER_PATH)
 @click.option("long", "-l", is_flag=True, help="Show attributes, size, last write time (UTC) and link targets.")
-@click.option("-R", "--recursive", is_flag=True, help="List everything below, with paths from the root.")
+@click.option("-R", "--recursive", is_flag=True, help="List everything below, depth first, with paths from the root.")
+@click.option("-d", "--directory", is_flag=True, help="List directories themselves, not their contents.")
+@size_options(human=False)
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object per entry, one per line.")
-def command(image: str, path: str, long: bool, recursive: bool, as_json: bool) -> None:
+def command(
+    image: str, paths: tuple[str, ...], long: bool, recursive: bool, directory: bool, human: bool, as_json: bool
+) -> None:
     r"""List the contents of a CIM.
 
-    Directories end with a slash. Attribute letters of -l: d directory, a archive, r read-only, h hidden, s system,
-    l reparse point, p sparse.
+    PATH is a path or a pattern, such as 'Files/**/*.dll'. Several are listed one after another, first the files among
+    them, each directory under its name. Directories end with a slash. Attribute letters of -l: d directory, a
+    archive, r read-only, h hidden, s system, l reparse point, p sparse.
     """
     output = Output()
+
+    def show(name: str, path: str, entry: ImageEntry) -> None:
+        if as_json:
+            output.json(entry_record(reader, path, entry))
+        elif long:
+            output.line(*long_line(reader, name, entry, human))
+        else:
+            output.line(name_part(name, entry))
+
     with open_image(image) as reader:
-        for inner, entry in _entries(reader, path, recursive):
-            if as_json:
-                output.json(_record(reader, inner, entry))
-                continue
-            name = shown(inner) if recursive else entry.name
-            if entry.is_directory:
-                name += "/"
-            output.line(_long_line(reader, name, entry) if long else name)
+        found = list(each_named(reader, paths or [""]))
+        several = len(paths) > 1 or any(map(has_wildcards, paths))
+        opened = [(path, entry) for path, entry in found if entry.is_directory and not directory]
+        alone = [(path, entry) for path, entry in found if not entry.is_directory or directory]
+        for path, entry in alone:
+            show(shown(path) if several else entry.name or "/", path, entry)
+        for number, (path, entry) in enumerate(opened):
+            if several and not recursive and not as_json:
+                if number or alone:
+                    output.line()
+                output.line((f"{shown(path)}:", "place"))
+            for inner, below in _contents(reader, path, entry, recursive):
+                show(shown(inner) if recursive else below.name, inner, below)
 
 
-def _entries(reader: ImageReader, path: str, recursive: bool) -> Iterator[tuple[str, ImageEntry]]:
-    top = reader.stat(path)
-    where = path.replace("/", "\\").strip("\\")
-    if not top.is_directory:
-        yield where, top
-    elif recursive:
-        yield from reader.walk(where)
-    else:
-        for entry in reader.listdir(where):
-            yield f"{where}\\{entry.name}" if where else entry.name, entry
-
-
-def _long_line(reader: ImageReader, name: str, entry: ImageEntry) -> str:
-    time = iso_time(entry.last_write_time)
-    written = time[:19].replace("T", " ") if time else "-"
-    size = "" if entry.is_directory else str(entry.size)
-    target = _target(reader, entry)
-    arrow = f" -> {target}" if target else ""
-    return f"{mode(entry.attributes)} {size:>12} {written:<19} {name}{arrow}"
-
-
-def _record(reader: ImageReader, path: str, entry: ImageEntry) -> dict[str, object]:
-    record: dict[str, object] = {
-        "path": shown(path),
-        "type": type_of(entry),
-        "size": entry.size,
-        "attributes": attribute_names(entry.attributes),
-        "last_write_time": iso_time(entry.last_write_time),
-        "file_id": entry.file_id,
-    }
-    if entry.is_reparse_point:
-        record["reparse_tag"] = entry.reparse_tag
-        record["target"] = _target(reader, entry)
-    return record
-
-
-def _target(reader: ImageReader, entry: ImageEntry) -> str | None:
-    if not entry.is_reparse_point:
-        return None
-    try:
-        return parse_reparse_data(reader.reparse_data(entry)).target
-    except FormatError:
-        return None  # the listing continues; stat shows the error
+def _contents(image: ImageReader, path: str, entry: ImageEntry, recursive: bool) -> Iterator[Found]:
+    if recursive:
+        yield from image.walk(path)
+        return
+    above = f"{path}\\" if path else ""
+    for below in image.listdir(entry):
+        yield above + below.name, below

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TextIO
+
+import click
 
 from cimfs_ext.entries import ImageEntry
 from cimlayer.formats.fileinfo import ATTRIBUTES
 
+# In the context of a call: options that all commands have, and the directory that layers are made in.
+COLOR, QUIET, VERBOSE, LAYERS = "cimlayer.color", "cimlayer.quiet", "cimlayer.verbose", "cimlayer.layers"
+
 _SHOWN_BYTES = 32
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_LARGEST_EXACT = 2**53 - 1  # in the numbers of JavaScript, jq and most other readers of JSON
+_LONG_NUMBER = re.compile("[0-9]{16}")
+_STYLES = {
+    "directory": "1;34",
+    "link": "36",
+    "added": "32",
+    "removed": "31",
+    "changed": "33",
+    "match": "1;31",
+    "place": "35",
+    "error": "1;31",
+}
+
+Part = str | tuple[str, str]  # plain text, or text and the name of its style
 
 
 def escaped(text: str) -> str:
@@ -22,6 +44,31 @@ def escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def colored(stream: TextIO) -> bool:
+    """Whether a stream gets colours: as --color says, by default a terminal, unless NO_COLOR (no-color.org) is set."""
+    when = of_call(COLOR, "auto")
+    if when != "auto":
+        return when == "always"
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def of_call(name: str, default: str = "") -> str:
+    """What the context of a call has under one of these names."""
+    context = click.get_current_context(silent=True)
+    return default if context is None else context.meta.get(name, default)
+
+
+def painted(text: str, style: str) -> str:
+    """Text between the sequences that switch a style on and off."""
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if text else ""
+
+
+def warn(text: str) -> None:
+    """A warning on standard error, unless --quiet was given."""
+    if not of_call(QUIET):
+        click.echo(f"cimlayer: warning: {escaped(text)}", err=True)
+
+
 class Output:
     """Standard output, line by line.
 
@@ -29,9 +76,12 @@ class Output:
     encoding lacks, such as lone surrogates, which are always escaped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before_line: Callable[[], None] | None = None) -> None:
+        """``before_line`` makes room for a line where progress is shown on the same terminal."""
         self._stream = sys.stdout
-        self._terminal = self._stream.isatty()
+        self._colored = colored(self._stream)
+        self._escaped = self._colored or self._stream.isatty()
+        self._before_line = before_line if self._stream.isatty() else None
         if isinstance(self._stream, io.TextIOWrapper):
             self._stream.reconfigure(errors="backslashreplace")
 
@@ -46,9 +96,16 @@ class Output:
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror} ({done})", "standard output") from error
 
-    def line(self, text: str = "") -> None:
+    def line(self, *parts: Part) -> None:
         """One line; a line break inside it is not treated specially."""
-        self._stream.write((escaped(text) if self._terminal else text) + "\n")
+        if self._before_line is not None:
+            self._before_line()
+        self._stream.write("".join(map(self._shown, parts)) + "\n")
+
+    def _shown(self, part: Part) -> str:
+        text, style = (part, "") if isinstance(part, str) else part
+        text = escaped(text) if self._escaped else text
+        return painted(text, style) if style and self._colored else text
 
     def text(self, text: str) -> None:
         """Several lines."""
@@ -62,8 +119,23 @@ class Output:
             self.line(f"{name:<{width}}{value}".rstrip(" "))
 
     def json(self, value: object) -> None:
-        """One JSON value in one line, in ASCII."""
-        self._stream.write(json.dumps(value) + "\n")
+        """One JSON value in one line, in ASCII; integers that other readers would round are strings."""
+        self._stream.write(json_text(value) + "\n")
+
+
+def json_text(value: object) -> str:
+    """A value as JSON in one line, in ASCII. Integers beyond 2^53 are strings of digits."""
+    text = json.dumps(value)
+    return json.dumps(_exact(value)) if _LONG_NUMBER.search(text) else text
+
+
+def _exact(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _exact(member) for name, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_exact(element) for element in value]
+    is_large = isinstance(value, int) and not -_LARGEST_EXACT <= value <= _LARGEST_EXACT
+    return str(value) if is_large else value
 
 
 def mode(attributes: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -30,11 +31,17 @@ _MODULES = {"import": "import_", "images": "list_images"}
 _COMMANDS = {
     "import": "Import an OCI layer tar as a CIM layer.",
     "import-image": "Import all layers of a container image.",
+    "import-images": "Import many container images into one store.",
+    "store": "List, check and clean up a store of layers.",
     "images": "List the container images in a source.",
     "ls": "List the contents of a CIM.",
-    "cat": "Write a file's content to standard output.",
-    "stat": "Show all metadata of a file.",
-    "verify": "Verify the integrity of a CIM.",
+    "cat": "Write the content of files to standard output.",
+    "stat": "Show all metadata of files.",
+    "tree": "Show the contents of a CIM as a tree.",
+    "find": "Find files in a CIM by name, size, time, attribute or owner.",
+    "grep": "Search the contents of files in a CIM.",
+    "du": "Show how much space directories and layers take.",
+    "verify": "Verify the integrity of CIMs.",
     "inspect": "Show the region files, sizes and sharing of a CIM.",
     "diff": "Compare two CIMs.",
     "chain": "List a layer and its parents.",
@@ -48,6 +55,7 @@ _COMMANDS = {
     "gc": "Find and delete what killed processes left behind.",
     "hive": "Show, compare and export registry hives.",
     "bcd": "Show boot configuration data (BCD) stores.",
+    "completion": "Print the script that completes words in a shell.",
 }
 _ALIASES = {"registry": "hive"}  # earlier names: they work, but are not listed
 
@@ -63,9 +71,19 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = _MODULES.get(cmd_name, cmd_name.replace("-", "_"))
-        command: click.Command = importlib.import_module(f"cimlayer.cli.{module}").command
+        command = _load(module)
         started()
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if args[0].startswith("-"):
+                raise
+            raise click.UsageError(f"No such command '{args[0]}'.{_suggestion(args[0])}", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -84,6 +102,20 @@ class _Commands(click.Group):
             sys.stdout.flush()
 
 
+@functools.cache
+def _load(module: str) -> click.Command:
+    common = importlib.import_module("cimlayer.cli.common")
+    command: click.Command = common.add_common_options(importlib.import_module(f"cimlayer.cli.{module}").command)
+    return command
+
+
+def _suggestion(word: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    close = get_close_matches(word, [*_COMMANDS, *_ALIASES])
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cimlayer", message="%(prog)s %(version)s")
 def commands() -> None:
@@ -98,6 +130,8 @@ def commands() -> None:
 def run() -> None:
     """Run the command named by the program's arguments, then end the process."""
     _open_closed_streams()
+    if "_CIMLAYER_COMPLETE" in os.environ:
+        importlib.import_module("cimlayer.cli.completing")
     try:
         commands(prog_name="cimlayer")
     except SystemExit as end:
@@ -147,12 +181,12 @@ def _failures_reported(ctx: click.Context) -> Iterator[None]:
 @contextmanager
 def _warnings_reported() -> Iterator[None]:
     """Print each of the package's warnings as one line."""
-    from cimlayer.cli.output import escaped  # noqa: PLC0415
+    from cimlayer.cli.output import warn  # noqa: PLC0415
     from cimlayer.errors import DirtyHiveWarning  # noqa: PLC0415
 
     def show(message: Warning | str, category: type[Warning], *args: Any, **more: Any) -> None:
         if issubclass(category, DirtyHiveWarning):
-            click.echo(f"cimlayer: warning: {escaped(str(message))}", err=True)
+            warn(str(message))
         else:
             usual(message, category, *args, **more)
 
@@ -163,33 +197,13 @@ def _warnings_reported() -> Iterator[None]:
 
 
 def _report(error: OSError | ValueError | MemoryError, *, as_json: bool) -> None:
-    from cimlayer.cli.output import escaped  # noqa: PLC0415
+    from cimlayer.cli.failures import report  # noqa: PLC0415
 
     try:
         sys.stdout.flush()
     except OSError:
         _discard_output()
-    click.echo(_record(error) if as_json else f"cimlayer: {escaped(_explain(error))}", err=True)
-
-
-def _record(error: OSError | ValueError | MemoryError) -> str:
-    """An error as a JSON object, with those of its facts that it has."""
-    import json  # noqa: PLC0415
-
-    facts = {name: getattr(error, name, None) for name in ("operation", "source", "path", "layer", "offset", "limit")}
-    hresult = getattr(error, "hresult", None)
-    facts["hresult"] = None if hresult is None else f"0x{hresult:08X}"
-    return json.dumps({"error": _explain(error)} | {name: fact for name, fact in facts.items() if fact is not None})
-
-
-def _explain(error: OSError | ValueError | MemoryError) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    names = [name for name in (error.filename, error.filename2) if name is not None]
-    where = [os.fsdecode(name) if isinstance(name, bytes) else str(name) for name in names]
-    return ": ".join([*where, error.strerror])
+    report(error, as_json=as_json)
 
 
 def _discard_output() -> None:

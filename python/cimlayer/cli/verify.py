@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
 from cimfs_ext.entries import ImageEntry, VerifyReport
 from cimfs_ext.reader import ImageReader
+from cimlayer.cli import failures
+from cimlayer.cli.entries import size_options
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.output import Output, amount, counted
+from cimlayer.cli.progress import progress_of
 from cimlayer.errors import CorruptImageError
 from cimlayer.image.entrynames import shown
 
@@ -18,26 +22,46 @@ _SHOWN_PATHS = 10
 
 
 @click.command("verify")
-@click.argument("image", metavar="CIM", type=HOST_PATH)
-@click.option("as_json", "--json", is_flag=True, help="Print one JSON object with all problems and paths.")
+@click.argument("images", metavar="CIM...", nargs=-1, required=True, type=HOST_PATH)
+@size_options(human=True)
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object per CIM, with all problems and paths.")
 @click.pass_context
-def command(ctx: click.Context, image: str, as_json: bool) -> None:
-    """Verify the integrity of a CIM.
+def command(ctx: click.Context, images: tuple[str, ...], human: bool, as_json: bool) -> None:
+    """Verify the integrity of CIMs.
 
     Reads every table and object and compares content with its content ID. Objects written by Windows have IDs that
     only Windows can compute; they are counted as not compared. Problems are listed with the files that they affect,
-    and the exit code is 1.
+    and the exit code is 1. Of several CIMs, all are verified, even if one of them cannot be read.
     """
     output = Output()
-    with open_image(image) as reader:
-        report = reader.verify()
-        paths = _affected_paths(reader, report)
-    if as_json:
-        output.json(_facts(report, paths))
-    else:
-        _print(output, report, paths)
-    if not report.ok:
+    failed = False
+    for image in images:
+        try:
+            with open_image(image) as reader, progress_of("verifying", _stored(reader)) as progress:
+                report = reader.verify(progress)
+                paths = _affected_paths(reader, report)
+        except OSError as error:
+            if len(images) == 1:
+                raise
+            failures.report(error, as_json=as_json)
+            failed = True
+            continue
+        failed = failed or not report.ok
+        if as_json:
+            output.json({"image": image} | _facts(report, paths))
+            continue
+        if len(images) > 1:
+            output.line((f"{image}:", "place"))
+        _print(output, report, paths, human)
+    if failed:
         ctx.exit(1)
+
+
+def _stored(image: ImageReader) -> int:
+    """Bytes in the region files, most of which are to be read."""
+    names = (name for one in image.region_sets for name in one.file_names() if name.startswith("region_"))
+    files = (Path(image.directory, name) for name in names)
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _affected_paths(reader: ImageReader, report: VerifyReport) -> dict[int, list[str]]:
@@ -92,9 +116,9 @@ def _facts(report: VerifyReport, paths: dict[int, list[str]]) -> dict[str, objec
     }
 
 
-def _print(output: Output, report: VerifyReport, paths: dict[int, list[str]]) -> None:
+def _print(output: Output, report: VerifyReport, paths: dict[int, list[str]], human: bool) -> None:
     for problem in report.problems:
-        output.line(str(problem))
+        output.line((str(problem), "error"))
         affected = paths.get(problem.region_offset, [])
         for path in affected[:_SHOWN_PATHS]:
             output.line(f"    affects {path}")
@@ -105,7 +129,7 @@ def _print(output: Output, report: VerifyReport, paths: dict[int, list[str]]) ->
         output.line(f"and {counted(unlisted, 'more problem')}")
     output.line(
         f"files: {report.files}, directories: {report.directories}, alternate streams: {report.streams}, "
-        f"objects: {report.objects} ({amount(report.bytes)})"
+        f"objects: {report.objects} ({amount(report.bytes) if human else counted(report.bytes, 'byte')})"
     )
     if report.unjudged:
         output.line(f"not compared (no content ID written by cimlayer): {report.unjudged}")

@@ -6,10 +6,12 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from cimfs_ext.entries import filetime_to_datetime
 
 FILE_ATTRIBUTE_READONLY = 0x1
+FILE_ATTRIBUTE_SYSTEM = 0x4
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_ARCHIVE = 0x20
 FILE_ATTRIBUTE_NORMAL = 0x80
@@ -99,6 +101,26 @@ def iso_time(filetime: int) -> str | None:
     if time is None:
         return None
     return f"{time.replace(microsecond=0, tzinfo=None).isoformat()}.{filetime % _TICKS:07}Z"
+
+
+def time_text(filetime: int) -> str:
+    """A FILETIME as RFC 3339 in UTC with seven decimals, or as ``FILETIME`` and its number where that has no year."""
+    return iso_time(filetime) or f"FILETIME {filetime}"
+
+
+def filetime_from_text(text: str) -> int:
+    """A FILETIME from ``2024-05-31``, ``2024-05-31T12:00`` or RFC 3339 with up to seven decimals, all in UTC.
+
+    ValueError for anything else, and for a time before 1601.
+    """
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?)?Z?", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"not a time such as 2024-05-31 or 2024-05-31T12:00:00Z: {text!r}")
+    day, minute, second, decimals = match.groups(default="")
+    passed = datetime.fromisoformat(f"{day}T{minute or '00:00'}:{second or '00'}") - datetime(1601, 1, 1)
+    if passed < timedelta():
+        raise ValueError(f"before 1601: {text!r}")
+    return (passed.days * 86_400 + passed.seconds) * _TICKS + int(decimals.ljust(7, "0"))
 
 
 def creation_time(reproducible: bool) -> int:

@@ -12,7 +12,7 @@ import uuid
 
 from cimlayer.errors import FormatError
 
-__all__ = ["descriptor_from_sddl", "sddl_from_descriptor"]
+__all__ = ["descriptor_from_sddl", "owner_from_descriptor", "sddl_from_descriptor", "short_sid"]
 
 HEADER_SIZE = 20
 SELF_RELATIVE = 0x8000
@@ -276,11 +276,7 @@ def sddl_from_descriptor(data: bytes) -> str:
     refuses.
     """
     reader = _BytesReader(data)
-    revision, control, owner, group, sacl, dacl = reader.unpack("<BxH4I", 0, len(data))
-    if revision != 1:
-        raise reader.error(f"revision {revision}, 1 expected", 0)
-    if not control & SELF_RELATIVE:
-        raise reader.error("not a self-relative descriptor", 2)
+    control, owner, group, sacl, dacl = reader.header()
     text = ""
     if owner:
         text += "O:" + reader.sid(owner, len(data))[0]
@@ -293,6 +289,26 @@ def sddl_from_descriptor(data: bytes) -> str:
     return text
 
 
+def owner_from_descriptor(data: bytes) -> str | None:
+    """The owner of a self-relative security descriptor as in SDDL: an alias, such as BA, or a SID; None without one.
+
+    Raises FormatError with the byte offset for an inconsistent descriptor.
+    """
+    reader = _BytesReader(data)
+    _, owner, *_ = reader.header()
+    return reader.sid(owner, len(data))[0] if owner else None
+
+
+def short_sid(text: str) -> str:
+    """An alias or SID, in any case, in the form of :func:`owner_from_descriptor`; ValueError for anything else."""
+    name = text.upper()
+    if name in ALIASES:
+        return name
+    if not SID_TEXT.fullmatch(name):
+        raise ValueError(f"not a SID, nor an alias for one such as BA: {text!r}")
+    return ALIAS_NAMES.get(name, name)
+
+
 class _BytesReader:
     """Bounds-checked reads of a descriptor's structures as text."""
 
@@ -301,6 +317,16 @@ class _BytesReader:
 
     def error(self, message: str, offset: int) -> FormatError:
         return FormatError(message, "security descriptor", offset)
+
+    def header(self) -> tuple[int, int, int, int, int]:
+        """Control bits, and the offsets of owner, group, SACL and DACL."""
+        revision, *rest = self.unpack("<BxH4I", 0, len(self.data))
+        if revision != 1:
+            raise self.error(f"revision {revision}, 1 expected", 0)
+        control, owner, group, sacl, dacl = rest
+        if not control & SELF_RELATIVE:
+            raise self.error("not a self-relative descriptor", 2)
+        return control, owner, group, sacl, dacl
 
     def unpack(self, layout: str, offset: int, end: int) -> tuple[int, ...]:
         if offset + struct.calcsize(layout) > end:

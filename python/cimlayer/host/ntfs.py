@@ -71,18 +71,37 @@ def shows_streams(directory: int) -> bool:
     return True
 
 
-def read_values(directory: int, name: bytes) -> dict[str, object]:
-    """What an entry has, by kinds: attributes, times (creation, last write, change, last access) and buffers."""
+def read_values(directory: int, name: bytes) -> tuple[dict[str, object], list[str]]:
+    """What an entry has, by kinds: attributes, times (creation, last write, change, last access) and buffers.
+
+    And the kinds that it has but ntfs-3g cannot make out, which are descriptors with security identifiers that it does
+    not know.
+    """
     values: dict[str, object] = {}
+    unreadable = []
     if data := _get(directory, name, _PREFIX + "attrib"):
         (values["attributes"],) = _ATTRIBUTES.unpack(data)
-    if data := _get(directory, name, _PREFIX + "times"):
-        creation, last_write, last_access, change = _TIMES.unpack(data)
-        values["times"] = (creation, last_write, change, last_access)
+    if (times := _times(directory, name)) is not None:
+        values["times"] = times
     for kind, attribute in _BUFFERS.items():
-        if data := _get(directory, name, _PREFIX + attribute):
-            values[kind] = _from_disk(data) if attribute == "ea" else data
-    return values
+        try:
+            data = _get(directory, name, _PREFIX + attribute)
+        except OSError as error:
+            if error.errno != errno.EIO or attribute != "acl":
+                raise
+            unreadable.append(kind)
+        else:
+            if data:
+                values[kind] = _from_disk(data) if attribute == "ea" else data
+    return values, unreadable
+
+
+def _times(directory: int, name: bytes) -> tuple[int, int, int, int] | None:
+    data = _get(directory, name, _PREFIX + "times")
+    if not data:
+        return None
+    creation, last_write, last_access, change = _TIMES.unpack(data)
+    return creation, last_write, change, last_access
 
 
 def read_streams(directory: int, name: bytes) -> Iterator[tuple[str, bytes]]:
@@ -124,7 +143,7 @@ def write_values(directory: int, name: bytes, values: Mapping[str, object]) -> l
             assert isinstance(value, tuple)
             creation, last_write, change, last_access = (time & 0xFFFF_FFFF_FFFF_FFFF for time in value)
             _set(directory, name, _PREFIX + "times", _TIMES.pack(creation, last_write, last_access, change))
-            kept = read_values(directory, name).get("times") == value
+            kept = _times(directory, name) == value
         if kind == "reparse_data" and value and kept:
             _forget(directory, name)
         if not kept:

@@ -37,17 +37,23 @@ class Change:
     aspects: tuple[str, ...] = ()
 
 
-def diff_images(older: ImageReader, newer: ImageReader, *, cancel: CancellationToken | None = None) -> Iterator[Change]:
+def diff_images(
+    older: ImageReader,
+    newer: ImageReader,
+    *,
+    progress: Callable[[int], object] | None = None,
+    cancel: CancellationToken | None = None,
+) -> Iterator[Change]:
     """Yield what ``newer`` adds, removes and changes relative to ``older``, in the order of the tree.
 
     Everything below an added or removed directory is listed. Whether names are hard links to one file is not compared.
-    Between a fork and its parent, content is read only where it was rewritten. OperationCancelledError once ``cancel``
-    is cancelled.
+    Between a fork and its parent, content is read only where it was rewritten. ``progress`` is called with the number
+    of bytes read so far. OperationCancelledError once ``cancel`` is cancelled.
     """
     check_image(older)
     check_image(newer)
     cancel = cancel or CancellationToken()
-    aspects = _Aspects(older, newer, cancel)
+    aspects = _Aspects(older, newer, progress, cancel)
     root, older_root = newer.stat(""), older.stat("")
     if found := aspects.between(root, older_root):
         yield Change("changed", "", root, older_root, found)
@@ -131,8 +137,16 @@ def walk_differences(
 class _Aspects:
     """Compares entries of two images field by field, and content by where it lies before reading it."""
 
-    def __init__(self, older: ImageReader, newer: ImageReader, cancel: CancellationToken) -> None:
+    def __init__(
+        self,
+        older: ImageReader,
+        newer: ImageReader,
+        progress: Callable[[int], object] | None,
+        cancel: CancellationToken,
+    ) -> None:
+        self._progress = progress
         self._cancel = cancel
+        self._read = 0
         self._older = older
         self._newer = newer
         self._kinds = value_kinds()
@@ -177,4 +191,7 @@ class _Aspects:
                 self._cancel.raise_if_cancelled()
                 if piece != theirs.read(_PIECE):
                     return False
+                self._read += len(piece)
+                if self._progress is not None:
+                    self._progress(self._read)
         return True

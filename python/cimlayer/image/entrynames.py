@@ -52,7 +52,7 @@ def shown(path: str) -> str:
 def host_name(name: str, directory: int) -> bytes:
     """A name as the host has it in an open directory: shortened if its file system says that it is too long."""
     whole = name.encode("utf-8", "surrogatepass")
-    if len(whole) <= _SURE_NAME:
+    if len(whole) <= _SURE_NAME or os.name == "nt":  # which has the same limit as an image: 255 UTF-16 code units
         return whole
     try:
         os.stat(whole, dir_fd=directory, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Files out of an image, onto a POSIX file system.
+"""Files out of an image, onto a file system of the host.
 
 The image is untrusted: every directory is opened relative to the one above it and no symbolic link is
 followed below the destination, so that neither a link of the image nor one that lies in wait leads out of it.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePath
@@ -20,6 +19,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK
+from cimlayer.host import beneath
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.directories import Directories, Location
 from cimlayer.image.entrynames import (
@@ -70,7 +70,8 @@ def extract(
 
     Files keep their content, holes, hard links among each other, and the times of the last access and write.
     ``metadata`` says what becomes of alternate streams, EAs, security descriptors, reparse data, attributes and all
-    four times: ``native``, all of it goes to the NTFS volume that the destination lies on, mounted by ntfs-3g;
+    four times: ``native``, all of it goes to the NTFS volume that the destination lies on, of Windows or mounted by
+    ntfs-3g;
     ``sidecar``, to the directory ``DESTINATION.metadata`` (see ``image/sidecar.py``); ``xattr``, to extended attributes
     of the files (``user.cimlayer.*``); ``none``, it is dropped; ``auto``, ``native`` on NTFS and else ``none``. What is
     lost is counted in the result.
@@ -91,8 +92,6 @@ def extract(
     before an error, or before ``cancel`` was cancelled (OperationCancelledError) or an interrupt came, stays, but no
     file in part.
     """
-    if sys.platform == "win32":
-        raise NotImplementedError("extracting needs a POSIX system")
     check_metadata(metadata)
     if existing not in get_args(Existing):
         raise ValueError(f"what exists is one of {', '.join(get_args(Existing))}, not {existing!r}")
@@ -125,6 +124,7 @@ def extract(
         root.mkdir(parents=True, exist_ok=True)
         directories = stack.enter_context(Directories(root, os.fsencode(Path(destination))))
         store = metadata_on_host(directories.enter(()), metadata, os.fspath(destination))
+        stack.enter_context(beneath.privileged())
         sidecar = None
         if metadata == "sidecar":
             sidecar = stack.enter_context(Sidecar(root, cancel, extend=existing != "refuse"))

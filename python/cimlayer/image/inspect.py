@@ -13,7 +13,7 @@ from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimfs_ext.reader import ImageReader
 from cimlayer.image.files import DiskFile, ImageDirectory
 
-_REGION_SHIFT = 48
+REGION_SHIFT = 48
 
 
 @dataclass(slots=True, frozen=True)
@@ -133,10 +133,10 @@ def _contents(image: ImageReader) -> Contents:
             continue
         seen.add(entry.file_id)
         counts["reparse_points"] += entry.is_reparse_point
-        extents = _extents(image, entry)
-        counts["streams"] += len(extents) - (not entry.is_directory)
-        counts["own_files"] += any(offset >> _REGION_SHIFT >= own_region for offset, length in extents if length)
-        for offset, length in extents:
+        found = extents(image, entry)
+        counts["streams"] += len(found) - (not entry.is_directory)
+        counts["own_files"] += any(offset >> REGION_SHIFT >= own_region for offset, length in found if length)
+        for offset, length in found:
             counts["bytes"] += length
             if offset:
                 stored[offset] = max(length, stored.get(offset, 0))
@@ -144,12 +144,12 @@ def _contents(image: ImageReader) -> Contents:
                 counts["sparse_bytes"] += length
     counts["stored_bytes"] = sum(stored.values())
     counts["own_stored_bytes"] = sum(
-        length for offset, length in stored.items() if offset >> _REGION_SHIFT >= own_region
+        length for offset, length in stored.items() if offset >> REGION_SHIFT >= own_region
     )
     return Contents(**counts)
 
 
-def _extents(image: ImageReader, entry: ImageEntry) -> list[tuple[int, int]]:
+def extents(image: ImageReader, entry: ImageEntry) -> list[tuple[int, int]]:
     """Region offset and length of the content, first, and of the alternate streams."""
     extents = [] if entry.is_directory else [image.location(entry)]
     return extents + [image.location(entry, stream.name) for stream in image.streams(entry)]

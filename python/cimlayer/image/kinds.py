@@ -29,8 +29,8 @@ from cimlayer.formats.fileinfo import (
     FILE_ATTRIBUTE_SPARSE_FILE,
     attribute_names,
     filetime_from_ns,
-    iso_time,
     pax_seconds,
+    time_text,
 )
 from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK, parse_reparse_data, tar_target
 from cimlayer.formats.sddl import sddl_from_descriptor
@@ -39,6 +39,7 @@ from cimlayer.image.entrynames import shown
 Facts = dict[str, Any]  # a part of a JSON object
 Fields = dict[str, "str | bytes"]  # names and values for people
 Records = dict[str, str]  # of a PAX header
+Names = list[str] | None  # all paths of a file, None where damage elsewhere hides them
 Value = TypeVar("Value")
 
 NULL_DACL = b"\1\0\4\x80" + bytes(16)  # the descriptor of what has none
@@ -66,7 +67,7 @@ class ValueKind(Generic[Value]):
     of_record: Callable[[Facts], Value]  # what record and attribute were made of; ValueError if nothing
     of_attribute: Callable[[bytes], Value]
 
-    def facts(self, image: ImageReader, _path: str, entry: ImageEntry) -> Facts:
+    def facts(self, image: ImageReader, entry: ImageEntry, _names: Names) -> Facts:
         """What ``stat --json`` says of an entry."""
         return self.show(self.value(image, entry))
 
@@ -77,7 +78,7 @@ class TreeKind:
 
     name: str
     label: str
-    facts: Callable[[ImageReader, str, ImageEntry], Facts]
+    facts: Callable[[ImageReader, ImageEntry, Names], Facts]
     text: Callable[[Facts], Fields]
 
 
@@ -200,8 +201,7 @@ def _export_times(_info: tarfile.TarInfo, entry: ImageEntry, _times: _Times) -> 
 
 
 def _text_of_times(facts: Facts) -> Fields:
-    times = {name: facts[name] for name in _TIMES}
-    return {name.replace("_", " "): time["iso"] or f"FILETIME {time['filetime']}" for name, time in times.items()}
+    return {name.replace("_", " "): facts[name] for name in _TIMES}
 
 
 TIMES: ValueKind[_Times] = ValueKind(
@@ -211,9 +211,7 @@ TIMES: ValueKind[_Times] = ValueKind(
     record=lambda times: dict(zip(_TIMES, times, strict=True)),
     attribute=lambda times: b"%d %d %d %d" % times,
     export=_export_times,
-    show=lambda times: {
-        name: {"iso": iso_time(time), "filetime": time} for name, time in zip(_TIMES, times, strict=True)
-    },
+    show=lambda times: {name: time_text(time) for name, time in zip(_TIMES, times, strict=True)},
     text=_text_of_times,
     plain=lambda entry, _times: entry.creation_time == entry.last_write_time == entry.change_time,
     of_host=_times_of_host,
@@ -330,14 +328,16 @@ REPARSE_DATA = buffer_kind(
 # ---- what is more than a value ----
 
 
-def _names(image: ImageReader, path: str, entry: ImageEntry) -> Facts:
-    """All paths of a file, None where damage elsewhere hides them: the directories alone know them."""
-    if entry.is_directory:
-        return {"names": [shown(path)]}
+def names_of(image: ImageReader, file_ids: set[int]) -> dict[int, list[str]] | None:
+    """All paths of some files, None where damage hides them: the directories alone know them, so all are read."""
+    names: dict[int, list[str]] = {number: [] for number in file_ids}
     try:
-        return {"names": [shown(inner) for inner, other in image.walk() if other.file_id == entry.file_id]}
+        for path, entry in image.walk() if names else ():
+            if entry.file_id in names:
+                names[entry.file_id].append(shown(path))
     except CorruptImageError:
-        return {"names": None}
+        return None
+    return names
 
 
 def _text_of_names(facts: Facts) -> Fields:
@@ -347,10 +347,15 @@ def _text_of_names(facts: Facts) -> Fields:
     return {f"name {number}": name for number, name in enumerate(names, 1)} if len(names) > 1 else {}
 
 
-HARD_LINKS = TreeKind(name="hard_links", label="hard links", facts=_names, text=_text_of_names)
+HARD_LINKS = TreeKind(
+    name="hard_links",
+    label="hard links",
+    facts=lambda _image, _entry, names: {"names": names},
+    text=_text_of_names,
+)
 
 
-def _streams(image: ImageReader, _path: str, entry: ImageEntry) -> Facts:
+def _streams(image: ImageReader, entry: ImageEntry, _names: Names) -> Facts:
     return {"streams": [{"name": stream.name, "size": stream.size} for stream in image.streams(entry)]}
 
 

@@ -15,15 +15,17 @@ from typing import Any, Protocol
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError, PathNotFoundError
+from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_SYSTEM
 from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK
 from cimlayer.host import ntfs
-from cimlayer.image.kinds import ATTRIBUTES, REPARSE_DATA, STREAMS, TIMES, value_kinds
+from cimlayer.image.kinds import ATTRIBUTES, REPARSE_DATA, STREAMS, TIMES, ValueKind, value_kinds
 
 LARGEST_XATTR = 1 << 16  # bytes of one value on Linux (xattr(7))
 _XATTR = "user.cimlayer."
 _STREAM = "stream."
 _NAME = "name"
 _NO_ROOM = "its metadata does not fit the extended attributes of this file system: use a sidecar"
+_SYSTEM_DIRECTORY = FILE_ATTRIBUTE_SYSTEM | FILE_ATTRIBUTE_DIRECTORY
 _DOES_NOT_FIT = (errno.ENOSPC, errno.E2BIG, errno.ERANGE)  # ext4 has room for some 4,000 bytes
 
 
@@ -50,6 +52,8 @@ class Found:
     link_to: str | None = None  # the path of the file that it was another name of
     live: bool = False  # it is that of the host's own file, as that is now
     warning: str = ""
+    unreadable: list[ValueKind[Any]] = field(default_factory=list)  # the host has some, and cannot say which
+    hides_streams: bool = False  # there may be some that the host does not show
 
 
 class HostMetadata(Protocol):
@@ -71,12 +75,16 @@ class NtfsMetadata:
 
     def read(self, directory: int, name: bytes) -> Found:
         """What the volume says, which is everything but what lies behind a reparse point."""
-        values = ntfs.read_values(directory, name)
+        values, unreadable = ntfs.read_values(directory, name)
         streams = [_stream(stream, content) for stream, content in ntfs.read_streams(directory, name)]
         found = Found(values, streams, live=True)
+        found.unreadable = [kind for kind in value_kinds() if kind.name in unreadable]
         data = values.get(REPARSE_DATA.name)
         if isinstance(data, bytes) and int.from_bytes(data[:4], "little") not in (SYMBOLIC_LINK, MOUNT_POINT):
-            found.warning = "ntfs-3g does not show the content and the streams of this reparse point"
+            found.warning = "ntfs-3g does not show the content of this reparse point"
+        attributes = found.values.get(ATTRIBUTES.name, 0)
+        is_system_directory = attributes & _SYSTEM_DIRECTORY == _SYSTEM_DIRECTORY
+        found.hides_streams = bool(data) or is_system_directory
         return found
 
     def write(self, directory: int, name: bytes, image: ImageReader, entry: ImageEntry, renamed: bool) -> Counter[str]:

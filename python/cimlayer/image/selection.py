@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import PathNotFoundError
 from cimlayer.image.patterns import Patterns, has_wildcards
+
+Found = tuple[str, ImageEntry]
 
 
 class Spelling:
@@ -44,20 +48,34 @@ def select(image: ImageReader, paths: Iterable[str]) -> list[tuple[str, ImageEnt
     What is there under the very name is meant by it. PathNotFoundError for a path or pattern that nothing has.
     """
     spelling = Spelling(image)
-    found: dict[str, ImageEntry] = {}
-    for path in paths:
-        if image.exists(path) or not has_wildcards(path):
-            found[spelling.path(path)] = image.stat(path)
-        else:
-            matching = _matching(image, Patterns([path]))
-            if not matching:
-                raise PathNotFoundError(errno.ENOENT, f"nothing in {image.name} matches", path)
-            found |= matching
+    found = {spelling.path(path): entry for path, entry in each_named(image, paths)}
     return [(path, found[path]) for path in sorted(found) if not _lies_below(path, found)]
 
 
-def _matching(image: ImageReader, patterns: Patterns) -> dict[str, ImageEntry]:
-    return {path: entry for path, entry in image.walk() if patterns.match(path, entry.is_directory)}
+def each_named(image: ImageReader, paths: Iterable[str]) -> Iterator[Found]:
+    """Yield what each path or pattern is about, in their order; a path as it was given, but with backslashes.
+
+    What is there under the very name is meant by it. PathNotFoundError for a path or pattern that nothing has.
+    """
+    for path in paths:
+        if image.exists(path) or not has_wildcards(path):
+            yield path.replace("/", "\\").strip("\\"), image.stat(path)
+            continue
+        matching = list(_matching(image, path))
+        if not matching:
+            raise PathNotFoundError(errno.ENOENT, f"nothing in {image.name} matches", path)
+        yield from matching
+
+
+def _matching(image: ImageReader, pattern: str) -> Iterator[Found]:
+    """Only what lies below the directories that a pattern names without wildcards is looked at."""
+    above = takewhile(lambda name: not has_wildcards(name), re.split(r"[/\\]", pattern)[:-1])
+    top = Spelling(image).path("\\".join(above))
+    if image.exists(top) and image.stat(top).is_directory:
+        patterns = Patterns([pattern])
+        for path, entry in image.walk(top):
+            if patterns.match(path, entry.is_directory):
+                yield path, entry
 
 
 def _lies_below(path: str, others: dict[str, ImageEntry]) -> bool:

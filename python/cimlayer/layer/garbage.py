@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def collect_garbage(directory: str | os.PathLike[str], *, delete: bool = False) 
             if delete:
                 remove_files(path, [orphan.name for orphan in found])
         if path.name == CIM_DIRECTORY:
-            found += [DiskFile(str(Path("..", name)), None) for name in _unfinished_layers(path, delete=delete)]
+            found += [DiskFile(str(Path("..", name)), None) for name in unfinished_layers(path, delete=delete)]
     return found
 
 
@@ -42,10 +43,12 @@ def broken_images(directory: str | os.PathLike[str]) -> dict[str, list[str]]:
     return {name: missing for name in images.region_sets if (missing := images.missing(name))}
 
 
-def _unfinished_layers(path: Path, *, delete: bool) -> list[str]:
-    """The directories of layers with a mark that nobody holds, and with no image."""
+def unfinished_layers(path: Path, *, delete: bool, spared: Callable[[str], bool] = lambda _: False) -> list[str]:
+    """The directories of layers with a mark that nobody holds, and with no image; not those that are ``spared``."""
     found = []
     for image_path, kind in marked_images(path):
+        if spared(image_path.stem):
+            continue
         try:
             mark = Mark(image_path, kind)
         except ImageBusyError:

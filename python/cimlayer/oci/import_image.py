@@ -7,65 +7,31 @@ import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.arrival import PIECE
-from cimlayer.blobs.digests import Digest, chain_ids
 from cimlayer.blobs.readahead import PieceReader
-from cimlayer.blobs.streams import LayerStream
-from cimlayer.errors import DigestMismatchError, FormatError, ImageError, KeyNotFoundError
+from cimlayer.errors import ImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.directories import sync_directories, taken_back
-from cimlayer.host.interrupts import deferred, interruptible
+from cimlayer.host.interrupts import deferred
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer, store_of
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.standard import RECORD
-from cimlayer.layer.writer import CimLayerWriter
+from cimlayer.layer.store.keys import ByteOptions
 from cimlayer.limits import DEFAULT_LIMITS, Limits
-from cimlayer.oci.import_layer import finish_task, write_layer
 from cimlayer.oci.imported import ImportedImage, ImportedLayer
 from cimlayer.oci.locations import opened_source
-from cimlayer.oci.origins import RECORD_LIMIT, origin_records
+from cimlayer.oci.origins import RECORD_LIMIT
+from cimlayer.oci.planned import PlannedLayer, WriterOptions, check_presence, layer_stream, plan_layers, write_planned
 from cimlayer.oci.platforms import Platform
-from cimlayer.oci.selection import ContainerImage, Layer, select
+from cimlayer.oci.selection import ContainerImage, select
 from cimlayer.oci.sources import ImageSource
 from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
 _PIECES_AHEAD = (32 << 20) // PIECE  # of the next layer's tar, ready when a layer has been committed
-
-
-@dataclass(slots=True, frozen=True)
-class _Planned:
-    """A layer, and where it goes."""
-
-    layer: Layer
-    chain_id: Digest
-    path: Path
-    origin: dict[str, object]
-
-    @property
-    def digest(self) -> str:
-        """What messages and events call the layer."""
-        return self.layer.blob.digest
-
-    @property
-    def record(self) -> dict[str, str]:
-        return {"chain_id": str(self.chain_id), "diff_id": str(self.layer.diff_id)}
-
-
-class _WriterOptions(TypedDict):
-    """How each layer is written."""
-
-    sync: bool
-    reproducible: bool
-    utility_vm: UtilityVm
-    scratch_disks: bool
-    lock_timeout: float
-    cancel: CancellationToken
 
 
 def import_image(
@@ -113,18 +79,14 @@ def import_image(
     """
     cancel = CancellationToken(cancel)
     wanted = Platform.wanted(platform, os_version)
+    byte_options = ByteOptions(reproducible, utility_vm, scratch_disks)
     root = store_of(directory)
     with opened_source(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
         image = select(images, wanted, named, cancel.raise_if_cancelled)
-        chain = chain_ids([layer.diff_id for layer in image.layers])
-        origins = origin_records(images.name, image.platform, [layer.blob for layer in image.layers], image.config)
-        plan = [
-            _Planned(layer, id_, root / id_.hex, origin)
-            for layer, id_, origin in zip(image.layers, chain, origins, strict=True)
-        ]
+        plan = plan_layers(images.name, image, lambda chain_id: root / chain_id.hex, byte_options.changed())
         done = _reused(plan, progress)
-        _check_presence(images, plan[len(done) :])
-        options = _WriterOptions(
+        check_presence(images, plan[len(done) :])
+        options = WriterOptions(
             sync=sync,
             reproducible=reproducible,
             utility_vm=utility_vm,
@@ -143,80 +105,35 @@ def _result(image: ContainerImage, layers: Sequence[ImportedLayer]) -> ImportedI
 
 def _import(
     images: ImageSource,
-    plan: Sequence[_Planned],
+    plan: Sequence[PlannedLayer],
     first: int,
     jobs: int | None,
     limits: Limits,
     progress: ProgressCallback | None,
-    options: _WriterOptions,
+    options: WriterOptions,
 ) -> list[ImportedLayer]:
     """Import the layers of a plan from the ``first`` on."""
     cancel = options["cancel"]
     reading = CancellationToken(cancel)
-    streams = (_stream(images, layer.layer, limits, reading) for layer in plan[first:])
+    streams = (layer_stream(images, layer.layer, limits, reading) for layer in plan[first:])
     imported = []
     with PieceReader(streams, reading, jobs, _PIECES_AHEAD) as reader:
         for at in range(first, len(plan)):
-            layer = plan[at]
             parents = [below.path for below in reversed(plan[:at])]
             task = _task(plan, at, progress)
-            with span("import_layer", layer=layer.path.name, digest=layer.digest), _layer_named(layer.digest):
-                cancel.raise_if_cancelled()
-                task.started()
-                with CimLayerWriter(layer.path, parents, **options) as writer:
-                    size = write_layer(reader.pieces(), writer, task, limits, cancel)
-                    record = json.dumps({**layer.record, "bytes": size, "origin": layer.origin})
-                    writer.standard.directory.write(RECORD, f"{record}\n".encode())
-                finish_task(task, writer, size)
-            imported.append(_imported(layer, False, size, task.seconds, writer.utility_vm))
+            imported.append(write_planned(plan[at], parents, reader.pieces(), task, limits, options))
     return imported
 
 
-def _task(plan: Sequence[_Planned], at: int, progress: ProgressCallback | None) -> LayerTask:
+def _task(plan: Sequence[PlannedLayer], at: int, progress: ProgressCallback | None) -> LayerTask:
     layer = plan[at]
     return LayerTask(layer.path.name, at + 1, len(plan), layer.digest, layer.layer.blob.size, progress)
-
-
-def _imported(layer: _Planned, reused: bool, size: int, seconds: float, utility_vm: str | None = None) -> ImportedLayer:
-    chain_id, diff_id = str(layer.chain_id), str(layer.layer.diff_id)
-    return ImportedLayer(layer.path, chain_id, diff_id, layer.digest, reused, size, seconds, utility_vm)
-
-
-@contextlib.contextmanager
-def _stream(source: ImageSource, layer: Layer, limits: Limits, reading: CancellationToken) -> Iterator[LayerStream]:
-    blob = layer.blob
-    digest = Digest.parse(blob.digest, "digest of a layer")
-    with contextlib.ExitStack() as stack:
-        with interruptible():
-            file = stack.enter_context(source.open_blob(blob))
-        yield LayerStream(file, digest=digest, size=blob.size, diff_id=layer.diff_id, limits=limits, cancel=reading)
-
-
-@contextlib.contextmanager
-def _layer_named(digest: str) -> Iterator[None]:
-    """What is wrong inside a layer says which layer it is."""
-    try:
-        yield
-    except DigestMismatchError:
-        raise  # it does already
-    except (FormatError, ImageError, KeyNotFoundError) as error:
-        error.layer = digest
-        raise
-
-
-def _check_presence(source: ImageSource, layers: Sequence[_Planned]) -> None:
-    for each in layers:
-        blob = each.layer.blob
-        if source.blob_size(blob) is None:
-            where = f" (a foreign layer, available from {' or '.join(blob.urls)})" if blob.urls else ""
-            reason = f"the source does not contain layer {blob.digest}{where}"
-            raise FileNotFoundError(errno.ENOENT, reason, source.name)
 
 
 # ---- layers that are there ----
 
 
-def _reused(plan: Sequence[_Planned], progress: ProgressCallback | None) -> list[ImportedLayer]:
+def _reused(plan: Sequence[PlannedLayer], progress: ProgressCallback | None) -> list[ImportedLayer]:
     """The layers of a plan, from the base up, that need not be made; FileExistsError if others are in the way."""
     reused = []
     parent: Path | None = None
@@ -225,7 +142,7 @@ def _reused(plan: Sequence[_Planned], progress: ProgressCallback | None) -> list
             break
         size = _recorded_size(layer, parent)
         _task(plan, at, progress).reused(size)
-        reused.append(_imported(layer, True, size, 0.0))
+        reused.append(layer.imported(size, reused=True))
         parent = layer.path
     for layer in plan[len(reused) :]:
         if is_cim_layer(layer.path):
@@ -233,13 +150,13 @@ def _reused(plan: Sequence[_Planned], progress: ProgressCallback | None) -> list
     return reused
 
 
-def _recorded_size(layer: _Planned, parent: Path | None) -> int:
+def _recorded_size(layer: PlannedLayer, parent: Path | None) -> int:
     """The size of the files of a layer that is there and is the one that is wanted."""
     try:
         with (layer.path / RECORD).open("rb") as file:
             record = json.loads(file.read(RECORD_LIMIT))
         size = record.get("bytes") if isinstance(record, dict) else None
-        if not isinstance(size, int) or {key: record.get(key) for key in layer.record} != layer.record:
+        if not isinstance(size, int) or {key: record.get(key) for key in layer.identity} != layer.identity:
             raise ValueError
     except (OSError, ValueError, RecursionError) as error:
         raise _in_the_way(layer, f"its {RECORD} does not say that it is the same") from error
@@ -258,7 +175,7 @@ def _recorded_size(layer: _Planned, parent: Path | None) -> int:
     return size
 
 
-def _in_the_way(layer: _Planned, why: str) -> FileExistsError:
+def _in_the_way(layer: PlannedLayer, why: str) -> FileExistsError:
     return FileExistsError(
         errno.EEXIST, f"a layer is there, but cannot be used again ({why}); destroy it first", str(layer.path)
     )

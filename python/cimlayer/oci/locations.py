@@ -93,6 +93,21 @@ def _opened(
         yield OpenedSource(_recognised(files) if form is None else _FORMS[form](files), named or reference)
 
 
+def absolute_location(location: str | os.PathLike[str]) -> str:
+    """The location as it is from any working directory; one that means nothing stays as it is."""
+    text = os.fspath(location)
+    if text == "-" or text.startswith("docker://"):
+        return text
+    try:
+        form, path, reference = parse_location(text)
+    except ValueError:
+        return text
+    if not Path(path).exists():
+        return text
+    parts = [form, os.path.abspath(path), reference]
+    return ":".join(part for part in parts if part is not None)
+
+
 def parse_location(location: str) -> tuple[str | None, str, str | None]:
     """Form, path and reference."""
     form, _, rest = location.partition(":")

@@ -359,20 +359,23 @@ class Connections:
                 connection.close()
 
         threading.Thread(target=connect, name="cimlayer-connect", daemon=True).start()
-        end = time.monotonic() + _LONGEST_CONNECT
-        while True:
-            try:
-                failure = outcome.get(timeout=LONGEST_WAIT)
-                break
-            except queue.Empty:
-                if self._cancel.cancelled or time.monotonic() >= end:
-                    given_up.set()
-                    if not outcome.empty():
-                        connection.close()
-                    self._cancel.raise_if_cancelled()
-                    raise TimeoutError(f"no connection in {_LONGEST_CONNECT:.0f} s") from None
+        try:
+            failure = self._outcome(outcome)
+        except BaseException:
+            given_up.set()
+            if not outcome.empty():
+                connection.close()
+            raise
         if failure is not None:
             raise failure
+
+    def _outcome(self, outcome: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
+        end = time.monotonic() + _LONGEST_CONNECT
+        while time.monotonic() < end:
+            self._cancel.raise_if_cancelled()
+            with contextlib.suppress(queue.Empty):
+                return outcome.get(timeout=LONGEST_WAIT)
+        raise TimeoutError(f"no connection in {_LONGEST_CONNECT:.0f} s")
 
     def _response(self, sock: socket.socket, *args: Any, **options: Any) -> http.client.HTTPResponse:
         response = http.client.HTTPResponse(sock, *args, **options)

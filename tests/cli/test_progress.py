@@ -1,0 +1,110 @@
+"""Progress on a terminal: one line, never wider than the terminal, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cimlayer.cli import progress
+from cimlayer.cli.progress import Bar, progress_of
+from support import ROOT
+from support.clitests import (
+    image,  # noqa: F401  fixtures
+)
+from support.commands import run, succeed
+from support.terminals import open_terminal, read_all, resize, shown_on_a_terminal
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
+    """A terminal as standard error, on which bars are drawn at once."""
+    ours, theirs = open_terminal(100)
+    monkeypatch.setattr(progress, "_SECONDS_BEFORE_FIRST", 0.0)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_DRAWINGS", 0.0)
+    with os.fdopen(theirs, "w", closefd=False) as stream:
+        monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=stream))
+        yield ours, theirs
+
+
+def drawings(ours: int, theirs: int) -> list[str]:
+    os.close(theirs)
+    return [text for text in read_all(ours).split("\r\x1b[K") if text]
+
+
+def test_a_bar_shrinks_with_its_terminal(terminal: tuple[int, int]) -> None:
+    ours, theirs = terminal
+    bar = Bar("a label that is quite long", 100 * MIB)
+    bar(10 * MIB)
+    resize(theirs, 30)
+    bar(20 * MIB)
+    resize(theirs, 0)  # a terminal that does not say
+    bar(100 * MIB)
+    bar.hide()
+    wide, narrow, unknown = drawings(ours, theirs)
+    assert wide.startswith("a label that is quite long:  10%, 10.0 MiB of 100.0 MiB")
+    assert narrow == "a label that is quite long:  20%"[:29]
+    assert unknown.startswith("a label that is quite long: 100%, 100.0 MiB of 100.0 MiB")
+
+
+def test_a_bar_shows_rate_and_time_left(terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    bar = Bar("x\x1b", 130 * MIB)
+    now = 2.0
+    bar(20 * MIB)
+    bar.note("committing")
+    Bar("y")(MIB)
+    assert drawings(*terminal) == [
+        "x\\x1b:  15%, 20.0 MiB of 130.0 MiB, 10.0 MiB/s, 0:11 left",
+        "x\\x1b: committing",
+        "y: 1.0 MiB",
+    ]
+
+
+def test_what_takes_no_time_shows_no_bar(terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BEFORE_FIRST", 1000.0)
+    with progress_of("working", 10) as bar:
+        assert bar is not None
+        bar(5)
+        bar.note("committing")
+    assert drawings(*terminal) == []
+
+
+SLOW = "from cimlayer.cli import progress; progress._SECONDS_BEFORE_FIRST = progress._SECONDS_BETWEEN_DRAWINGS = 0"
+
+
+@pytest.mark.parametrize("words", ["verify IMAGE", "diff IMAGE COPY", "import TAR LAYER", "extract IMAGE DEST"])
+def test_on_a_terminal_the_bar_goes_before_the_result_comes(
+    image: Path, tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    shown = shown_on_a_terminal(
+        *_words(words, image, tmp_path), environment={"PYTHONPATH": str(tmp_path), "TERM": "xterm"}
+    )
+    if "\x1b[K" in shown:
+        assert re.search(r"\r\x1b\[K[^\r]*\r\x1b\[K[^\x1b]*\r\n$", shown) or words.startswith("diff")
+
+
+def _words(words: str, image: Path, directory: Path) -> list[str | Path]:
+    tar = ROOT / "examples" / "sample-layer.tar"
+    places = {"IMAGE": image, "COPY": image, "TAR": tar, "LAYER": directory / "layer", "DEST": directory / "dest"}
+    return [places.get(word, word) for word in words.split()]
+
+
+@pytest.mark.parametrize("words", ["verify IMAGE", "diff IMAGE COPY", "import TAR LAYER", "extract IMAGE DEST"])
+def test_no_terminal_no_progress(image: Path, tmp_path: Path, words: str) -> None:
+    assert run(*_words(words, image, tmp_path)).stderr == b""
+
+
+def test_quiet_shows_no_bar_on_a_terminal(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    shown = shown_on_a_terminal("verify", image, "-q", environment={"PYTHONPATH": str(tmp_path)})
+    assert "verifying" not in shown
+    assert succeed("verify", image).endswith("no problems\n")

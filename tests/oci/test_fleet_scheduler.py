@@ -1,0 +1,257 @@
+"""The order of many images' layers, and what becomes of failures: the scheduler alone, at a time that tests make up."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cimlayer.blobs.digests import Digest, chain_ids
+from cimlayer.errors import DigestMismatchError, FormatError, LimitError
+from cimlayer.layer.store.keys import ByteOptions
+from cimlayer.layer.store.layerstore import LayerStore
+from cimlayer.limits import DEFAULT_LIMITS
+from cimlayer.oci.fleet.jobs import Busy, Failed, LayerJob, Made, Outcome, ParentGone, Resolved, ResolveJob, Run
+from cimlayer.oci.fleet.scheduler import ATTEMPTS, ImageResult, Scheduler, Task
+from cimlayer.oci.planned import PlannedLayer
+from cimlayer.oci.platforms import WINDOWS
+from cimlayer.oci.selection import Layer
+from cimlayer.oci.sources import BlobDescriptor
+
+ROOT = Path("store")
+RUN = Run(LayerStore(ROOT), "run", WINDOWS, ByteOptions(), True, DEFAULT_LIMITS)
+
+
+def digest(text: str) -> Digest:
+    return Digest("sha256", text.encode().hex().rjust(64, "0"))
+
+
+def image(layers: str, sizes: dict[str, int] | None = None, there: str = "") -> Resolved:
+    """One whose layers are called by letters, base first."""
+    ids = [digest(name) for name in layers]
+    planned = [
+        PlannedLayer(
+            Layer(BlobDescriptor(str(id_), (sizes or {}).get(name, 1)), id_), chain, ROOT / f"{layers[: at + 1]}", {}
+        )
+        for at, (name, id_, chain) in enumerate(zip(layers, ids, chain_ids(ids), strict=True))
+    ]
+    found = tuple(layer.imported(1, reused=True) if at < len(there) else None for at, layer in enumerate(planned))
+    return Resolved("windows", None, "", tuple(planned), found)
+
+
+class Fleet:
+    """A scheduler whose images are known at once; ``fate`` says what becomes of each attempt at a layer."""
+
+    def __init__(self, *images: Resolved, fate: Callable[[str, int], Outcome | Exception | None] = lambda *_: None):
+        self.scheduler = Scheduler(RUN)
+        self.images, self.fate = images, fate
+        self.tried: list[tuple[str, int]] = []  # layers, and for which image
+        self.now = 0.0
+        self.results: dict[int, ImageResult] = {}
+        for number, _ in enumerate(images):
+            self.scheduler.add(number, str(number))
+
+    def next(self) -> Task | None:
+        """The next task that imports a layer."""
+        while (task := self.scheduler.task(self.now)) is not None and isinstance(task.job, ResolveJob):
+            self.scheduler.done(task, self.images[int(str(task.job.source))], self.now)
+        return task
+
+    def settle(self, task: Task) -> None:
+        assert isinstance(task.job, LayerJob)
+        key = task.job.layer.path.name
+        self.tried.append((key, int(str(task.job.source))))
+        outcome = self.fate(key, len([one for one in self.tried if one[0] == key]))
+        if isinstance(outcome, Exception):
+            self.scheduler.lost(task, outcome, self.now)
+        else:
+            self.scheduler.done(task, outcome or Made(task.job.layer.imported(1, reused=False)), self.now)
+
+    def run(self, workers: int = 1) -> dict[int, ImageResult]:
+        """Until all is over."""
+        running: list[Task] = []
+        while True:
+            self.results |= {result.number: result for result in self.scheduler.results()}
+            if self.scheduler.finished:
+                return self.results
+            while len(running) < workers and (task := self.next()) is not None:
+                running.append(task)
+            if running:
+                self.settle(running.pop(0))
+            elif not self.scheduler.finished:
+                due = self.scheduler.next_time()
+                assert due is not None, "nothing will ever happen"
+                self.now = due
+
+    @property
+    def order(self) -> list[str]:
+        return [key for key, _ in self.tried]
+
+    @property
+    def failed(self) -> dict[int, type[Exception]]:
+        return {number: type(result.error) for number, result in self.results.items() if result.error is not None}
+
+
+def test_each_layer_once_and_parents_first() -> None:
+    fleet = Fleet(image("abc"), image("abd"), image("x"), image("abc"))
+    assert len(fleet.run()) == 4
+    assert sorted(fleet.order) == ["a", "ab", "abc", "abd", "x"]
+    assert fleet.failed == {}
+    made = fleet.results[1].image
+    assert made is not None
+    assert [layer.path.name for layer in made.layers] == ["a", "ab", "abd"]
+
+
+def test_the_longest_way_goes_first() -> None:
+    sizes = {"p": 10 << 20, "q": 200 << 20, "a": 30 << 20, "b": 20 << 20}
+    fleet = Fleet(image("a", sizes), image("b", sizes), image("pq", sizes))
+    fleet.run()
+    assert fleet.order == ["p", "pq", "a", "b"]
+
+
+def test_a_way_that_becomes_longer_while_it_waits_goes_first() -> None:
+    scheduler = Scheduler(RUN)
+    scheduler.add(0, "0")
+    scheduler.add(1, "1")
+    first = scheduler.task(0)
+    second = scheduler.task(0)
+    assert first is not None
+    assert second is not None
+    scheduler.done(first, image("b", {"b": 2 << 20}), 0)
+    scheduler.done(second, image("a", {"a": 1 << 20}), 0)
+    scheduler.add(2, "2")
+    third = scheduler.task(0)
+    assert third is not None
+    scheduler.done(third, image("az", {"a": 1 << 20, "z": 9 << 20}), 0)
+    assert [task.key for task in (scheduler.task(0), scheduler.task(0)) if task] == ["a", "b"]
+    assert scheduler.task(0) is None
+
+
+def test_layers_that_are_there_are_not_imported() -> None:
+    fleet = Fleet(image("abc", there="ab"), image("abd", there="ab"), image("ab", there="ab"))
+    fleet.run()
+    assert sorted(fleet.order) == ["abc", "abd"]
+    assert fleet.results[2].image is not None
+
+
+BLOB = FormatError("a tar that is none", "x")
+NOT_VERIFIED = [DigestMismatchError("x", "y", "z"), LimitError("files", 1, "x"), OSError(errno.ENOSPC, "full")]
+
+
+@pytest.mark.parametrize("error", NOT_VERIFIED)
+def test_a_layer_that_fails_in_one_image_is_taken_from_another(error: Exception) -> None:
+    fleet = Fleet(image("ab"), image("ac"), fate=lambda key, time: Failed(error) if (key, time) == ("a", 1) else None)
+    fleet.run()
+    assert fleet.failed == {0: type(error)}
+    assert fleet.tried == [("a", 0), ("a", 1), ("ac", 1)]
+
+
+def test_what_is_wrong_with_a_verified_blob_is_wrong_with_it_in_all_images() -> None:
+    fleet = Fleet(image("ab"), image("ac"), image("x"), fate=lambda key, time: Failed(BLOB) if key == "a" else None)
+    fleet.run()
+    assert fleet.failed == {0: FormatError, 1: FormatError}
+    assert sorted(fleet.order) == ["a", "x"]
+
+
+def test_what_is_transient_is_tried_again_later_and_not_for_ever() -> None:
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "no")
+    fleet = Fleet(image("a"), fate=lambda key, time: Failed(refused, True) if time < ATTEMPTS else None)
+    fleet.run()
+    assert fleet.failed == {}
+    assert fleet.order == ["a"] * ATTEMPTS
+    assert fleet.now > 1
+    fleet = Fleet(image("a"), image("x"), fate=lambda key, _: Failed(refused, True) if key == "a" else None)
+    fleet.run()
+    assert fleet.failed == {0: ConnectionRefusedError}
+    assert fleet.order.count("a") == ATTEMPTS
+
+
+def test_a_layer_that_no_worker_survives_fails_every_image_with_its_blob_after_some_attempts() -> None:
+    fleet = Fleet(image("ab"), image("ac"), image("x"), fate=lambda key, _: RuntimeError() if key == "a" else None)
+    fleet.run()
+    assert fleet.failed == {0: RuntimeError, 1: RuntimeError}
+    assert fleet.order.count("a") == ATTEMPTS
+
+
+def test_a_layer_that_somebody_else_imports_is_looked_at_again() -> None:
+    fleet = Fleet(image("ab"), image("x"), fate=lambda key, time: Busy() if key == "a" and time < 20 else None)
+    fleet.run()
+    assert fleet.failed == {}
+    assert fleet.order.index("x") < 3
+    assert fleet.now > 10
+
+
+def test_a_parent_that_was_removed_is_imported_again_but_not_for_ever() -> None:
+    fleet = Fleet(image("ab"), fate=lambda key, time: ParentGone() if (key, time) == ("ab", 1) else None)
+    fleet.run()
+    assert fleet.failed == {}
+    assert fleet.order == ["a", "ab", "a", "ab"]
+    fleet = Fleet(image("ab"), image("x"), fate=lambda key, _: ParentGone() if key == "ab" else None)
+    fleet.run()
+    assert fleet.failed == {0: FileNotFoundError}
+
+
+def test_an_image_that_comes_later_revives_a_layer_that_has_failed() -> None:
+    fleet = Fleet(image("ab"), fate=lambda key, time: Failed(NOT_VERIFIED[0]) if (key, time) == ("a", 1) else None)
+    fleet.run()
+    fleet.images = (*fleet.images, image("ac"))
+    fleet.scheduler.add(1, "1")
+    fleet.run()
+    assert fleet.failed == {0: DigestMismatchError}
+    assert fleet.order == ["a", "a", "ac"]
+
+
+def test_aborting_fails_what_has_no_result() -> None:
+    scheduler = Scheduler(RUN)
+    for number in range(3):
+        scheduler.add(number, str(number))
+    assert scheduler.task(0) is not None
+    scheduler.abort(RuntimeError("gone"))
+    assert scheduler.finished
+    assert [(result.number, str(result.error)) for result in scheduler.results()] == [(n, "gone") for n in range(3)]
+
+
+FATES = st.sampled_from(
+    [
+        Failed(NOT_VERIFIED[0]),
+        Failed(BLOB),
+        Failed(TimeoutError(errno.ETIMEDOUT, ""), True),
+        Busy(),
+        ParentGone(),
+        RuntimeError(),
+        *[None] * 12,
+    ]
+)
+
+
+@given(
+    st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=8),
+    st.lists(FATES, max_size=40),
+    st.integers(1, 4),
+)
+def test_whatever_happens_every_image_has_one_result_and_is_complete_if_it_says_so(
+    images: list[str], fates: list[Outcome | Exception | None], workers: int
+) -> None:
+    made: set[str] = set()
+    left = list(fates)
+
+    def fate(key: str, _time: int) -> Outcome | Exception | None:
+        assert len(key) == 1 or key[:-1] in made
+        outcome = left.pop() if left else None
+        if outcome is None:
+            made.add(key)
+        return outcome if not isinstance(outcome, ParentGone) or len(key) > 1 else Busy()
+
+    fleet = Fleet(*map(image, images), fate=fate)
+    results = fleet.run(workers)
+    assert sorted(results) == list(range(len(images)))
+    for number, name in enumerate(images):
+        assert (results[number].image is None) == (results[number].error is not None)
+        if results[number].image is not None:
+            assert name in made
+    if all(one is None or isinstance(one, Busy) for one in fates):
+        assert fleet.failed == {}
