@@ -16,6 +16,7 @@ import os
 import re
 import shlex
 import sys
+import sysconfig
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,11 +30,14 @@ except ImportError:
     sys.exit("cimlayer: building from source needs Cython 3.2.1 or later (pip install 'Cython>=3.2.1,<4')")
 
 ROOT = Path("cimfs_ext")
-WINDOWS = sys.platform == "win32"
+WINDOWS = sysconfig.get_platform().startswith("win")  # what is compiled for, which .ci/windows chooses
+MSVC, LINUX = sys.platform == "win32", sys.platform == "linux"
 THREADS = os.cpu_count() or 1
 
-OTHER_PLATFORM = {"io_posix.c", "extract.c", "extractor.pyx"} if WINDOWS else {"io_win32.c"}
-SYSTEM_LIBRARIES = {"win32": ["bcrypt"], "linux": ["dl"]}.get(sys.platform, [])  # dl: before glibc 2.34
+POSIX_ONLY = {"io_posix.c", "hostfile_posix.c"}
+WINDOWS_ONLY = {"io_win32.c", "hostfile_win32.c", "winfiles.c", "winfiles.pyx"}
+OTHER_PLATFORM = POSIX_ONLY if WINDOWS else WINDOWS_ONLY
+SYSTEM_LIBRARIES = ["advapi32", "bcrypt", "ntdll"] if WINDOWS else ["dl"] if LINUX else []  # dl: before glibc 2.34
 
 
 def sources(pattern: str) -> list[str]:
@@ -50,7 +54,7 @@ LIBRARIES = {
 
 # -g0: Python's own flags have -g, and debug information is nine tenths of a module. -O3 vectorises the hash; what
 # Cython writes gains nothing by it (its one loop over bytes, CRC-32C, is serial) and compiles a third faster with -O2.
-if WINDOWS:
+if MSVC:
     FLAGS = CYTHON_FLAGS = ["/O2", "/std:c11", "/experimental:c11atomics"]
 else:
     PLATFORM = ["-std=c11", "-g0", "-fvisibility=hidden", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64"]
@@ -141,7 +145,7 @@ if __name__ == "__main__":
         ext_modules=cythonize(
             [SHARED, *(extension(Path(source).stem, source) for source in sources("*.pyx"))],
             shared_utility_qualified_name=SHARED.name,
-            nthreads=0 if WINDOWS else THREADS,
+            nthreads=0 if MSVC else THREADS,
             include_path=["python"],  # where the .pxd files are, beside the stubs
             compiler_directives={
                 "language_level": "3str",

@@ -114,7 +114,7 @@ int main(int argc, char **argv) {
 def test_hivex_reading(benchmark: BenchmarkFixture, files: tuple[Path, Path], tmp_path: Path) -> None:
     compiler = shutil.which("cc")
     source, program = tmp_path / "read.c", tmp_path / "read"
-    source.write_text(HIVEX)
+    source.write_text(HIVEX, encoding="utf-8")
     built = compiler and subprocess.run(
         [compiler, "-O2", source, "-lhivex", "-o", program], check=False, capture_output=True
     )

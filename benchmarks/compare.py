@@ -73,7 +73,7 @@ def _shell(command: str) -> Run:
 def _version(command: str) -> str:
     """The first line that a tool says of itself; empty where it is missing or not fit."""
     outcome = subprocess.run(
-        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
     )
     lines = (outcome.stdout + outcome.stderr).strip().splitlines()
     return lines[0] if outcome.returncode == 0 and lines else ""
@@ -191,7 +191,7 @@ def _machine() -> str:
     model = next(
         (
             line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
             if line.startswith("model name")
         ),
         platform.machine(),

@@ -67,8 +67,8 @@ def make(tar: Path, layout: Path) -> None:
     manifest["config"] = _document(config, blobs, f"{_TYPE}.config.v1+json")
     entry = _document(manifest, blobs, f"{_TYPE}.manifest.v1+json")
     entry["annotations"] = {"org.opencontainers.image.ref.name": "1"}
-    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
-    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}), encoding="utf-8")
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}', encoding="utf-8")
 
 
 def _placed(path: Path, blobs: Path, digest: str, media_type: str) -> dict[str, object]:
@@ -90,7 +90,7 @@ def served(directory: Path) -> Iterator[None]:
         raise FileNotFoundError("docker-registry is not installed")
     storage = {"filesystem": {"rootdirectory": str(directory / "registry")}}
     config = {"version": 0.1, "log": {"level": "error"}, "http": {"addr": REGISTRY}, "storage": storage}
-    (directory / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    (directory / "config.yml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     command = [program, "serve", str(directory / "config.yml")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -73,15 +73,15 @@ def count(name: str) -> int:
         valgrind = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={profile}"]
         work = [sys.executable, "-m", "benchmarks.scenarios", name, str(directory)]
         subprocess.run([*valgrind, *work], env=environment, stdout=subprocess.DEVNULL, check=True)
-        with profile.open() as lines:
+        with profile.open(encoding="utf-8") as lines:
             return count_in_extension(lines)
 
 
 def circumstances() -> dict[str, str]:
     """What must be the same for counts to be compared: the C compiler and the processor."""
     command = [os.environ.get("CC", "cc"), "--version"]
-    compiler = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    processor = dict(re.findall(r"^([^:\n]*?)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    compiler = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.splitlines()[0]
+    processor = dict(re.findall(r"^([^:\n]*?)\s*: (.*)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE))
     kind = ("vendor_id", "cpu family", "model", "stepping")
     return {"compiler": compiler, "processor": " ".join(processor.get(name, "?") for name in kind)}
 
@@ -89,7 +89,7 @@ def circumstances() -> dict[str, str]:
 def _kept() -> tuple[dict[str, str], dict[str, int]]:
     if not COUNTS.exists():
         return circumstances(), {}
-    content = json.loads(COUNTS.read_text())
+    content = json.loads(COUNTS.read_text("utf-8"))
     return content["circumstances"], content["counts"]
 
 
@@ -115,7 +115,7 @@ def main() -> int:
 
     if options.update:
         content = {"circumstances": circumstances(), "counts": dict(sorted((kept | counted).items()))}
-        COUNTS.write_text(json.dumps(content, indent=4) + "\n")
+        COUNTS.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
         return 0
     if circumstances() != kept_with:
         print(f"not compared: kept with {kept_with}, counted with {circumstances()}", file=sys.stderr)

@@ -42,7 +42,7 @@ def make(root: Path, layers: int) -> list[str]:
 
 def import_all(store: str, list_: str, seed: int) -> int:
     """What each process does."""
-    locations = Path(list_).read_text().split()
+    locations = Path(list_).read_text("utf-8").split()
     random.Random(seed).shuffle(locations)
     with ThreadPoolExecutor(1) as executor:
         results = import_images(locations, store, executor, workers=1, sync=False, scratch_disks=False)

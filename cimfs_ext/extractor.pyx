@@ -1,10 +1,9 @@
-"""Files of an image to an open directory of the host, many at a time and without the GIL. POSIX only."""
+"""Files of an image to an open directory of the host, many at a time and without the GIL."""
 
 import os
 
 cimport cython
-from libc.errno cimport ENOMEM
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport intptr_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -13,6 +12,9 @@ from cimfs_ext.libcimfs cimport cimfs_reader
 from cimfs_ext.listing cimport reader_error
 from cimfs_ext.reader cimport ImageReader
 
+
+cdef extern from "hosterror.h":
+    int raise_host_error(int, object) except -1
 
 cdef extern from "liblayer/extract.h" nogil:
     const size_t LAYER_EXTRACT_BUFFER
@@ -28,7 +30,7 @@ cdef extern from "liblayer/extract.h" nogil:
     void layer_extraction_init(layer_extraction *, const cimfs_reader *, layer_existing)
     void layer_extraction_stop(layer_extraction *)
     uint64_t layer_extraction_written(layer_extraction *)
-    int layer_extract_file(layer_extraction *, uint32_t, int, const char *, uint8_t *, int *, cimfs_error *)
+    int layer_extract_file(layer_extraction *, uint32_t, intptr_t, const char *, uint8_t *, int *, cimfs_error *)
 
 
 EXISTING = {
@@ -74,7 +76,7 @@ cdef class FileExtractor:
         """Let every call that is under way, in whatever thread, end soon with ECANCELED."""
         layer_extraction_stop(&self.extraction)
 
-    def write(self, int directory, list files not None):
+    def write(self, intptr_t directory, list files not None):
         """Make each ``(file ID, name as bytes)`` in the open directory, with content, access and write time.
 
         The names must be single components. Returns the names of those that were skipped. Raises OSError for the
@@ -120,4 +122,4 @@ cdef class FileExtractor:
         path = os.fsdecode(names[<Py_ssize_t>done - 1])
         if result < 0:
             raise reader_error(self.image.reader, result, &error, "extract", path)
-        raise MemoryError(path) if result == ENOMEM else OSError(result, os.strerror(result), path)
+        raise_host_error(result, path)

@@ -4,6 +4,7 @@ import errno
 import os
 
 from cimfs_ext import errors
+from cimfs_ext.imagepath import inner_path
 
 cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
@@ -46,6 +47,11 @@ cdef object error_for(cimfs_hresult code, const cimfs_error *error, str operatio
     return errors.image_error(code, operation, path, reason, file, offset)
 
 
+cdef str separated(path):
+    """A path in an image with backslashes, whatever separates its names."""
+    return (<str>inner_path(path)).replace("/", "\\")
+
+
 cdef bytes wide(str text):
     """UTF-16 code units with their terminator; lone surrogates pass."""
     if "\0" in text:
@@ -60,7 +66,8 @@ cdef class ImageWriter:
     ``directory`` is the containing directory, ``existing_name`` the image to start from (None: an empty one),
     ``new_name`` the image to make (None: extend the existing one). Nothing is visible under the new name before
     :meth:`commit`; :meth:`close` without it leaves nothing behind. As a context manager it only closes: committing is
-    always said. Paths inside the image are relative, with backslashes, and compared without regard to case.
+    always said. Paths inside the image are str, with either slash, or PurePath; they are relative, and compared without
+    regard to case.
 
     ``flags`` are those of CimCreateImage2 (:class:`cimlayer.CreateFlags`): with one, ``directory`` may be a block
     device or a file that holds images. ``implementation`` is ``portable``, ``system``, or None for the default
@@ -156,12 +163,16 @@ cdef class ImageWriter:
         """Which filling of the function table this image uses: ``portable`` or ``system``."""
         return self.calls.name
 
+    def __repr__(self):
+        state = "closed " if self.is_closed() else ""
+        return f"<{state}cimlayer.ImageWriter {self.name!r} in {self.directory!r}>"
+
     @property
     def closed(self):
         """Whether the image was closed, or belongs to the process that this one was forked from."""
         return self.is_closed()
 
-    def create_file(self, str path, *, uint32_t attributes=0, uint64_t size=0, int64_t creation_time=0,
+    def create_file(self, path, *, uint32_t attributes=0, uint64_t size=0, int64_t creation_time=0,
                     int64_t last_write_time=0, int64_t change_time=0, int64_t last_access_time=0,
                     security_descriptor=b"", reparse_data=b"", extended_attributes=b""):
         """Add a file or directory and open its default stream for :meth:`write`.
@@ -178,6 +189,7 @@ cdef class ImageWriter:
         cdef const unsigned char[::1] ea = extended_attributes
         cdef bytes text
         cdef const cimfs_wchar *units
+        path = separated(path)
         if size > <uint64_t>INT64_MAX:
             raise OverflowError("a file size has at most 63 bits")
         memset(&metadata, 0, sizeof(metadata))
@@ -210,11 +222,12 @@ cdef class ImageWriter:
         finally:
             self.leave()
 
-    def create_alternate_stream(self, str path, uint64_t size):
+    def create_alternate_stream(self, path, uint64_t size):
         """Add the stream ``path:name`` (or ``path:name:$DATA``) of ``size`` bytes and open it for :meth:`write`."""
         cdef cimfs_hresult code
         cdef bytes text
         cdef const cimfs_wchar *units
+        path = separated(path)
         self.enter()
         try:
             self.end_stream()
@@ -300,24 +313,27 @@ cdef class ImageWriter:
             code = call(self.image, new, existing)
         return self.check(code, operation, new_path)
 
-    def create_hard_link(self, str new_path, str existing_path):
+    def create_hard_link(self, new_path, existing_path):
         """Give an existing file one more name; a file that has that name already is replaced."""
+        new_path, existing_path = separated(new_path), separated(existing_path)
         self.enter()
         try:
             self.change_link(self.api.create_hard_link, new_path, existing_path, f"link to {existing_path}")
         finally:
             self.leave()
 
-    def delete_path(self, str path):
+    def delete_path(self, path):
         """Remove a file, a link, a stream, or a directory with all that it holds."""
+        path = separated(path)
         self.enter()
         try:
             self.change_path(self.api.delete_path, path, "delete")
         finally:
             self.leave()
 
-    def tombstone(self, str path):
+    def tombstone(self, path):
         """Hide a path that the images below have, once this one is merged with them (CimTombstoneFile)."""
+        path = separated(path)
         self.enter()
         try:
             self.calls.require(self.api.tombstone_file != NULL, "CimTombstoneFile", path)
@@ -325,8 +341,9 @@ cdef class ImageWriter:
         finally:
             self.leave()
 
-    def create_merge_link(self, str new_path, str existing_path):
+    def create_merge_link(self, new_path, existing_path):
         """A hard link whose target may lie in an image below; it is looked up when they are merged."""
+        new_path, existing_path = separated(new_path), separated(existing_path)
         self.enter()
         try:
             self.calls.require(self.api.create_merge_link != NULL, "CimCreateMergeLink", new_path)

@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_FILE_NOT_FOUND, cimfs_error, cimfs_hresult
+from cimfs_ext.fileobjects cimport raised_by_files
 from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
     CIMFS_UPCASE_UNITS,
@@ -40,6 +41,9 @@ from cimfs_ext.libcimfs cimport (
 cdef object reader_error(const cimfs_reader *reader, cimfs_hresult code, const cimfs_error *error, str operation,
                          str path):
     """``error_for`` a call on an open image: of one that was removed meanwhile the path is what matters."""
+    raised = raised_by_files(reader, code)
+    if raised is not None:
+        return raised
     if code == CIMFS_E_FILE_NOT_FOUND:
         path = os.path.join(os.fsdecode(cimfs_reader_directory_path(reader)), os.fsdecode(cimfs_reader_name(reader)))
     return error_for(code, error, operation, path)
@@ -51,11 +55,22 @@ cdef str decode(const cimfs_link *link):
     return PyUnicode_DecodeUTF16(<const char *>link.units, link.length * 2, "surrogatepass", &order)
 
 
+cdef dict flags = {}  # number -> FileAttributes: there are few, and making one takes longer than an entry
+
+
+cdef object attributes_of(const cimfs_record *record):
+    bits = cimfs_attributes_of(record)
+    found = flags.get(bits)
+    if found is None:
+        found = flags[bits] = entries.FileAttributes(bits)
+    return found
+
+
 cdef object entry_of(uint32_t id, str name, const cimfs_record *record):
     cdef cimfs_extent data = cimfs_extent_of(record.data)
     cdef bint directory = cimfs_is_directory(record)
     return entries.ImageEntry(
-        name, id, cimfs_attributes_of(record), 0 if directory else data.length,
+        name, id, attributes_of(record), 0 if directory else data.length,
         <int64_t>get64(record.creation_time), <int64_t>get64(record.last_write_time),
         <int64_t>get64(record.change_time), <int64_t>get64(record.last_access_time),
         get32(record.reparse_tag), get32(record.parent), bool(data.sparse))

@@ -5,13 +5,16 @@ import os
 from uuid import UUID
 
 from cimfs_ext import entries, errors
+from cimfs_ext.imagepath import host_path, image_path, inner_path
 from cimfs_ext.streams import StreamReader
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
+from cimfs_ext.cimfs cimport CIMFS_E_FAIL, CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
+from cimfs_ext.fileobjects cimport directory_of, io_of_files, raised_in
 from cimfs_ext.guard cimport check_idle
 from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
@@ -24,6 +27,8 @@ from cimfs_ext.libcimfs cimport (
     cimfs_content_check,
     cimfs_extent,
     cimfs_extent_of,
+    cimfs_file,
+    cimfs_io,
     cimfs_is_directory,
     cimfs_name,
     cimfs_reader,
@@ -31,6 +36,7 @@ from cimfs_ext.libcimfs cimport (
     cimfs_reader_close,
     cimfs_reader_lookup,
     cimfs_reader_open,
+    cimfs_reader_open_at,
     cimfs_reader_open_list,
     cimfs_reader_read,
     cimfs_reader_read_checked,
@@ -52,14 +58,16 @@ from cimfs_ext.streams cimport find_stream, list_streams, offsets_of
 from cimfs_ext.verify cimport verify_image
 
 
-cdef bytes path_units(str path):
-    """Backslashed UTF-16 without leading or trailing separators; a slash can be in no name, so it separates too."""
-    return path.replace("/", "\\").strip("\\").encode("utf-16-le", "surrogatepass")
+cpdef str path_text(path):
+    """A path in an image, with backslashes, without any at its ends; a slash can be in no name, so it separates too."""
+    if not isinstance(path, str):
+        path = inner_path(path)
+    return (<str>path).replace("/", "\\").strip("\\")
 
 
 cdef tuple split(path):
     """The directory and the name of an image's file."""
-    directory, name = os.path.split(os.fsdecode(path))
+    directory, name = os.path.split(image_path(path))
     if "\0" in directory or "\0" in name:
         raise ValueError("embedded null byte")
     return directory or os.curdir, name
@@ -96,10 +104,17 @@ def read_region_sets(path):
 
 
 cdef class ImageReader:
-    """A committed image, opened by the path of its ``.cim`` file.
+    """A committed image, opened by the path of its ``.cim`` file or of a layer directory.
 
-    Paths inside the image are relative, separated by backslashes or slashes, compared without regard to case; the
-    empty path is the root. Wherever a path is taken, an :class:`~cimlayer.ImageEntry` serves as well.
+    With ``files``, its files are file objects, on other hosts too: ``path`` is the name of the ``.cim`` file, and
+    ``files`` opens a file by its name, for reading in binary mode, as often as it is asked to. What it returns needs
+    ``seek``, ``tell``, ``read`` and ``close``, and is used by one thread at a time. Metadata is read in blocks of
+    64 KiB, and content as it is asked for. What the file objects raise is raised unchanged, but a FileNotFoundError of
+    ``files`` itself means that the file is missing; a file that ends before its size is a CorruptImageError.
+
+    Paths inside the image are str, separated by backslashes or slashes, or PurePath; they are relative to its root (a
+    separator at either end means nothing) and compared without regard to case, and the empty path is the root.
+    Wherever one is taken but in :meth:`stat` and :meth:`exists`, an :class:`~cimlayer.ImageEntry` serves as well.
 
     Raises :class:`~cimlayer.PathNotFoundError` for what is not there,
     :class:`~cimlayer.CorruptImageError` for a file that contradicts the format, with the file and the offset, and
@@ -112,10 +127,13 @@ cdef class ImageReader:
     Only :meth:`close` must come alone: while another call is under way it raises RuntimeError.
     """
 
-    def __cinit__(self, path):
+    def __cinit__(self, path, *, files=None):
         cdef cimfs_error error
         cdef cimfs_hresult code
         cdef cimfs_reader *reader = NULL
+        if files is not None:
+            self.open_files(host_path(path), files)
+            return
         self.directory, self.name = split(path)
         cdef bytes directory_bytes = os.fsencode(self.directory), name_bytes = os.fsencode(self.name)
         cdef const char *directory = directory_bytes
@@ -124,8 +142,40 @@ cdef class ImageReader:
         with nogil:
             code = cimfs_reader_open(&cimfs_system_io, directory, name, &error, &reader)
         if code < 0:
-            raise error_for(code, &error, "open image", os.fsdecode(path))
+            raise error_for(code, &error, "open image", os.fspath(path))
         self.reader = reader  # whoever finds the object before takes it for a closed one
+
+    cdef int open_files(self, str name, files) except -1:
+        cdef cimfs_error error
+        cdef cimfs_hresult code
+        cdef cimfs_reader *reader = NULL
+        cdef cimfs_file directory
+        cdef const cimfs_io *io = io_of_files()
+        if "\0" in name:
+            raise ValueError("embedded null byte")
+        self.directory, self.name = "", name
+        cdef bytes name_bytes = os.fsencode(name)
+        cdef const char *name_text = name_bytes
+        directory = directory_of(files)
+        cdef object _held = <object><void *>directory  # what they raised outlives the reader
+        memset(&error, 0, sizeof(error))
+        with nogil:
+            code = cimfs_reader_open_at(io, directory, name_text, &error, &reader)
+        if code < 0:
+            raised = raised_in(directory) if code == CIMFS_E_FAIL else None
+            raise error_for(code, &error, "open image", name) if raised is None else raised
+        self.reader = reader
+        return 0
+
+    def __repr__(self):
+        state = "" if self.reader != NULL else "closed "
+        where = f" in {self.directory!r}" if self.directory else ""
+        return f"<{state}cimlayer.ImageReader {self.name!r}{where}>"
+
+    @property
+    def closed(self):
+        """Whether it was closed."""
+        return self.reader == NULL
 
     def __dealloc__(self):
         if self.reader != NULL:
@@ -183,16 +233,21 @@ cdef class ImageReader:
     def last_file_id(self):
         """The highest file ID; those of deleted files stay unused."""
         cdef cimfs_error error
+        cdef cimfs_hresult code
         cdef cimfs_table_entry table
         cdef const uint8_t *records
-        self.check_open()
-        cdef uint32_t count = cimfs_reader_table_count(self.reader)
-        if count == 0:
-            return 0
-        memset(&error, 0, sizeof(error))
-        cdef cimfs_hresult code = cimfs_reader_table(self.reader, count - 1, &error, &table, &records)
-        if code < 0:
-            raise reader_error(self.reader, code, &error, "read image", self.name)
+        cdef uint32_t count
+        self.enter()
+        try:
+            count = cimfs_reader_table_count(self.reader)
+            if count == 0:
+                return 0
+            memset(&error, 0, sizeof(error))
+            code = cimfs_reader_table(self.reader, count - 1, &error, &table, &records)
+            if code < 0:
+                raise reader_error(self.reader, code, &error, "read image", self.name)
+        finally:
+            self.leave()
         return (count - 1) * CIMFS_FILES_PER_TABLE + get16(table.count)
 
     cdef int read_record(self, uint32_t id, cimfs_record *record) except -1:
@@ -209,17 +264,17 @@ cdef class ImageReader:
         cdef cimfs_name name
         cdef uint32_t id = 0
         cdef bytes units
-        if isinstance(target, entries.ImageEntry):
+        if not isinstance(target, str) and isinstance(target, entries.ImageEntry):
             return target.file_id
-        units = path_units(target)
+        units = path_text(target).encode("utf-16-le", "surrogatepass")
         name.units = <const uint16_t *><const char *>units
         name.length = <uint32_t>(len(units) // 2)
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_lookup(self.reader, name, &error, &id)
         if code == CIMFS_E_PATH_NOT_FOUND:
-            raise self.not_found(target)
+            raise self.not_found(_name_of(target))
         if code < 0:
-            raise reader_error(self.reader, code, &error, "look up", target)
+            raise reader_error(self.reader, code, &error, "look up", _name_of(target))
         return id
 
     cdef object not_found(self, str path):
@@ -233,19 +288,20 @@ cdef class ImageReader:
         self.find_record(target, &record)
         return open_children(self.reader, self.name, &record, _name_of(target))
 
-    def stat(self, str path):
+    def stat(self, path):
         """The entry at a path; its ``name`` is the path's last component as it was asked for."""
         cdef cimfs_record record
         cdef uint32_t id
+        cdef str text = path_text(path)
         self.enter()
         try:
             id = self.find(path)
             self.read_record(id, &record)
         finally:
             self.leave()
-        return entry_of(id, path.replace("/", "\\").strip("\\").rpartition("\\")[2], &record)
+        return entry_of(id, text.rpartition("\\")[2], &record)
 
-    def exists(self, str path):
+    def exists(self, path):
         """Whether a path is there."""
         self.enter()
         try:
@@ -295,7 +351,7 @@ cdef class ImageReader:
         A hostile image in which a directory lies in itself gives a CorruptImageError. Between two entries the reader
         may be closed: then the next directory is a ValueError.
         """
-        path = "" if not isinstance(top, str) else top.replace("/", "\\").strip("\\")
+        path = "" if isinstance(top, entries.ImageEntry) else path_text(top)
         names = [path] if path else []  # whose join is the path of the directory: one path, however deep it lies
         self.enter()
         try:
@@ -339,8 +395,11 @@ cdef class ImageReader:
     def attached(self, target):
         """The region offsets of descriptor, EAs, reparse data and streams; 0 for what an entry does not have."""
         cdef cimfs_record record
-        self.check_open()
-        self.find_record(target, &record)
+        self.enter()
+        try:
+            self.find_record(target, &record)
+        finally:
+            self.leave()
         return get64(record.security_descriptor), get64(record.ea), get64(record.reparse), get64(record.streams)
 
     cdef bytes attachment(self, target, cimfs_attachment which):
@@ -408,13 +467,18 @@ cdef class ImageReader:
             self.leave()
         return extent.offset, extent.length
 
-    def open(self, target, stream=None):
+    def open(self, target, mode="rb", *, stream=None):
         """A raw binary file over the content, or over the alternate stream of that bare name.
+
+        It can be read and sought as :class:`io.FileIO` can, and handed to whatever takes a binary file: ``zipfile``,
+        ``tarfile``, :class:`io.BufferedReader`, :class:`io.TextIOWrapper`. ``mode`` is ``"rb"``, or ValueError.
 
         The image must stay open for as long as the file is used: afterwards reading raises ValueError. Whoever reads
         it in order to its end gets a :class:`~cimlayer.CorruptImageError` there if the content does not match its
         content ID (images written by Windows have none that can be compared).
         """
+        if mode != "rb":
+            raise ValueError(f"a file of an image is opened in mode 'rb', not {mode!r}")
         return StreamReader(_StreamCursor(self, target, stream))
 
     def read(self, target, stream=None):
@@ -422,16 +486,17 @@ cdef class ImageReader:
         with StreamReader(_StreamCursor(self, target, stream)) as file:
             return file.readall()
 
-    def verify(self, progress=None):
+    def verify(self, progress=None, *, cancel=None):
         """Check every table and object of the image, and content against its object IDs.
 
         ``progress`` is called with the number of bytes checked so far; raising in it stops the check. It may use the
-        reader, but not close it. Returns a :class:`~cimlayer.VerifyReport`; a damaged image is a report with
+        reader, but not close it. ``cancel`` is a :class:`~cimlayer.CancellationToken`, and the check stops with
+        :class:`~cimlayer.OperationCancelledError` once it is cancelled. Returns a :class:`~cimlayer.VerifyReport`; a damaged image is a report with
         problems, not an exception. One that is removed meanwhile is a report whose last problem says so.
         """
         self.enter()
         try:
-            return verify_image(self.reader, self.name, progress)
+            return verify_image(self.reader, self.name, progress, cancel)
         finally:
             self.leave()
 
@@ -441,7 +506,7 @@ def _corrupt(reason, path):
 
 
 def _name_of(target):
-    return target if isinstance(target, str) else target.name
+    return target.name if isinstance(target, entries.ImageEntry) else str(target)
 
 
 @cython.no_gc_clear  # a cursor without its image is none
@@ -468,17 +533,29 @@ cdef class _StreamCursor:
     def size(self):
         return self.extent.length
 
+    @property
+    def name(self):
+        return self.path
+
+    def read_bytes(self, uint64_t position, Py_ssize_t size):
+        """Those bytes, or as many as there are."""
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
+        got = self.read_into(position, PyBytes_AS_STRING(data), <size_t>size)
+        return data if got == <size_t>size else data[:got]
+
     def read_at(self, uint64_t position, buffer):
         """Fill the writable buffer from a position on; returns how many bytes there were."""
         cdef unsigned char[::1] view = buffer
+        cdef size_t size = <size_t>view.shape[0]
+        return self.read_into(position, &view[0] if size else NULL, size)
+
+    cdef size_t read_into(self, uint64_t position, void *to, size_t size) except? 0:
         cdef cimfs_error error
         cdef cimfs_hresult code
-        cdef size_t got = 0, size = <size_t>view.shape[0]
-        cdef void *to
+        cdef size_t got = 0
         self.image.check_open()
         if size == 0:
             return 0
-        to = &view[0]
         memset(&error, 0, sizeof(error))
         cdef bint alone = not self.checking
         self.image.enter()

@@ -6,7 +6,6 @@ between (a finalizer, a signal handler, another thread) can call the same hive.
 
 import os
 import warnings
-from collections import namedtuple
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -24,7 +23,9 @@ from cimfs_ext.hivenames cimport as_name, decode, encode, split, view, view_byte
 from cimfs_ext.public cimport show_as
 
 from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError, KeyNotFoundError
-from cimfs_ext.hivesource import load, load_log
+from cimfs_ext.entries import filetime_to_datetime
+from cimfs_ext.hivesource import load, load_log, name_of
+from cimfs_ext.hivevalues import Value
 
 
 cdef extern from "Python.h":
@@ -33,8 +34,6 @@ cdef extern from "Python.h":
     char *bytes_data "PyBytes_AS_STRING"(PyObject *block)
     int _PyBytes_Resize(PyObject **block, Py_ssize_t size) except -1
 
-
-Value = namedtuple("HiveValue", "name type data tombstone", module="cimlayer")
 
 cdef object MADE_HERE = object()  # no caller has it: there are no hives without a tree
 
@@ -89,6 +88,11 @@ cdef class Key:
         return self.held().last_written
 
     @property
+    def last_write_datetime(self) -> datetime | None:
+        """``timestamp`` as :func:`~cimlayer.filetime_to_datetime` gives it."""
+        return filetime_to_datetime(self.held().last_written)
+
+    @property
     def security(self) -> bytes:
         """The self-relative security descriptor; empty: none."""
         cdef uint32_t index = self.held().security
@@ -118,6 +122,31 @@ cdef class Key:
             return [owner.wrap(key.subkeys[i], path, None) for i in range(key.subkey_count)]
         finally:
             owner.end_reading()
+
+    def __getitem__(self, str path not None) -> Key:
+        """The key at a path below this one. KeyNotFoundError: there is none."""
+        cdef hive_key *top = self.held()
+        return self.hive.key_below(top, self.path, path)
+
+    def get(self, str path not None, default=None):
+        """The key at a path below this one, or the default."""
+        try:
+            return self[path]
+        except KeyNotFoundError:
+            return default
+
+    def __contains__(self, str path not None) -> bool:
+        return self.get(path) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the keys right below."""
+        return iter([key.name for key in self.subkeys()])
+
+    def __len__(self) -> int:
+        return self.held().subkey_count
+
+    def __bool__(self) -> bool:
+        return True  # without subkeys too
 
     def values(self) -> list[Value]:
         """The values in the order of the hive; the default value's name is empty."""
@@ -194,7 +223,7 @@ cdef class Hive:
         if views == NULL:
             raise MemoryError
         try:
-            self.name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "hive")
+            self.name = name or name_of(source)
             for i in range(count):
                 views[i] = view_bytes(log_data[i])
             with nogil:
@@ -266,9 +295,8 @@ cdef class Hive:
         wrapped.given = given
         return wrapped
 
-    cdef hive_key *find(self, list parts) except? NULL:
-        """The key of that path, or NULL."""
-        cdef hive_key *key = self.hive.root
+    cdef hive_key *find(self, hive_key *key, list parts) except? NULL:
+        """The key of that path below this one, or NULL."""
         cdef bytes encoded
         cdef str part
         for part in parts:
@@ -336,22 +364,48 @@ cdef class Hive:
         cdef list parts = split(path)
         self.begin_reading()
         try:
-            return self.find(parts) != NULL
+            return self.find(self.hive.root, parts) != NULL
         finally:
             self.end_reading()
 
     def key(self, str path not None) -> Key:
         """The key at ``path``. KeyNotFoundError: there is none."""
+        self.check()
+        return self.key_below(self.hive.root, "", path)
+
+    cdef Key key_below(self, hive_key *top, str above, str path):
         cdef list parts = split(path)
         cdef hive_key *key
         self.begin_reading()
         try:
-            key = self.find(parts)
+            key = self.find(top, parts)
         finally:
             self.end_reading()
+        whole = "\\".join([above, *parts] if above else parts)
         if key == NULL:
-            raise self.missing("no such key", path)
-        return self.wrap(key, None, "\\".join(parts))
+            raise self.missing("no such key", whole if above else path)
+        return self.wrap(key, None, whole)
+
+    def __getitem__(self, str path not None) -> Key:
+        """As :meth:`key`."""
+        return self.key(path)
+
+    def get(self, str path not None, default=None):
+        """The key at a path, or the default."""
+        return self.root.get(path, default)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the keys right below the root."""
+        return iter(self.root)
+
+    def __len__(self) -> int:
+        return len(self.root)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Hive {self.name!r}>"
 
     def walk(self, str path not None="") -> Iterator[Key]:
         """The key at ``path`` and all below it, parents first."""
@@ -423,7 +477,7 @@ cdef class Hive:
         cdef hive_key *parent
         self.begin_changing()
         try:
-            parent = self.find(parts)
+            parent = self.find(self.hive.root, parts)
             if parent == NULL or not hive_remove_subkey(parent, as_name(name, encoded)):
                 raise self.missing("no such key", path)
         finally:
@@ -461,7 +515,7 @@ cdef class Hive:
         cdef hive_key *key
         self.begin_changing()
         try:
-            key = self.find(parts)
+            key = self.find(self.hive.root, parts)
             if key == NULL:
                 raise self.missing("no such key", path)
             if not hive_remove_value(key, as_name(name, encoded)):

@@ -1,6 +1,7 @@
 """What a file's record leads to: its alternate streams, where all of it lies, and the files that read one stream."""
 
 import io
+from operator import index
 
 from cimfs_ext import entries
 
@@ -95,11 +96,17 @@ cdef set offsets_of(const cimfs_reader *reader, const cimfs_record *record):
     return offsets
 
 
+cdef Py_ssize_t AT_ONCE = 1 << 26  # bytes that `readall` asks memory for before it has read any
+
+
 class StreamReader(io.RawIOBase):
     """A read-only, seekable binary file over one stream of an image; :meth:`ImageReader.open` makes it.
 
-    It has one position, which its calls move: threads may share it, but which of them gets which bytes is open.
+    Like :class:`io.FileIO`, but without a file descriptor. It has one position, which its calls move: threads may
+    share it, but which of them gets which bytes is open.
     """
+
+    mode = "rb"
 
     def __init__(self, cursor):
         super().__init__()
@@ -107,32 +114,69 @@ class StreamReader(io.RawIOBase):
         self._position = 0
 
     @property
+    def name(self):
+        """The path in the image, as it was asked for; ``path:stream`` for an alternate stream."""
+        return self._cursor.name
+
+    @property
     def size(self):
         """The stream's length in bytes."""
         return self._cursor.size
 
     def readable(self):
+        self._check_open()
         return True
 
     def seekable(self):
+        self._check_open()
         return True
 
     def readinto(self, buffer):
-        if self.closed:
-            raise ValueError("the stream is closed")
-        got = self._cursor.read_at(self._position, memoryview(buffer).cast("B"))
+        self._check_open()
+        view = memoryview(buffer).cast("B")
+        if self._position >= self._cursor.size:  # which may be beyond what a position is, there
+            return 0
+        got = self._cursor.read_at(self._position, view)
         self._position += got
         return got
 
+    def readall(self):
+        self._check_open()
+        left = max(self._cursor.size - self._position, 0)
+        if left > AT_ONCE:
+            return super().readall()
+        data = self._cursor.read_bytes(self._position, left) if left else b""
+        self._position += len(data)
+        return data
+
     def seek(self, offset, whence=io.SEEK_SET):
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._cursor.size}[whence]
-        if base + offset < 0:
-            raise ValueError("negative seek position")
-        self._position = base + offset
-        return self._position
+        self._check_open()
+        if whence == io.SEEK_SET:
+            position = index(offset)
+        elif whence == io.SEEK_CUR:
+            position = self._position + index(offset)
+        elif whence == io.SEEK_END:
+            position = self._cursor.size + index(offset)
+        else:
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        if position < 0:
+            raise ValueError(f"negative seek position {position}")
+        self._position = position
+        return position
 
     def tell(self):
+        self._check_open()
         return self._position
+
+    def write(self, data):
+        raise io.UnsupportedOperation("not writable")
+
+    def _check_open(self):
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+
+    def __repr__(self):
+        return f"<{'closed ' if self.closed else ''}cimlayer.StreamReader name={self.name!r} mode='rb'>"
 
 
 StreamReader.__module__ = "cimlayer"

@@ -32,7 +32,7 @@ static const struct cimfs_function FUNCTIONS[] = {
     {"CimAddFsToMergedImage", ENTRY(add_to_merged_image), 1, BLOCK_IMAGES},
     {"CimAddFsToMergedImage2", ENTRY(add_to_merged_image2), 1, BLOCK_IMAGES},
     {"CimSealImage", ENTRY(seal_image), 1, VERIFIED_IMAGES},
-    {"CimGetVerificationInformation", ENTRY(get_verification_information), 1, VERIFIED_IMAGES},
+    {"CimGetVerificationInformation", ENTRY(get_verification_information), 0, VERIFIED_IMAGES},
     {"CimMountImage", ENTRY(mount_image), 0, FIRST_RELEASE},
     {"CimDismountImage", ENTRY(dismount_image), 0, FIRST_RELEASE},
     {"CimMergeMountImage", ENTRY(merge_mount_image), 0, BLOCK_IMAGES},
@@ -53,17 +53,22 @@ typedef void (*address)(void);
 
 #ifdef _WIN32
 
-static void *open_system_library(const wchar_t *name)
+/* Programs bring cimwriter.dll along beside themselves, which for Python is beside its interpreter. */
+static void *open_writer(void)
 {
-    return LoadLibraryExW(name, NULL, LOAD_LIBRARY_SEARCH_SYSTEM32);
+    void *library = LoadLibraryExW(L"cimwriter.dll", NULL, LOAD_LIBRARY_SEARCH_SYSTEM32);
+    if (library)
+        return library;
+    /* What it needs itself lies in the system directory. */
+    return LoadLibraryExW(L"cimwriter.dll", NULL, LOAD_LIBRARY_SEARCH_APPLICATION_DIR | LOAD_LIBRARY_SEARCH_SYSTEM32);
 }
 
 static cimfs_hresult open_libraries(struct cimfs_system *system, const char *path)
 {
     if (path)
         return CIMFS_E_INVALID_ARG;
-    system->writer = open_system_library(L"cimwriter.dll");
-    system->library = open_system_library(L"cimfs.dll");
+    system->writer = open_writer();
+    system->library = LoadLibraryExW(L"cimfs.dll", NULL, LOAD_LIBRARY_SEARCH_SYSTEM32);
     return system->writer || system->library ? CIMFS_OK : CIMFS_E_FILE_NOT_FOUND;
 }
 

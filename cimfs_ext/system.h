@@ -1,8 +1,9 @@
 /*
  * The function table of cimfs.h, filled from the operating system's libraries.
  *
- * On Windows these are cimwriter.dll for the writing half, if it is there, and cimfs.dll, both from the system
- * directory alone: a library of that name beside the program is never loaded. Elsewhere a shared library with the
+ * On Windows these are cimwriter.dll for the writing half, if it is in the system directory or the program's own, where
+ * hcsshim looks for it too (internal/winapi/cimwriter), and cimfs.dll from the system directory alone. Neither is ever
+ * loaded from the current directory or from PATH. Elsewhere a shared library with the
  * same exports takes their place (libcimfs itself, a recording library in tests).
  */
 #ifndef CIMFS_SYSTEM_H

@@ -10,7 +10,7 @@ from libc.string cimport memset
 from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult
 from cimfs_ext.libcimfs cimport (
     cimfs_reader,
-    cimfs_system_io,
+    cimfs_reader_io,
     cimfs_verify,
     cimfs_verify_counts,
     cimfs_verify_events,
@@ -27,11 +27,13 @@ cdef class _Check:
     """What the callbacks of one check share."""
 
     cdef object progress
+    cdef object cancel
     cdef list problems
     cdef object raised
 
-    def __cinit__(self, progress=None):
+    def __cinit__(self, progress=None, cancel=None):
         self.progress = progress
+        self.cancel = cancel
         self.problems = []
 
 
@@ -53,6 +55,8 @@ cdef int on_progress(void *context, const cimfs_verify_counts *counts) noexcept 
     check = <_Check>context
     try:
         PyErr_CheckSignals()
+        if check.cancel is not None:
+            check.cancel.raise_if_cancelled()
         if check.progress is not None:
             check.progress(counts.bytes)
     except BaseException as raised:
@@ -61,19 +65,21 @@ cdef int on_progress(void *context, const cimfs_verify_counts *counts) noexcept 
     return 0
 
 
-cdef object verify_image(const cimfs_reader *reader, str name, progress):
+cdef object verify_image(const cimfs_reader *reader, str name, progress, cancel):
     """``ImageReader.verify``."""
     cdef cimfs_verify_counts counts
     cdef cimfs_verify_events events
     cdef cimfs_error error
     cdef cimfs_hresult code
-    check = _Check(progress)
+    if cancel is not None:
+        cancel.raise_if_cancelled()
+    check = _Check(progress, cancel)
     events.context = <void *>check
     events.problem = on_problem
     events.progress = on_progress
     memset(&error, 0, sizeof(error))
     with nogil:
-        code = cimfs_verify(&cimfs_system_io, reader, &events, &counts, &error)
+        code = cimfs_verify(cimfs_reader_io(reader), reader, &events, &counts, &error)
     if check.raised is not None:
         raise check.raised
     if code < 0:

@@ -10,11 +10,18 @@ import pytest
 import cimlayer
 from support.corpus import PARENTS
 from support.libraries import Recorder, read_record
+from support.report import Report
 from support.shared import SHARED_LAYERS
 
 
-def pytest_configure() -> None:
-    """A shell has what it starts in the background ignore interrupts, and so would the processes of the tests."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--report", metavar="FILE", type=Path, help="write a report that can be attached to an issue")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--report") and not hasattr(config, "workerinput"):  # which processes of pytest-xdist have
+        config.pluginmanager.register(Report(config.getoption("--report")))
+    # A shell has what it starts in the background ignore interrupts, and so would the processes of the tests.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

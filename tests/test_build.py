@@ -32,7 +32,7 @@ def test_headers_are_those_that_the_compiler_reads(build: dict[str, Any]) -> Non
     compiler = c_compiler()
     for source in (source for files in build["LIBRARIES"].values() for source in files):
         command = [compiler, "-std=c11", "-D_GNU_SOURCE", "-Icimfs_ext", "-MM", source]
-        rule = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        rule = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
         read = rule.replace("\\\n", " ").split()[2:]  # after "name.o: source"
         found = build["headers"](source)
         assert {header.resolve() for header in found} == {Path(header).resolve() for header in read}, source
@@ -68,7 +68,7 @@ setup(name="small", packages=[], cmdclass={{"build_ext": build["BuildExtensions"
 def write_project(root: Path) -> None:
     for name, text in PROJECT.items():
         (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text(text)
+        (root / name).write_text(text, encoding="utf-8")
 
 
 def build_project(root: Path) -> set[str]:
@@ -81,7 +81,7 @@ def build_project(root: Path) -> set[str]:
 
 def run_setup(root: Path, *arguments: str) -> None:
     command = [sys.executable, "setup.py", "-q", *arguments]
-    done = subprocess.run(command, check=False, cwd=root, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, cwd=root, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -113,11 +113,11 @@ def test_removed_source_leaves_the_library(tmp_path: Path) -> None:
     build_project(tmp_path)
     [archive] = tmp_path.rglob("libsmall.a")
     listed = ["ar", "t", str(archive)]
-    assert set(subprocess.check_output(listed, text=True).split()) == {"one.o", "two.o"}
+    assert set(subprocess.check_output(listed, encoding="utf-8").split()) == {"one.o", "two.o"}
     setup = tmp_path / "setup.py"
-    setup.write_text(setup.read_text().replace('"cimfs_ext/one.c", ', ""))
+    setup.write_text(setup.read_text("utf-8").replace('"cimfs_ext/one.c", ', ""), encoding="utf-8")
     build_project(tmp_path)
-    assert subprocess.check_output(listed, text=True).split() == ["two.o"]
+    assert subprocess.check_output(listed, encoding="utf-8").split() == ["two.o"]
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +143,14 @@ def test_wheel_holds_what_runs_and_no_sources(wheel: Path) -> None:
     assert packages | {"cimlayer/py.typed", "cimfs_ext/py.typed"} <= set(names)
     modules = {name.partition(".")[0] for name in names if name.endswith((".so", ".pyd"))}
     assert {f"cimfs_ext/{source.stem}" for source in (ROOT / "cimfs_ext").glob("*.pyx")} - modules <= (
-        {"cimfs_ext/extractor"} if sys.platform == "win32" else set()
+        set() if sys.platform == "win32" else {"cimfs_ext/winfiles"}
     )
 
 
 @pytest.mark.skipif(shutil.which("check-wheel-contents") is None, reason="check-wheel-contents is not installed")
 def test_wheel_passes_check_wheel_contents(wheel: Path) -> None:
     command = ["check-wheel-contents", "--config", str(ROOT / "pyproject.toml"), str(wheel)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -159,7 +159,7 @@ def test_source_distribution_holds_what_git_has(tmp_path: Path) -> None:
     run_setup(ROOT, "egg_info", "--egg-base", str(tmp_path), "sdist", "--dist-dir", str(tmp_path))
     with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    listed = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split("\n")
+    listed = subprocess.check_output(["git", "ls-files"], cwd=ROOT, encoding="utf-8").split("\n")
     kept = {name for name in listed if (ROOT / name).is_file() and not name.startswith((".github/", ".git"))}
     assert kept - packed == set()
     assert not [name for name in packed if name.endswith((".so", ".pyd", ".o", ".pyc"))]

@@ -40,7 +40,7 @@ def test_running_out_of_descriptors_names_a_path_and_leaves_nothing(tmp_path: Pa
         root = tmp_path / str(limit)
         root.mkdir()
         words = [sys.executable, "-c", IMPORTS, TARS, root, operation, str(limit)]
-        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(list(map(str, words)), capture_output=True, encoding="utf-8", check=False, timeout=60)
         assert done.stderr == ""
         if not done.stdout:
             break

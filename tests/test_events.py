@@ -40,6 +40,7 @@ from cimlayer.events import (
 )
 from support.commands import is_drained, program, wait_until
 from support.containers import HIVE, HIVES, OCI_LAYER, Layer, Store, base_tar, child_tar, gzipped, plain
+from support.platforms import examples
 from support.tars import TarBuilder, header, windows_pax
 
 TAR = base_tar(**{"large.bin": os.urandom(5 << 20)})
@@ -206,7 +207,7 @@ CROWDED = crowded_tar()
 FORMS = {"plain": CROWDED, "gzip": gzip.compress(CROWDED, mtime=0), "stored": gzip.compress(CROWDED, 0, mtime=0)}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(form=st.sampled_from(sorted(FORMS)), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_whatever_bit_is_wrong_the_digest_is_what_is_told(
     tmp_path_factory: pytest.TempPathFactory, form: str, place: float, bit: int
@@ -379,6 +380,7 @@ def test_reading_goes_on_into_the_next_stream_but_not_beyond_its_bound() -> None
 
 # ---- programs ----
 
+HANGUP = getattr(signal, "SIGHUP", 1)
 posix_only = pytest.mark.skipif(os.name != "posix", reason="another way to interrupt on Windows")
 
 
@@ -395,7 +397,7 @@ def huge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @posix_only
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (HANGUP, 129)])
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_signal_ends_a_running_import_soon_and_cleanly(
     huge: Path, tmp_path: Path, number: signal.Signals, code: int, jobs: str

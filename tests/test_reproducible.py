@@ -35,14 +35,14 @@ import_layer(child_tar, f"{root}/child", [f"{root}/base"], sync=False, jobs=int(
 def digests(root: Path) -> dict[str, str]:
     """The SHA-256 of every file below a directory, by its path there."""
     found = {}
-    for path in sorted(root.rglob("*")):
+    for path in root.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 digest = hashlib.sha256()
                 while piece := file.read(1 << 20):
                     digest.update(piece)
             found[path.relative_to(root).as_posix()] = digest.hexdigest()
-    return found
+    return dict(sorted(found.items()))
 
 
 def import_both(root: Path, *, jobs: int | None = None, reproducible: bool = True) -> dict[str, str]:

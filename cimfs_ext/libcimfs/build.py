@@ -37,14 +37,14 @@ Cflags: -I${{includedir}}
 def compile_library(output_directory: Path) -> Path:
     """The shared library for the compiler's target, made in that directory."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    target = subprocess.run([*compiler, "-dumpmachine"], check=True, capture_output=True, text=True).stdout
+    target = subprocess.run([*compiler, "-dumpmachine"], check=True, capture_output=True, encoding="utf-8").stdout
     if "mingw" in target:
         name, other_io, link = "cimfs.dll", "io_posix.c", ["-shared", "-static-libgcc"]
     elif "apple" in target:
         name, other_io, link = "libcimfs.dylib", "io_win32.c", ["-dynamiclib", "-install_name", "@rpath/libcimfs.dylib"]
     else:
         name, other_io, link = "libcimfs.so", "io_win32.c", ["-fPIC", "-shared", "-Wl,-soname,libcimfs.so"]
-    libraries = ["-lbcrypt"] if "mingw" in target else []
+    libraries = ["-lbcrypt", "-lntdll"] if "mingw" in target else []
     output_directory.mkdir(parents=True, exist_ok=True)
     library = output_directory / name
     sources = sorted(source for source in HERE.glob("*.c") if source.name != other_io)

@@ -40,11 +40,14 @@ static cimfs_hresult load_listed(const struct cimfs_reader *reader, uint32_t reg
     char name[CIMFS_FILE_NAME];
     cimfs_reader_object_id_name(reader, region, name);
     cimfs_hresult result = cimfs_id_table_open(reader->io, reader->directory, name, &table);
-    if (result < 0)
-        return cimfs_fail(error, result, name, CIMFS_NO_OFFSET, NULL);
-    *listed = list_table(&table, region);
+    if (result >= 0)
+        *listed = list_table(&table, region);
     if (table.map)
         reader->io->unmap(table.map, (size_t)table.map_size);
+    if (result == CIMFS_E_HANDLE_EOF)
+        return cimfs_fail(error, CIMFS_E_FILE_CORRUPT, name, CIMFS_NO_OFFSET, "the object ID file cannot be read");
+    if (result < 0)
+        return cimfs_fail(error, result, name, CIMFS_NO_OFFSET, NULL);
     return *listed ? CIMFS_OK : cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, name, CIMFS_NO_OFFSET, NULL);
 }
 

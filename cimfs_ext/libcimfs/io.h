@@ -46,6 +46,9 @@ struct cimfs_io {
     cimfs_hresult (*remove)(cimfs_file directory, const char *name);
     cimfs_hresult (*map)(cimfs_file file, size_t size, const uint8_t **data);
     void (*unmap)(const uint8_t *data, size_t size);
+    /* NULL: a mapping is memory. Otherwise only a handle, of which this gives some bytes, to stay until it is unmapped.
+     */
+    cimfs_hresult (*view)(const uint8_t *mapping, uint64_t offset, size_t size, const uint8_t **data);
     cimfs_hresult (*random)(void *data, size_t size);
     int64_t (*now)(void); /* FILETIME */
 };

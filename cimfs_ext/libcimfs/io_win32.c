@@ -11,6 +11,8 @@
 #include <windows.h>
 #include <bcrypt.h>
 
+#include "win32.h"
+
 enum { PATH_UNITS = 32768 };
 
 /*
@@ -179,9 +181,9 @@ static cimfs_hresult win32_open(cimfs_file directory, const char *name, enum cim
     CIMFS_TRY(path_in(directory, name, &path));
     DWORD access = mode == CIMFS_OPEN_READ ? GENERIC_READ : GENERIC_READ | GENERIC_WRITE;
     DWORD creation = mode == CIMFS_OPEN_CREATE ? CREATE_NEW : OPEN_EXISTING;
-    /* No link stands in for a file of an image: the reparse point itself is opened, and refused below. */
+    /* No link stands in for a file of an image: the reparse point itself is opened, or a directory, and refused. */
     HANDLE handle = CreateFileW(path, access, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL, creation,
-                                FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+                                FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS, NULL);
     DWORD error = GetLastError();
     free(path);
     if (handle == INVALID_HANDLE_VALUE)
@@ -213,14 +215,12 @@ static cimfs_hresult check_name(cimfs_file directory, const char *name, cimfs_fi
                : CIMFS_E_FILE_NOT_FOUND;
 }
 
-/* A byte beyond every file's end is locked: a lock keeps others from the bytes that it covers. */
 static cimfs_hresult win32_lock(cimfs_file directory, const char *name, cimfs_file file, enum cimfs_lock kind)
 {
-    OVERLAPPED where = {.OffsetHigh = 1u << 30};
     DWORD flags = kind == CIMFS_LOCK_SHARED ? 0 : LOCKFILE_EXCLUSIVE_LOCK;
     if (kind != CIMFS_LOCK_ALONE_WAITING)
         flags |= LOCKFILE_FAIL_IMMEDIATELY;
-    if (!LockFileEx(handle_of(file), flags, 0, 1, 0, &where))
+    if (!cimfs_win_lock(handle_of(file), flags))
         return last_error();
     return check_name(directory, name, file);
 }
@@ -248,16 +248,11 @@ static cimfs_hresult win32_size(cimfs_file file, uint64_t *size)
 
 enum { PIECE = 1 << 30 }; /* ReadFile and WriteFile count in 32 bits */
 
-static OVERLAPPED at(uint64_t offset)
-{
-    return (OVERLAPPED){.Offset = (DWORD)offset, .OffsetHigh = (DWORD)(offset >> 32)};
-}
-
 static cimfs_hresult win32_read(cimfs_file file, void *data, size_t size, uint64_t offset)
 {
     uint8_t *to = data;
     while (size > 0) {
-        OVERLAPPED where = at(offset);
+        OVERLAPPED where = cimfs_win_at(offset);
         DWORD got;
         if (!ReadFile(handle_of(file), to, size < PIECE ? (DWORD)size : PIECE, &got, &where))
             return last_error();
@@ -274,7 +269,7 @@ static cimfs_hresult win32_write(cimfs_file file, const void *data, size_t size,
 {
     const uint8_t *from = data;
     while (size > 0) {
-        OVERLAPPED where = at(offset);
+        OVERLAPPED where = cimfs_win_at(offset);
         DWORD put;
         if (!WriteFile(handle_of(file), from, size < PIECE ? (DWORD)size : PIECE, &put, &where))
             return last_error();
@@ -305,16 +300,17 @@ static cimfs_hresult win32_sync_directory(cimfs_file directory)
 
 static cimfs_hresult win32_rename(cimfs_file directory, const char *from, const char *to)
 {
-    wchar_t *source, *target;
+    wchar_t *source, target[NAME_UNITS];
+    CIMFS_TRY(widen(to, target, NAME_UNITS));
     CIMFS_TRY(path_in(directory, from, &source));
-    cimfs_hresult result = path_in(directory, to, &target);
-    if (result == CIMFS_OK) {
-        if (!MoveFileExW(source, target, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH))
-            result = last_error();
-        free(target);
-    }
+    HANDLE file = CreateFileW(source, DELETE | SYNCHRONIZE, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+                              NULL, OPEN_EXISTING, FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_WRITE_THROUGH, NULL);
+    cimfs_hresult result = file == INVALID_HANDLE_VALUE ? last_error() : CIMFS_OK;
     free(source);
-    return result;
+    CIMFS_TRY(result);
+    NTSTATUS status = cimfs_win_rename(file, 1, directory_of(directory)->handle, target, wcslen(target));
+    CloseHandle(file);
+    return status < 0 ? from_error(RtlNtStatusToDosError(status)) : CIMFS_OK;
 }
 
 static cimfs_hresult win32_remove(cimfs_file directory, const char *name)

@@ -13,14 +13,17 @@ static cimfs_hresult map_table(const struct cimfs_io *io, cimfs_file file, struc
     if (table->map_size < sizeof header || table->map_size > SIZE_MAX)
         return CIMFS_E_FILE_CORRUPT;
     CIMFS_TRY(io->map(file, (size_t)table->map_size, &table->map));
-    memcpy(&header, table->map, sizeof header);
+    const uint8_t *data = table->map;
+    if (io->view)
+        CIMFS_TRY(io->view(table->map, 0, (size_t)table->map_size, &data));
+    memcpy(&header, data, sizeof header);
     uint64_t offset = get32(header.table_offset);
     uint64_t count = get32(header.count);
     if (memcmp(header.common.magic, CIMFS_MAGIC, sizeof header.common.magic) != 0 ||
         header.common.file_type != CIMFS_FILE_OBJECT_ID || offset > table->map_size ||
         count > (table->map_size - offset) / sizeof(struct cimfs_object_id))
         return CIMFS_E_FILE_CORRUPT;
-    table->entries = (const struct cimfs_object_id *)(const void *)(table->map + offset);
+    table->entries = (const struct cimfs_object_id *)(const void *)(data + offset);
     table->count = (uint32_t)count;
     return CIMFS_OK;
 }

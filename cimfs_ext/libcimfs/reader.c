@@ -118,7 +118,8 @@ static cimfs_hresult is_still_there(const struct cimfs_reader *reader, int *ther
         *there = result != CIMFS_E_FILE_NOT_FOUND;
     now->directory = CIMFS_NO_FILE;
     cimfs_reader_close(now);
-    return result == CIMFS_E_TOO_MANY_OPEN_FILES || result == CIMFS_E_OUT_OF_MEMORY ? result : CIMFS_OK;
+    int unknown = result == CIMFS_E_TOO_MANY_OPEN_FILES || result == CIMFS_E_OUT_OF_MEMORY || result == CIMFS_E_FAIL;
+    return unknown ? result : CIMFS_OK;
 }
 
 cimfs_hresult cimfs_reader_missing(const struct cimfs_reader *reader, const char *name, const char *reason,
@@ -162,31 +163,52 @@ static cimfs_hresult read_filesystem(struct cimfs_reader *reader, struct cimfs_e
     return CIMFS_OK;
 }
 
-cimfs_hresult cimfs_reader_open_list(const struct cimfs_io *io, const char *directory, const char *file_name,
-                                     struct cimfs_error *error, struct cimfs_reader **out)
+/* The .cim file alone, in a directory that is open; whatever comes of it, the reader has the directory. */
+static cimfs_hresult open_list(const struct cimfs_io *io, cimfs_file directory, const char *directory_path,
+                               const char *file_name, struct cimfs_error *error, struct cimfs_reader **out)
 {
     *out = NULL;
-    size_t path_size = strlen(directory) + 1;
+    size_t path_size = strlen(directory_path) + 1;
     struct cimfs_reader *reader = calloc(1, sizeof *reader + path_size);
-    if (!reader)
+    if (!reader) {
+        io->close(directory);
         return cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, file_name, CIMFS_NO_OFFSET, NULL);
+    }
     reader->io = io;
-    reader->directory = CIMFS_NO_FILE;
-    memcpy(reader->directory_path, directory, path_size);
+    reader->directory = directory;
+    memcpy(reader->directory_path, directory_path, path_size);
     cimfs_hresult result;
     size_t length = strlen(file_name);
     if (length == 0 || length >= sizeof reader->name || strchr(file_name, '/')) {
         result = cimfs_fail(error, CIMFS_E_INVALID_ARG, file_name, CIMFS_NO_OFFSET, "not the name of a file");
-        goto done;
+    } else {
+        memcpy(reader->name, file_name, length + 1);
+        result = read_filesystem_file(reader, error);
     }
-    memcpy(reader->name, file_name, length + 1);
-    result = io->open_directory(directory, &reader->directory);
-    if (result < 0) {
-        cimfs_fail(error, result, directory, CIMFS_NO_OFFSET, "the directory cannot be opened");
-        goto done;
-    }
-    result = read_filesystem_file(reader, error);
-done:
+    if (result < 0)
+        cimfs_reader_close(reader);
+    else
+        *out = reader;
+    return result;
+}
+
+cimfs_hresult cimfs_reader_open_list(const struct cimfs_io *io, const char *directory, const char *file_name,
+                                     struct cimfs_error *error, struct cimfs_reader **out)
+{
+    cimfs_file opened;
+    *out = NULL;
+    cimfs_hresult result = io->open_directory(directory, &opened);
+    if (result < 0)
+        return cimfs_fail(error, result, directory, CIMFS_NO_OFFSET, "the directory cannot be opened");
+    return open_list(io, opened, directory, file_name, error, out);
+}
+
+static cimfs_hresult open_tree(struct cimfs_reader *reader, struct cimfs_error *error, struct cimfs_reader **out)
+{
+    reader->regions = calloc(1, sizeof *reader->regions + reader->region_count * sizeof *reader->regions->maps);
+    cimfs_hresult result = reader->regions
+                               ? read_filesystem(reader, error)
+                               : cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, reader->name, CIMFS_NO_OFFSET, NULL);
     if (result < 0)
         cimfs_reader_close(reader);
     else
@@ -200,14 +222,16 @@ cimfs_hresult cimfs_reader_open(const struct cimfs_io *io, const char *directory
     struct cimfs_reader *reader;
     *out = NULL;
     CIMFS_TRY(cimfs_reader_open_list(io, directory, file_name, error, &reader));
-    reader->regions = calloc(1, sizeof *reader->regions + reader->region_count * sizeof *reader->regions->maps);
-    cimfs_hresult result = reader->regions ? read_filesystem(reader, error)
-                                           : cimfs_fail(error, CIMFS_E_OUT_OF_MEMORY, file_name, CIMFS_NO_OFFSET, NULL);
-    if (result < 0)
-        cimfs_reader_close(reader);
-    else
-        *out = reader;
-    return result;
+    return open_tree(reader, error, out);
+}
+
+cimfs_hresult cimfs_reader_open_at(const struct cimfs_io *io, cimfs_file directory, const char *file_name,
+                                   struct cimfs_error *error, struct cimfs_reader **out)
+{
+    struct cimfs_reader *reader;
+    *out = NULL;
+    CIMFS_TRY(open_list(io, directory, "", file_name, error, &reader));
+    return open_tree(reader, error, out);
 }
 
 void cimfs_reader_close(struct cimfs_reader *reader)
@@ -224,6 +248,11 @@ void cimfs_reader_close(struct cimfs_reader *reader)
 const char *cimfs_reader_name(const struct cimfs_reader *reader)
 {
     return reader->name;
+}
+
+const struct cimfs_io *cimfs_reader_io(const struct cimfs_reader *reader)
+{
+    return reader->io;
 }
 
 cimfs_file cimfs_reader_directory(const struct cimfs_reader *reader)

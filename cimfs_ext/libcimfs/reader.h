@@ -55,6 +55,9 @@ struct cimfs_link {
 /* file_name is the .cim file's name in the directory, in UTF-8. */
 cimfs_hresult cimfs_reader_open(const struct cimfs_io *io, const char *directory, const char *file_name,
                                 struct cimfs_error *error, struct cimfs_reader **reader);
+/* In a directory that is open, which is the reader's from here on: closed with it, or when this fails. */
+cimfs_hresult cimfs_reader_open_at(const struct cimfs_io *io, cimfs_file directory, const char *file_name,
+                                   struct cimfs_error *error, struct cimfs_reader **reader);
 /* Only the .cim file, to be asked for its name, version and sets; the regions may be missing. */
 cimfs_hresult cimfs_reader_open_list(const struct cimfs_io *io, const char *directory, const char *file_name,
                                      struct cimfs_error *error, struct cimfs_reader **reader);
@@ -62,6 +65,8 @@ void cimfs_reader_close(struct cimfs_reader *reader);
 
 /* The .cim file's name, for messages. */
 const char *cimfs_reader_name(const struct cimfs_reader *reader);
+/* The operations on its files. E_FAIL of one of them ends any call, verify too: whoever made the table knows why. */
+const struct cimfs_io *cimfs_reader_io(const struct cimfs_reader *reader);
 /* The directory that its files are opened in, wherever it has been moved to since. */
 cimfs_file cimfs_reader_directory(const struct cimfs_reader *reader);
 /* The path that it was opened by, for messages. */
@@ -99,6 +104,9 @@ cimfs_hresult cimfs_reader_view(const struct cimfs_reader *reader, uint64_t offs
 /* The same by reading. */
 cimfs_hresult cimfs_reader_fetch(const struct cimfs_reader *reader, uint64_t offset, void *data, size_t size,
                                  struct cimfs_error *error);
+/* Only whether they lie inside the region. */
+cimfs_hresult cimfs_reader_check_place(const struct cimfs_reader *reader, uint64_t offset, uint64_t size,
+                                       struct cimfs_error *error);
 
 /* One entry of the file table directory, and its table checked to lie inside its region. */
 cimfs_hresult cimfs_reader_table(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,

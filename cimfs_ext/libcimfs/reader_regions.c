@@ -157,6 +157,16 @@ static cimfs_hresult locate(const struct cimfs_reader *reader, uint64_t offset, 
     return CIMFS_OK;
 }
 
+static cimfs_hresult unreadable(const struct cimfs_reader *reader, uint64_t offset, cimfs_hresult result,
+                                struct cimfs_error *error)
+{
+    char name[CIMFS_FILE_NAME];
+    cimfs_reader_file_name(reader, offset, name);
+    if (result == CIMFS_E_HANDLE_EOF) /* it was cut since it was opened */
+        result = CIMFS_E_FILE_CORRUPT;
+    return cimfs_fail(error, result, name, offset & CIMFS_OFFSET_MASK, "the region file cannot be read");
+}
+
 cimfs_hresult cimfs_reader_view(const struct cimfs_reader *reader, uint64_t offset, uint64_t size,
                                 struct cimfs_error *error, const uint8_t **data)
 {
@@ -164,8 +174,20 @@ cimfs_hresult cimfs_reader_view(const struct cimfs_reader *reader, uint64_t offs
     uint64_t within;
     *data = NULL;
     CIMFS_TRY(locate(reader, offset, size, error, &region, &within));
-    *data = region->data + within;
-    return CIMFS_OK;
+    if (!reader->io->view) {
+        *data = region->data + within;
+        return CIMFS_OK;
+    }
+    cimfs_hresult result = reader->io->view(region->data, within, (size_t)size, data);
+    return result < 0 ? unreadable(reader, offset, result, error) : CIMFS_OK;
+}
+
+cimfs_hresult cimfs_reader_check_place(const struct cimfs_reader *reader, uint64_t offset, uint64_t size,
+                                       struct cimfs_error *error)
+{
+    struct cimfs_region_map *region = NULL;
+    uint64_t within;
+    return locate(reader, offset, size, error, &region, &within);
 }
 
 cimfs_hresult cimfs_reader_fetch(const struct cimfs_reader *reader, uint64_t offset, void *data, size_t size,
@@ -180,13 +202,7 @@ cimfs_hresult cimfs_reader_fetch(const struct cimfs_reader *reader, uint64_t off
     cimfs_hresult result = reader->io->read(file, data, size, within);
     if (kept == CIMFS_NO_FILE)
         put_away(reader, region, file);
-    if (result < 0) {
-        result = result == CIMFS_E_HANDLE_EOF ? CIMFS_E_FILE_CORRUPT : result; /* it was cut since it was opened */
-        char name[CIMFS_FILE_NAME];
-        cimfs_reader_file_name(reader, offset, name);
-        return cimfs_fail(error, result, name, within, "the region file cannot be read");
-    }
-    return CIMFS_OK;
+    return result < 0 ? unreadable(reader, offset, result, error) : CIMFS_OK;
 }
 
 cimfs_hresult cimfs_reader_region(const struct cimfs_reader *reader, uint32_t index, struct cimfs_error *error,

@@ -125,14 +125,13 @@ static cimfs_hresult compare_object(struct cimfs_check *check, const struct cimf
 {
     uint8_t digest[CIMFS_HASH_SIZE];
     struct cimfs_hash hash;
-    const uint8_t *data;
     uint64_t known = *end > object->offset ? *end - object->offset : 0;
     check->counts->objects++;
     check->counts->unjudged += !listed;
     if (listed && known > 0)
         return cimfs_check_corrupt(check, object->offset, "an object overlaps another one");
     CIMFS_TRY(cimfs_check_step(check));
-    cimfs_hresult result = cimfs_reader_view(check->reader, object->offset, object->length, &check->error, &data);
+    cimfs_hresult result = cimfs_reader_check_place(check->reader, object->offset, object->length, &check->error);
     if (result < 0)
         return cimfs_check_problem(check, result, object->offset);
     if (known < object->length)

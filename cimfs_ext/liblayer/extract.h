@@ -1,4 +1,4 @@
-/* Files of an image written to open directories of the host: POSIX only. */
+/* Files of an image written to open directories of the host. */
 #ifndef LAYER_EXTRACT_H
 #define LAYER_EXTRACT_H
 
@@ -30,12 +30,13 @@ void layer_extraction_stop(struct layer_extraction *extraction);
 uint64_t layer_extraction_written(struct layer_extraction *extraction);
 
 /*
- * Make the file name in directory with the content and the times of file id; the content is checked against its content
- * ID. A stream that stores nothing, and zeros in a file that is marked sparse, become holes. A file that takes more than
- * one write gets its name when all of it is there. *skipped is set if the file was left as it is. Returns 0, an errno of the destination (ECANCELED
- * once the extraction is stopped), or a negative HRESULT about the image with error filled.
+ * Make the file name in directory (see hostfile.h) with the content and the times of file id; the content is checked
+ * against its content ID. A stream that stores nothing, and zeros in a file that is marked sparse, become holes. A file
+ * that takes more than one write gets its name when all of it is there. *skipped is set if the file was left as it is.
+ * Returns 0, an error of the host (LAYER_HOST_STOPPED once the extraction is stopped), or a negative HRESULT about the
+ * image with error filled.
  */
-int layer_extract_file(struct layer_extraction *extraction, uint32_t id, int directory, const char *name,
+int layer_extract_file(struct layer_extraction *extraction, uint32_t id, intptr_t directory, const char *name,
                        uint8_t buffer[LAYER_EXTRACT_BUFFER], int *skipped, struct cimfs_error *error);
 
 #endif

@@ -61,8 +61,7 @@ cdef extern from "cimfs.h" nogil:
         const char *reason
         char file[256]
 
-    struct cimfs_io:
-        pass
+    struct cimfs_io  # libcimfs.pxd has what is in it
 
     struct cimfs_options:
         int no_sync

@@ -158,7 +158,7 @@ class CorruptImageError(ImageError):
     __module__ = "cimlayer"
 
 
-class KeyNotFoundError(_FileError, FileNotFoundError):
+class KeyNotFoundError(_FileError, FileNotFoundError, KeyError):
     """A hive does not have that key or value; ``path`` begins with the name of the hive."""
 
     __module__ = "cimlayer"

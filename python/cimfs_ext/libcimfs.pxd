@@ -1,8 +1,8 @@
 """``libcimfs/reader.h`` and ``verify.h`` as Cython sees them. No logic."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, intptr_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult, cimfs_io
+from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult
 
 cdef extern from "libcimfs/format.h" nogil:
     ctypedef struct le16:
@@ -37,6 +37,19 @@ cdef extern from "libcimfs/format.h" nogil:
     const uint32_t CIMFS_MAX_PATH
 
 cdef extern from "libcimfs/io.h" nogil:
+    ctypedef intptr_t cimfs_file
+    enum cimfs_open_mode:
+        pass
+    struct cimfs_io:
+        cimfs_hresult (*open)(cimfs_file, const char *, cimfs_open_mode, cimfs_file *) noexcept nogil
+        void (*close)(cimfs_file) noexcept nogil
+        cimfs_hresult (*size)(cimfs_file, uint64_t *) noexcept nogil
+        cimfs_hresult (*read)(cimfs_file, void *, size_t, uint64_t) noexcept nogil
+        cimfs_hresult (*map)(cimfs_file, size_t, const uint8_t **) noexcept nogil
+        void (*unmap)(const uint8_t *, size_t) noexcept nogil
+        cimfs_hresult (*view)(const uint8_t *, uint64_t, size_t, const uint8_t **) noexcept nogil
+        cimfs_hresult (*random)(void *, size_t) noexcept nogil
+        int64_t (*now)() noexcept nogil
     const cimfs_io cimfs_system_io
 
 cdef extern from "libcimfs/names.h" nogil:
@@ -68,7 +81,10 @@ cdef extern from "libcimfs/reader.h" nogil:
         uint16_t units[256]
     cimfs_hresult cimfs_reader_open(const cimfs_io *, const char *, const char *, cimfs_error *, cimfs_reader **)
     cimfs_hresult cimfs_reader_open_list(const cimfs_io *, const char *, const char *, cimfs_error *, cimfs_reader **)
+    cimfs_hresult cimfs_reader_open_at(const cimfs_io *, cimfs_file, const char *, cimfs_error *, cimfs_reader **)
     void cimfs_reader_close(cimfs_reader *)
+    const cimfs_io *cimfs_reader_io(const cimfs_reader *)
+    cimfs_file cimfs_reader_directory(const cimfs_reader *)
     const char *cimfs_reader_name(const cimfs_reader *)
     const char *cimfs_reader_directory_path(const cimfs_reader *)
     const cimfs_set *cimfs_reader_sets(const cimfs_reader *, uint32_t *)

@@ -5,7 +5,15 @@
 # __init__.pyi, which tests/support/rootstub.py makes of this table: they understand nothing but imports.
 _MODULES = {
     "cimfs_ext.backupstream": ("BackupStreamParser", "BackupStreamWriter"),
-    "cimfs_ext.entries": ("ImageEntry", "Problem", "RegionSet", "StreamEntry", "VerifyReport"),
+    "cimfs_ext.entries": (
+        "FileAttributes",
+        "ImageEntry",
+        "Problem",
+        "RegionSet",
+        "StreamEntry",
+        "VerifyReport",
+        "filetime_to_datetime",
+    ),
     "cimfs_ext.errors": (
         "CorruptHiveError",
         "CorruptImageError",
@@ -29,7 +37,8 @@ _MODULES = {
     "cimfs_ext.image": ("ImageWriter",),
     "cimfs_ext.implementation": ("Implementation",),
     "cimfs_ext.reader": ("ImageReader", "StreamReader"),
-    "cimfs_ext.regf": ("Hive", "Key as HiveKey", "Value as HiveValue"),
+    "cimfs_ext.hivevalues": ("Value as HiveValue", "interpret", "type_name as value_type_name"),
+    "cimfs_ext.regf": ("Hive", "Key as HiveKey"),
     "cimlayer.events": (
         "CancellationToken",
         "Event",
@@ -76,10 +85,8 @@ _MODULES = {
         "ValueChange",
         "diff as diff_hives",
         "explain as explain_delta",
-        "interpret",
         "reg_file",
         "reg_text",
-        "type_name as value_type_name",
         "value_to_json",
     ),
     "cimlayer.formats.reparse": ("ReparsePoint", "parse_reparse_data"),
@@ -110,9 +117,11 @@ _MODULES = {
     "cimlayer.image.fuse": ("mount_with_fuse",),
     "cimlayer.image.inspect": ("ChainLink", "Contents", "Inspection", "SetUse", "image_chain", "inspect_image"),
     "cimlayer.image.mount": ("MountFlags", "dismount_image", "mount_image", "mount_merged_image", "volume_path"),
+    "cimlayer.image.path": ("CimPath",),
     "cimlayer.layer.blockwriter": ("BlockCimLayerWriter",),
     "cimlayer.layer.destroy": ("destroy_cim_layer",),
     "cimlayer.layer.garbage": ("broken_images", "collect_garbage"),
+    "cimlayer.layer.hivefiles": ("open_hive",),
     "cimlayer.layer.paths": (
         "get_cim_dir_from_layer",
         "get_cim_name_from_layer",

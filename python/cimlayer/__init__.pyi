@@ -4,11 +4,13 @@ from cimfs_ext.backupstream import (
     BackupStreamWriter,
 )
 from cimfs_ext.entries import (
+    FileAttributes,
     ImageEntry,
     Problem,
     RegionSet,
     StreamEntry,
     VerifyReport,
+    filetime_to_datetime,
 )
 from cimfs_ext.errors import (
     CorruptHiveError,
@@ -40,10 +42,14 @@ from cimfs_ext.reader import (
     ImageReader,
     StreamReader,
 )
+from cimfs_ext.hivevalues import (
+    Value as HiveValue,
+    interpret,
+    type_name as value_type_name,
+)
 from cimfs_ext.regf import (
     Hive,
     Key as HiveKey,
-    Value as HiveValue,
 )
 from cimlayer.events import (
     CancellationToken,
@@ -96,10 +102,8 @@ from cimlayer.formats.hivetext import (
     ValueChange,
     diff as diff_hives,
     explain as explain_delta,
-    interpret,
     reg_file,
     reg_text,
-    type_name as value_type_name,
     value_to_json,
 )
 from cimlayer.formats.reparse import (
@@ -163,6 +167,9 @@ from cimlayer.image.mount import (
     mount_merged_image,
     volume_path,
 )
+from cimlayer.image.path import (
+    CimPath,
+)
 from cimlayer.layer.blockwriter import (
     BlockCimLayerWriter,
 )
@@ -172,6 +179,9 @@ from cimlayer.layer.destroy import (
 from cimlayer.layer.garbage import (
     broken_images,
     collect_garbage,
+)
+from cimlayer.layer.hivefiles import (
+    open_hive,
 )
 from cimlayer.layer.paths import (
     get_cim_dir_from_layer,
@@ -252,6 +262,7 @@ __all__ = [
     "ChainLink",
     "Change",
     "CimLayerWriter",
+    "CimPath",
     "CimfsDevice",
     "CompositeDevice",
     "ContainerRegistry",
@@ -270,6 +281,7 @@ __all__ = [
     "ExportedLayer",
     "ExtendedAttribute",
     "Extraction",
+    "FileAttributes",
     "FileBasicInfo",
     "FilesProgress",
     "FormatError",
@@ -352,6 +364,7 @@ __all__ = [
     "export_image",
     "export_layer",
     "extract",
+    "filetime_to_datetime",
     "get_cim_dir_from_layer",
     "get_cim_name_from_layer",
     "get_cim_path_from_layer",
@@ -371,6 +384,7 @@ __all__ = [
     "mount_image",
     "mount_merged_image",
     "mount_with_fuse",
+    "open_hive",
     "parse_extended_attributes",
     "parse_reparse_data",
     "patch_for_cim",

@@ -116,6 +116,9 @@ class CancellationToken:
         self._cancelled = False  # a plain flag: a signal handler must not wait for a lock
         self._parent = parent
 
+    def __repr__(self) -> str:
+        return f"<CancellationToken {'cancelled' if self.cancelled else 'not cancelled'}>"
+
     def cancel(self) -> None:
         """Ask the operation to stop: it soon raises OperationCancelledError, and leaves nothing half-made."""
         self._cancelled = True

@@ -10,6 +10,7 @@ import random
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -53,6 +54,15 @@ def read(data: bytes, size: int = 1 << 30, piece: int = 1 << 19, name: str = "")
     while count := stream.readinto(buffer):
         whole += buffer[:count]
     return whole
+
+
+@pytest.fixture(scope="module", autouse=True, params=["isal", "zlib"])
+def library(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What gzip is read with: isal does not exist everywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "zlib":
+            patch.setitem(sys.modules, "isal", None)
+        yield
 
 
 COMPRESS = {"gzip": lambda data: gzip.compress(data, 1), "zstd": zstd.compress}

@@ -43,7 +43,7 @@ def other_build(request: pytest.FixtureRequest, tmp_path: Path) -> ctypes.CDLL:
 
 def processor_flags() -> set[str]:
     cpuinfo = Path("/proc/cpuinfo")
-    return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return set(cpuinfo.read_text("utf-8").split()) if cpuinfo.exists() else set()
 
 
 def test_every_short_length_has_the_reference_digest() -> None:

@@ -20,7 +20,7 @@ def test_public_header_compiles_alone_and_strictly(compiler: str, header: str, t
         pytest.skip(f"{compiler} is not installed")
     language, standard = COMPILERS[compiler]
     source = tmp_path / "alone"
-    source.write_text(f'#include "{header}"\nint nothing;\n')
+    source.write_text(f'#include "{header}"\nint nothing;\n', encoding="utf-8")
     command = [compiler, *STRICT, f"-std={standard}", "-I", ROOT / "cimfs_ext", "-x", language, source]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +22,7 @@ from support.images import (
     snapshot,
     writer,
 )
+from support.platforms import A_BROKEN_LINK, A_SYMLINK, needs_permissions, posix_only
 from support.written import (
     CALLS,
     E_ACCESS,
@@ -157,13 +157,14 @@ def test_containing_path_must_be_a_directory(tmp_path: Path) -> None:
         assert raised.value.hresult == E_PATH
 
 
+@posix_only("names are bytes")
 def test_directory_whose_name_is_not_utf8(tmp_path: Path) -> None:
     directory = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xff\xfe"))
     directory.mkdir()
     assert read_files(make_image(directory, "a.cim", {"x": b"1"})) == {"x": b"1"}
 
 
-@pytest.mark.parametrize("place", ["a symbolic link", "a directory", "a broken link"])
+@pytest.mark.parametrize("place", [A_SYMLINK, "a directory", A_BROKEN_LINK])
 def test_name_taken_by_something_that_is_no_image(tmp_path: Path, place: str) -> None:
     if place == "a directory":
         (tmp_path / "b.cim").mkdir()
@@ -175,7 +176,7 @@ def test_name_taken_by_something_that_is_no_image(tmp_path: Path, place: str) ->
         ImageWriter(tmp_path, None, "b.cim")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@needs_permissions
 def test_no_rights(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(errors.ImagePermissionError) as raised:
@@ -303,10 +304,10 @@ def test_a_claim_dies_with_its_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
+        assert child.stdout.readline().rstrip() == b"ready"
         with pytest.raises(errors.ImageBusyError):
             writer(tmp_path, None, "a.cim")
-        child.send_signal(signal.SIGKILL)
+        child.kill()
     assert read_files(make_image(tmp_path, "a.cim", {"x": b"1"})) == {"x": b"1"}
 
 

@@ -18,6 +18,7 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from support import cimoracle
 from support.images import DIRECTORY, NULL_DACL, Node, read_tree, snapshot, writer
+from support.platforms import examples
 
 NOISE = random.Random(5).randbytes(300_000)
 
@@ -379,7 +380,7 @@ def from_oracle(entry: cimoracle.Entry) -> Node:
 
 
 ImageMachine.TestCase.settings = settings(
-    max_examples=500,
+    max_examples=examples(500),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

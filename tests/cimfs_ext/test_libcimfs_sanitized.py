@@ -25,13 +25,13 @@ def test_scenarios_and_failing_file_operations(tmp_path: Path) -> None:
         if source.name != "overlay.c"  # test_overlay.c includes it
     ]
     built = subprocess.run(
-        ["clang", *FLAGS, *sources, "-o", program], cwd=ROOT, capture_output=True, text=True, check=False
+        ["clang", *FLAGS, *sources, "-o", program], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
     )
     if "libclang_rt" in built.stderr and "undefined" not in built.stderr:
         pytest.skip("clang has no sanitizer runtime here")
     assert built.returncode == 0, built.stderr
     done = subprocess.run(
-        [program], cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False, timeout=600
+        [program], cwd=tmp_path, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr[-10_000:]
     assert done.stdout.endswith("\n0 failures\n")

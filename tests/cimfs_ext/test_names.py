@@ -44,9 +44,9 @@ def test_table_is_what_a_formatted_volume_holds(tmp_path: Path) -> None:
 
 def test_generator_gives_the_ranges_in_the_tree() -> None:
     shown = subprocess.run(
-        [sys.executable, str(LIBCIMFS / "make_upcase.py")], check=True, capture_output=True, text=True
+        [sys.executable, str(LIBCIMFS / "make_upcase.py")], check=True, capture_output=True, encoding="utf-8"
     )
-    assert shown.stdout == (LIBCIMFS / "upcase_ranges.h").read_text()
+    assert shown.stdout == (LIBCIMFS / "upcase_ranges.h").read_text("utf-8")
 
 
 def test_lookup_of_each_unit_agrees_with_the_table() -> None:

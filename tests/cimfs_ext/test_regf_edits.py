@@ -170,7 +170,7 @@ def test_keys_far_below_the_root_share_the_long_part_of_their_paths() -> None:
 
 def test_logs_that_are_no_buffers_leave_no_memory_behind() -> None:
     def used() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     if not Path("/proc/self/statm").exists():
         pytest.skip("the system does not say how much memory a process has")
@@ -207,7 +207,7 @@ def test_a_file_that_takes_several_reads_is_read_whole(tmp_path: Path) -> None:
     # As the largest hives: Linux gives 4 KiB less than 2 GiB at once.
     file = tmp_path / "hive"
     file.write_bytes(build(Node("ROOT", [Val("v", REG_BINARY, bytes(200_000))])))
-    done = subprocess.run([sys.executable, "-c", SHORT_READS, file], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", SHORT_READS, file], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -368,7 +368,9 @@ assert len(delta.to_bytes()) == expected
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say how much memory is used")
 def test_a_merge_that_runs_out_of_memory_is_a_memory_error_and_the_hive_is_refused() -> None:
-    done = subprocess.run([sys.executable, "-c", MERGE_WITHOUT_MEMORY], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", MERGE_WITHOUT_MEMORY], capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n") == ["no memory", *["refused"] * 9, ""]
 

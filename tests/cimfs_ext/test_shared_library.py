@@ -37,13 +37,13 @@ def test_shared_library_exports_exactly_the_functions(libcimfs: Path) -> None:
         ["nm", "-D", "--defined-only", "--format=posix", libcimfs / "lib/libcimfs.so"],
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     ).stdout
     assert {line.split()[0] for line in listing.splitlines()} == FIRST_RELEASE | NEWER | {"CimCreateImageWith"}
 
 
 def test_header_declares_exactly_the_exported_functions(libcimfs: Path) -> None:
-    header = (libcimfs / "include/libcimfs/libcimfs.h").read_text()
+    header = (libcimfs / "include/libcimfs/libcimfs.h").read_text("utf-8")
     declared = set(re.findall(r"CIMFS_EXPORT \w+ (?:CIMFS_CALL )?(\w+)\(", header))
     assert declared == FIRST_RELEASE | NEWER | {"CimCreateImageWith"}
 
@@ -53,7 +53,11 @@ def test_program_builds_with_the_pkg_config_file_and_writes_an_image(libcimfs: P
         pytest.skip("no pkg-config")
     environment = {**os.environ, "PKG_CONFIG_PATH": str(libcimfs / "lib/pkgconfig")}
     flags = subprocess.run(
-        ["pkg-config", "--cflags", "--libs", "libcimfs"], check=True, capture_output=True, text=True, env=environment
+        ["pkg-config", "--cflags", "--libs", "libcimfs"],
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
     ).stdout.split()
     program = tmp_path / "program.c"
     program.write_text(
@@ -69,7 +73,8 @@ def test_program_builds_with_the_pkg_config_file_and_writes_an_image(libcimfs: P
                 return 2;
             return CimTombstoneFile(NULL, name) != CIMFS_E_NOTIMPL;
         }
-        """
+        """,
+        encoding="utf-8",
     )
     subprocess.run([c_compiler(), program, "-o", tmp_path / "program", *flags], check=True)
     environment["LD_LIBRARY_PATH"] = environment["DYLD_LIBRARY_PATH"] = str(libcimfs / "lib")
@@ -115,7 +120,7 @@ def test_suite_passes_with_the_loaded_library(libcimfs: Path, tmp_path: Path, mo
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=tmp_path,
         env=environment,
     )

@@ -22,7 +22,7 @@ def sanitizer() -> Path | None:
     """The runtime of gcc's AddressSanitizer, which the interpreter has to load first."""
     if sys.platform != "linux" or shutil.which("gcc") is None:
         return None
-    asked = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    asked = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, encoding="utf-8", check=True)
     found = Path(asked.stdout.strip())
     return found if found.is_absolute() and found.exists() else None
 
@@ -30,7 +30,7 @@ def sanitizer() -> Path | None:
 def build(scratch: Path) -> Path:
     """A folder of the packages whose compiled modules are sanitized."""
     compiler = scratch / "gcc-asan"
-    compiler.write_text(COMPILER)
+    compiler.write_text(COMPILER, encoding="utf-8")
     compiler.chmod(0o755)
     packages = scratch / "packages"
     words = ["setup.py", "-q", "build_ext", "--build-lib", packages, "--build-temp", scratch / "objects"]
@@ -39,7 +39,7 @@ def build(scratch: Path) -> Path:
         cwd=ROOT,
         env={**os.environ, "CC": str(compiler)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
@@ -66,7 +66,7 @@ def test_no_call_touches_what_another_one_has_freed(tmp_path: Path) -> None:
     }
     probe = "import cimfs_ext.reader as m; print(m.__file__)"
     where = subprocess.run(
-        [sys.executable, "-c", probe], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", probe], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
     )
     assert str(packages) in where.stdout, where.stderr[-5000:]
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "run"]
@@ -75,10 +75,10 @@ def test_no_call_touches_what_another_one_has_freed(tmp_path: Path) -> None:
         cwd=ROOT,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         check=False,
     )
-    reports = "".join(path.read_text(errors="replace") for path in tmp_path.glob("report.*"))
+    reports = "".join(path.read_text(errors="replace", encoding="utf-8") for path in tmp_path.glob("report.*"))
     assert done.returncode == 0, reports[:10_000] or (done.stdout + done.stderr)[-10_000:]
     assert not reports

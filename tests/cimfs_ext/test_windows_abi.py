@@ -15,6 +15,7 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from support.images import DIRECTORY, NULL_DACL, TIME, assert_sound, snapshot
 from support.libraries import MINGW, ROOT, build_recording, install_libcimfs, read_record, wide
+from support.systemlibraries import FIRST_RELEASE, NEWER
 
 WINE = shutil.which("wine64") or shutil.which("wine")
 
@@ -34,13 +35,18 @@ class WindowsMachine:
         self.environment = {**os.environ, "WINEPREFIX": str(root / "prefix"), "WINEDEBUG": "-all", "DISPLAY": ""}
         self._boot()
         self.system_directory = root / "prefix/drive_c/windows/system32"
-        self.program = root / "test_windows_abi.exe"
-        sources = [ROOT / "tests/c/test_windows_abi.c", ROOT / "cimfs_ext/system.c"]
-        flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-municode"]
-        command = [MINGW, *flags, f"-I{ROOT / 'cimfs_ext'}", *sources, "-o", self.program]
-        subprocess.run(command, check=True)
+        self.program = self._compiled("test_windows_abi.c", ROOT / "cimfs_ext/system.c")
+        self.hcsshim = self._compiled("hcsshim_client.c")
         self.libcimfs = install_libcimfs(root / "libcimfs", MINGW) / "bin/cimfs.dll"
         self.recording = build_recording(root / "recording.dll", compiler=MINGW)
+
+    def _compiled(self, source: str, *more: Path) -> Path:
+        """A program of tests/c."""
+        program = self.root / Path(source).with_suffix(".exe")
+        flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-municode"]
+        command = [MINGW, *flags, f"-I{ROOT / 'cimfs_ext'}", ROOT / "tests/c" / source, *more, "-o", program]
+        subprocess.run(command, check=True)
+        return program
 
     def _boot(self) -> None:
         """Make the prefix: a machine that is busy can have wine give up on the first one (status 53)."""
@@ -53,13 +59,15 @@ class WindowsMachine:
             shutil.rmtree(self.root / "prefix", ignore_errors=True)
         raise RuntimeError(f"wine makes no prefix: {done.stderr.decode(errors='replace')}")
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, program: Path | None = None, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(WINE), str(self.program), *arguments],
+            [str(WINE), str(program or self.program), *arguments],
             check=False,
             capture_output=True,
-            text=True,
-            cwd=self.root,
+            encoding="utf-8",
+            cwd=cwd or self.root,
             env={**self.environment, **environment},
             timeout=120,
         )
@@ -146,6 +154,21 @@ def test_library_beside_the_program_is_not_loaded(machine: WindowsMachine) -> No
         assert machine.run("load").stdout == "80070002 writer=0 library=0 mount=0 close=0\n"
     finally:
         planted.unlink()
+
+
+def test_writer_library_may_lie_beside_the_program_but_in_no_other_directory(
+    machine: WindowsMachine, installed: Callable[[str, Path], None], tmp_path: Path
+) -> None:
+    installed("cimfs.dll", machine.recording)
+    shutil.copy(machine.libcimfs, tmp_path / "cimwriter.dll")
+    path = {"WINEPATH": machine.windows_path(tmp_path)}
+    assert "writer=0" in machine.run("load", cwd=tmp_path, **path).stdout
+    beside = machine.program.with_name("cimwriter.dll")
+    shutil.copy(machine.libcimfs, beside)
+    try:
+        assert "writer=1 library=1" in machine.run("load").stdout
+    finally:
+        beside.unlink()
 
 
 def test_first_release_has_no_answer_from_close(
@@ -251,3 +274,72 @@ def test_second_writer_is_refused_and_the_lock_leaves_no_file(
     done = machine.run("lock", machine.windows_path(tmp_path))
     assert (done.returncode, done.stdout) == (0, "")
     assert os.listdir(tmp_path) == []
+
+
+# ---- what hcsshim does with the library ----
+
+
+@pytest.mark.parametrize("name", ["cimfs.dll", "cimwriter.dll"])
+def test_layers_that_hcsshim_writes_are_what_it_meant(
+    machine: WindowsMachine, installed: Callable[[str, Path], None], tmp_path: Path, name: str
+) -> None:
+    installed(name, machine.libcimfs)
+    which = machine.run("which", ".", program=machine.hcsshim)
+    assert which.stdout.rstrip().lower() == rf"c:\windows\system32\{name}"
+    done = machine.run("layers", machine.windows_path(tmp_path), program=machine.hcsshim)
+    assert (done.returncode, done.stdout) == (0, "")
+    for image_name in ("test.cim", "base.cim", "child.cim"):
+        assert_sound(tmp_path / image_name)
+    with ImageReader(tmp_path / "test.cim") as image:
+        assert {path: None if entry.is_directory else image.read(entry) for path, entry in image.walk()} == {
+            "foo": None,
+            "foo\\bar.txt": b"bar test data",
+            "foobar.txt": b"foobar test data",
+        }
+        entry = image.stat("foobar.txt")
+        times = (entry.creation_time, entry.last_write_time, entry.change_time, entry.last_access_time)
+        assert times == (TIME, TIME + 1, TIME + 2, TIME + 3)
+        assert image.security_descriptor(entry) == NULL_DACL
+    with ImageReader(tmp_path / "base.cim") as image:
+        assert sorted(path for path, _ in image.walk()) == [
+            "Files", "Files\\gone", "Files\\large", "Files\\link", "Hives", "Hives\\SYSTEM_BASE",
+        ]  # fmt: skip
+        assert image.stat("Files\\large").file_id == image.stat("Files\\link").file_id
+        assert image.read("Files\\large", "zone") == b"[ZoneTransfer]"
+        assert len(image.read("Files\\large")) == 100001
+    with ImageReader(tmp_path / "child.cim") as image:
+        assert [entry.name for entry in image.listdir("Files")] == ["large", "link", "new"]
+        assert image.read("Hives\\SYSTEM_BASE") == b"regf"
+
+
+def test_hcsshim_gets_the_errors_of_the_systems_library(
+    machine: WindowsMachine, installed: Callable[[str, Path], None], tmp_path: Path
+) -> None:
+    """Windows' codes, as syscall.Errno where they are those of the system: see docs/format.md and cimfs.h."""
+    installed("cimfs.dll", machine.libcimfs)
+    done = machine.run("errors", machine.windows_path(tmp_path), program=machine.hcsshim)
+    assert done.stdout.splitlines() == [
+        "no directory: 3",
+        "no parent: 2",
+        "no names: 87",
+        "second writer: 32",
+        "link to a directory: 5",
+        "link to nothing: 3",
+        "malformed path: 87",
+        "open stream: 32",
+        "too much: 38",
+        "tombstone: 0x80004001",
+        "block image: 0x80004001",
+    ]
+    assert done.returncode == 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_library_exports_what_the_systems_does(machine: WindowsMachine) -> None:
+    """And CimCreateImageWith, which libcimfs.h declares."""
+    dump = subprocess.run(
+        ["x86_64-w64-mingw32-objdump", "-p", machine.libcimfs], check=True, capture_output=True, encoding="utf-8"
+    )
+    table = dump.stdout.partition("[Ordinal/Name Pointer] Table")[2].partition("\n\n")[0]
+    exported = {line.split()[-1] for line in table.splitlines() if "Cim" in line}
+    assert exported == FIRST_RELEASE | NEWER | {"CimCreateImageWith"}

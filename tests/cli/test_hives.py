@@ -154,9 +154,66 @@ def test_show_of_what_is_not_there_fails(files: Path, arguments: list[str], mess
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["old", "SYSTEM", "Select"], ["1", "SYSTEM", "a", "b"]])
-def test_show_with_too_many_names_is_called_wrongly(files: Path, arguments: list[str]) -> None:
-    assert call("hive", "show", files / arguments[0], *arguments[1:]).exit_code == 2
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "old", "Select", "Current", "x"],
+        ["show", "1", "SYSTEM", "a", "b", "c"],
+        ["show", "1", "HKLM\\SYSTEM\\a", "b", "c"],
+        ["show", "-R", "old", "Select", "Current"],
+        ["export", "old", "SYSTEM", "Select"],
+        ["export", "1", "SYSTEM", "a", "b"],
+    ],
+)
+def test_too_many_names_are_a_wrong_call(files: Path, arguments: list[str]) -> None:
+    words = [files / word if word in ("old", "1") else word for word in arguments]
+    assert call("hive", *words).exit_code == 2
+
+
+VALUES = {
+    ("Select", "Current"): "1\n",
+    ("\\Software\\Vendor\\", "(default)"): "default\n",
+    ("software\\vendor", "LIST"): "one\ntwo\n",
+    ("Software\\Vendor", "Esc\x1b[31m"): "a\\nb\n",
+}
+
+
+@pytest.mark.parametrize("place", VALUES)
+def test_show_of_a_value_is_its_data_alone(files: Path, place: tuple[str, str]) -> None:
+    assert succeed("hive", "show", files / "old", *place) == VALUES[place]
+    assert succeed("hive", "show", files / "1", "SYSTEM", *place) == VALUES[place]
+    for root in ("HKLM", "hkey_local_machine"):
+        key = f"{root}\\SYSTEM\\{place[0].strip(chr(92))}"
+        assert succeed("hive", "show", files / "1", key, place[1]) == VALUES[place]
+    name = json.loads(succeed("hive", "show", files / "old", *place, "--json"))["name"]
+    assert (name or "(default)").lower() == place[1].lower()
+
+
+def test_show_of_a_value_that_is_bytes_or_missing(tmp_path: Path) -> None:
+    hive = Hive.empty(0)
+    hive.set_value("", "bytes", 3, b"\1\xff")
+    (tmp_path / "hive").write_bytes(hive.to_bytes())
+    assert succeed("hive", "show", tmp_path / "hive", "\\", "bytes") == "01ff\n"
+    missing = call("hive", "show", tmp_path / "hive", "\\", "x")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "no value 'x'" in missing.stderr
+
+
+def test_paths_of_the_registry_name_a_hive_of_a_layer(files: Path) -> None:
+    assert succeed("hive", "show", files / "1", "HKLM\\SYSTEM\\Select") == SELECT
+    assert succeed("hive", "show", files / "1", "HKU\\.DEFAULT") == succeed("hive", "show", files / "1", "DEFAULT")
+    assert "HIVE\\Select" in call("hive", "export", files / "1", "HKLM\\SYSTEM\\Select").stdout_bytes.decode("utf-16")
+    for key in ("HKCU\\Software", "HKEY_CURRENT_USER\\Software", "HKLM", "HKU\\S-1-5-18"):
+        assert call("hive", "show", files / "1", key).exit_code == 1
+
+
+def test_a_hive_from_standard_input(files: Path) -> None:
+    content = (files / "old").read_bytes()
+    assert succeed("hive", "show", "-", "Select", input=content) == SELECT
+    assert succeed("hive", "show", "-", "Select", "Current", input=content) == "1\n"
+    assert succeed("hive", "diff", "-", files / "old", input=content) == ""
+    broken = call("hive", "show", "-", input=b"no hive")
+    assert (broken.exit_code, broken.stderr.startswith("cimlayer: standard input: ")) == (1, True)
 
 
 def test_show_of_a_dirty_hive_uses_the_logs_beside_it(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_an_image_is_listed_and_imported(registry: FakeRegistry, image: str, tmp
 
 
 def test_an_error_is_one_line_that_names_the_repository(image: str, tmp_path: Path) -> None:
-    (tmp_path / "nobody.json").write_text("{}")
+    (tmp_path / "nobody.json").write_text("{}", encoding="utf-8")
     result = call(
         "import-image", image, tmp_path / "layers", "--tls-verify=false", "--authfile", tmp_path / "nobody.json"
     )
@@ -61,7 +61,7 @@ def test_without_urllib3_the_rest_works_and_the_error_says_what_to_install(tmp_p
 
     def without(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False
+            [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, encoding="utf-8", check=False
         )
 
     done = without("images", "docker://127.0.0.1:1/app")

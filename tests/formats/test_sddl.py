@@ -36,7 +36,7 @@ def only_ace(text: str) -> bytes:
 
 def corpus_pairs() -> Iterator[tuple[str, bytes]]:
     for manifest in sorted(SHARED_LAYERS.glob("*.manifest.json")):
-        content = json.loads(manifest.read_text())
+        content = json.loads(manifest.read_text("utf-8"))
         for entry in content["entries"] + content.get("managed_entries", []):
             if "sddl" in entry:
                 yield entry["sddl"], bytes.fromhex(entry["sd"])
@@ -44,7 +44,7 @@ def corpus_pairs() -> Iterator[tuple[str, bytes]]:
 
 def corpus_descriptors() -> Iterator[bytes]:
     for manifest in sorted(SHARED_LAYERS.glob("*.manifest.json")):
-        yield from (bytes.fromhex(entry["sd"]) for entry in json.loads(manifest.read_text())["entries"])
+        yield from (bytes.fromhex(entry["sd"]) for entry in json.loads(manifest.read_text("utf-8"))["entries"])
 
 
 @needs_layers

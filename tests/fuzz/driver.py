@@ -83,7 +83,7 @@ def _start(
             preexec_fn=limit,
             stdout=output,
             stderr=subprocess.STDOUT if output is not None else None,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             check=False,
         )

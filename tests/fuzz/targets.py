@@ -125,7 +125,7 @@ def _compile(sources: list[Path], program: Path) -> None:
     if clang is None:
         raise Unavailable("clang is not installed")
     command = [clang, *FLAGS, *map(str, sources), "-o", str(program)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     if done.returncode and ("libclang_rt" in done.stderr or "unsupported option" in done.stderr):
         raise Unavailable("clang comes without libFuzzer or the sanitizers")
     if done.returncode:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from cimfs_ext.extractor import FileExtractor
 from cimfs_ext.image import ImageWriter
 from cimlayer.errors import CorruptImageError, OperationCancelledError
 from cimlayer.events import CancellationToken
+from cimlayer.host import beneath
 from support.extractions import (
     DIRECTORY,
     extracted,
@@ -24,11 +25,16 @@ from support.extractions import (
 )
 from support.image_layers import link_data
 from support.images import FORGED_NAMES, add, forge_name, make_image, writer
+from support.platforms import needs_symlinks, posix_only
 from support.tars import FILETIME_OF_1970
+
+if sys.platform != "win32":
+    import resource
 
 # ---- nothing is written elsewhere ----
 
 
+@needs_symlinks
 def test_planted_link_in_place_of_a_directory_is_not_entered(tmp_path: Path) -> None:
     image = make_image(tmp_path, "image.cim", {"d": None, "d\\file": b"x"})
     (tmp_path / "outside").mkdir()
@@ -39,6 +45,7 @@ def test_planted_link_in_place_of_a_directory_is_not_entered(tmp_path: Path) -> 
     assert tree(tmp_path / "outside") == {}
 
 
+@needs_symlinks
 @pytest.mark.parametrize("dangling", [True, False])
 def test_planted_link_in_place_of_a_file_is_not_followed(tmp_path: Path, dangling: bool) -> None:
     image = make_image(tmp_path, "image.cim", {"file": b"x"})
@@ -54,6 +61,7 @@ def test_planted_link_in_place_of_a_file_is_not_followed(tmp_path: Path, danglin
     assert dangling or outside.read_bytes() == b"precious"
 
 
+@needs_symlinks
 def test_directory_that_turns_into_a_link_meanwhile_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,12 +111,12 @@ def test_names_that_only_a_forged_image_has_are_refused(tmp_path: Path, name: st
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b"])
 def test_extractor_takes_single_components_only(tmp_path: Path, name: bytes) -> None:
     image = make_image(tmp_path, "image.cim", {"file": b"x"})
-    fd = os.open(tmp_path, os.O_RDONLY)
+    directory = beneath.open_top(tmp_path)
     try:
         with cimlayer.ImageReader(image) as reader, pytest.raises(ValueError, match="not a file name"):
-            FileExtractor(reader).write(fd, [(reader.stat("file").file_id, name)])
+            FileExtractor(reader).write(directory, [(reader.stat("file").file_id, name)])
     finally:
-        os.close(fd)
+        beneath.close(directory)
 
 
 # ---- failures ----
@@ -179,6 +187,7 @@ def test_extraction_is_cancelled_anywhere_and_leaves_no_stream_in_part(tmp_path:
     assert [stream.stat().st_size for stream in streams] == [size] * (looks >= 4)
 
 
+@posix_only("limits of a process")
 def test_stream_that_cannot_be_written_is_removed(tmp_path: Path) -> None:
     with writer(tmp_path, None, "image.cim") as image:
         add(image, "file")
@@ -202,7 +211,7 @@ def test_unknown_kind_of_metadata_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES, errno.ENOSYS])
-@pytest.mark.parametrize("call", ["link", "symlink"])
+@pytest.mark.parametrize("call", [pytest.param("link", marks=needs_symlinks), "symlink"])
 def test_a_host_without_links_gets_what_they_stand_for(
     tmp_path: Path, call: str, error: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,8 +227,8 @@ def test_a_host_without_links_gets_what_they_stand_for(
     def refuse(*_arguments: object, **_options: object) -> None:
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(os, call, refuse)
-    done = extracted(tmp_path / "image.cim", tmp_path / "out", symlinks=True)
+    monkeypatch.setattr(beneath, call, refuse)
+    done = extracted(tmp_path / "image.cim", tmp_path / "out", symlinks=True, metadata="none")
     out = tmp_path / "out"
     assert (out / "hard").read_bytes() == b"content"
     assert (out / "hard").stat().st_mtime_ns == 0
@@ -246,9 +255,9 @@ def test_a_link_that_cannot_be_made_for_another_reason_is_an_error(
     def full(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "symlink", full)
+    monkeypatch.setattr(beneath, "symlink", full)
     with pytest.raises(OSError, match="No space") as caught:
-        extracted(tmp_path / "image.cim", tmp_path / "out", symlinks=True)
+        extracted(tmp_path / "image.cim", tmp_path / "out", symlinks=True, metadata="none")
     assert caught.value.filename == str(tmp_path / "out/link")
 
 
@@ -268,8 +277,8 @@ def test_errors_of_what_is_made_last_name_the_file_of_the_host(
     (tmp_path / "out/d/new").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileExistsError) as caught:
-        extracted(tmp_path / "image.cim", Path("out"), symlinks=True)
-    assert caught.value.filename == "out/d/new"
+        extracted(tmp_path / "image.cim", Path("out"), symlinks=True, metadata="none")
+    assert caught.value.filename == str(Path("out/d/new"))
 
 
 def open_descriptors() -> int:

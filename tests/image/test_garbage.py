@@ -53,6 +53,18 @@ def test_leftovers_of_a_crash_are_listed_and_removed(images: Path, parent: str) 
         assert_sound(images / name)
 
 
+def test_a_store_may_be_named_by_its_root(tmp_path: Path) -> None:
+    (tmp_path / "cim-layers").mkdir()
+    make_image(tmp_path / "cim-layers", "1.cim", {"file": b"x"})
+    (tmp_path / "cim-layers" / f"image_{uuid.uuid4()}_0").write_bytes(b"half")
+    for place in (tmp_path, tmp_path / "cim-layers"):
+        assert len(collect_garbage(place)) == 1
+        assert broken_images(place) == {}
+    next((tmp_path / "cim-layers").glob("region_*_0")).unlink()
+    assert broken_images(tmp_path).keys() == {"1.cim"}
+    assert len(collect_garbage(tmp_path, delete=True)) == 1
+
+
 def test_temporary_files_are_removed(images: Path) -> None:
     own = next(images.glob("objectid_*_0")).name
     temporary = [f"image_{uuid.uuid4()}_0", f"{own}.tmp"]

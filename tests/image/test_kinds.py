@@ -83,7 +83,7 @@ def test_an_added_kind_is_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "user.cimlayer.object_id" in attribute_names(reader, entry)
         assert attribute_value(reader, entry, "user.cimlayer.object_id") == b"a of one.cim"
         assert attribute_value(reader, reader.stat("d"), "user.cimlayer.object_id") is None
-    records = [json.loads(line) for line in (tmp_path / "out.metadata/entries.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (tmp_path / "out.metadata/entries.jsonl").read_text("utf-8").splitlines()]
     noted = {record["path"]: record.get("object_id") for record in records}
     assert noted == {"d": None, "a": base64.b64encode(b"a of one.cim").decode()}
     assert attached["user.cimlayer.object_id"] == b"a of one.cim"

@@ -29,6 +29,7 @@ from cimlayer.layer.garbage import broken_images, collect_garbage
 from cimlayer.layer.standard import HIVES
 from support.layers import image_of, snapshot
 from support.layerwriters import base_writer, made_base, put, root, writer  # noqa: F401  fixtures
+from support.platforms import needs_symlinks
 
 # ---- parents ----
 
@@ -230,6 +231,7 @@ def test_a_layer_stays_while_another_image_has_its_region_set(root: Path) -> Non
     assert is_cim_layer(root / "base")
 
 
+@needs_symlinks
 def test_a_linked_layer_directory_is_refused_before_anything_is_removed(root: Path) -> None:
     (root / "base").rename(root / "elsewhere")
     (root / "base").symlink_to("elsewhere")

@@ -92,3 +92,120 @@ def test_a_hole_of_an_image_is_no_hive_and_takes_no_memory(tmp_path: Path) -> No
             assert tracemalloc.get_traced_memory()[1] < 1 << 20
         finally:
             tracemalloc.stop()
+
+
+# ---- open_hive, and a hive as a mapping ----
+
+
+def text(value: str) -> bytes:
+    return value.encode("utf-16-le") + b"\0\0"
+
+
+@pytest.fixture
+def layer(tmp_path: Path) -> Path:
+    """A layer directory, and an image with a hive of Windows."""
+    software = Hive.empty(0)
+    software.set_value(r"Microsoft\Windows NT\CurrentVersion", "ProductName", 1, text("Windows Server"))
+    software.set_value(r"Microsoft\Windows NT\CurrentVersion", "Build", 4, bytes([1, 0, 0, 0]))
+    software.set_value(r"Microsoft\Windows NT\CurrentVersion", "Names", 7, text("a") + text("b") + b"\0\0")
+    software.set_value(r"Microsoft\Windows NT\CurrentVersion", "Id", 3, b"\1\2")
+    software.create_key("Classes")
+    (tmp_path / "cim-layers").mkdir()
+    (tmp_path / "1").mkdir()
+    with writer(tmp_path / "cim-layers", None, "1.cim") as image:
+        add(image, "Hives", attributes=0x10)
+        add(image, "Hives\\SOFTWARE_BASE", software.to_bytes())
+        image.commit()
+    return tmp_path / "1"
+
+
+def test_a_hive_of_a_layer_by_name(layer: Path) -> None:
+    image_path = layer.parent / "cim-layers" / "1.cim"
+    with cimlayer.ImageReader(layer) as image:
+        for source in (layer, str(layer), image_path, image):
+            for name in ("SOFTWARE", "software", "HKLM\\SOFTWARE", "SOFTWARE_BASE", "Hives/SOFTWARE_BASE"):
+                assert "Classes" in cimlayer.open_hive(source, name)
+    with pytest.raises(FileNotFoundError, match=r"it has: SOFTWARE"):
+        cimlayer.open_hive(layer, "SYSTEM")
+    with pytest.raises(FileNotFoundError, match="not a CIM layer"):
+        cimlayer.open_hive(layer.parent, "SOFTWARE")
+    with pytest.raises(ValueError, match="a key in it"):
+        cimlayer.open_hive(layer, "HKLM\\SOFTWARE\\Microsoft")
+    with pytest.raises(FileNotFoundError, match="not in a hive of a layer"):
+        cimlayer.open_hive(layer, "HKCU\\Software")
+    for wrong in (b"SOFTWARE", None, 5):
+        with pytest.raises(TypeError):
+            cimlayer.open_hive(layer, wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            cimlayer.open_hive(wrong, "SOFTWARE")  # type: ignore[arg-type]
+
+
+def test_keys_are_found_as_in_a_mapping(layer: Path) -> None:
+    hive = cimlayer.open_hive(layer, "SOFTWARE")
+    key = hive["microsoft\\Windows NT\\CurrentVersion"]
+    assert key["\\"].path == key.path
+    assert hive["Microsoft"]["\\Windows NT\\"]["currentversion"].name == "CurrentVersion"
+    assert hive["Microsoft"]["Windows NT\\CurrentVersion"].value("Build").value == 1
+    assert (list(hive), len(hive), list(hive["Microsoft"])) == (["Classes", "Microsoft"], 2, ["Windows NT"])
+    assert ("Windows nt" in hive["Microsoft"], "x" in hive["Microsoft"], "x" in hive) == (True, False, False)
+    assert (hive.get("x"), hive.get("x", 5), key.get("x")) == (None, 5, None)
+    assert hive.get("Classes") is not None
+    assert (bool(hive["Classes"]), len(hive["Classes"]), bool(Hive.empty(0))) == (True, 0, True)
+    assert (repr(hive), repr(hive["Classes"])) == (
+        "<Hive '1.cim:Hives\\\\SOFTWARE_BASE'>",
+        "<Key 'Classes' of '1.cim:Hives\\\\SOFTWARE_BASE'>",
+    )
+    for missing in (lambda: hive["x"], lambda: hive["Microsoft"]["x\\y"], lambda: hive["Classes"].value("x")):
+        for kind in (KeyError, FileNotFoundError, cimlayer.KeyNotFoundError):
+            with pytest.raises(kind, match=r"no such key|no value"):
+                missing()
+    with pytest.raises(cimlayer.KeyNotFoundError, match=r"SOFTWARE_BASE: Microsoft.*x.*y"):
+        hive["Microsoft"]["x\\y"]
+    for wrong in (b"Microsoft", None, 0):
+        with pytest.raises(TypeError):
+            hive[wrong]  # type: ignore[index]
+        with pytest.raises(TypeError):
+            key[wrong]  # type: ignore[index]
+
+
+def test_values_are_what_their_types_say(layer: Path) -> None:
+    key = cimlayer.open_hive(layer, "SOFTWARE")[r"Microsoft\Windows NT\CurrentVersion"]
+    assert {value.name: value.value for value in key.values()} == {
+        "ProductName": "Windows Server",
+        "Build": 1,
+        "Names": ["a", "b"],
+        "Id": b"\1\2",
+    }
+    assert repr(key.value("productname")) == "HiveValue('ProductName', REG_SZ, 'Windows Server')"
+    assert (key.value("Build").type_name, key.value("Build").type) == ("REG_DWORD", 4)
+    assert cimlayer.HiveValue("x", 1, b"\0\0\0\0\0\0", False).value == b"\0\0\0\0\0\0"
+    assert key.last_write_datetime is not None
+
+
+def test_a_hive_from_an_open_file(layer: Path, tmp_path: Path) -> None:
+    with cimlayer.ImageReader(layer) as image:
+        content = image.read("Hives/SOFTWARE_BASE")
+        with image.open("Hives/SOFTWARE_BASE") as raw:
+            hive = Hive.open(raw)
+            assert (hive.name, "Classes" in hive) == ("Hives/SOFTWARE_BASE", True)
+    assert "Classes" in Hive.open(io.BytesIO(content))
+    assert Hive.open(io.BytesIO(content)).name == "hive"
+    (tmp_path / "file").write_bytes(content)
+    with (tmp_path / "file").open("rb") as file:
+        assert Hive.open(file).name == str(tmp_path / "file")
+    with pytest.raises(CorruptHiveError, match="larger than a hive"):
+        Hive.open(Endless())
+    for wrong in (None, 5, io.StringIO("regf")):
+        with pytest.raises(TypeError):
+            Hive.open(wrong)  # type: ignore[arg-type]
+
+
+class Endless(io.RawIOBase):
+    """More than a hive can be, all of it one piece of memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.piece = bytes(1 << 20)
+
+    def read(self, size: int = -1) -> bytes:
+        return self.piece

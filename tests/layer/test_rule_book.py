@@ -16,6 +16,7 @@ from cimlayer import CimLayerWriter, FileBasicInfo, destroy_cim_layer, import_la
 from cimlayer.layer.standard import HIVES, UTILITY_VM_BCD
 from support import layers
 from support.layers import NULL_DACL, image_of, reparse_of, snapshot
+from support.platforms import examples
 from support.tars import FILETIME_OF_1970, TarBuilder, windows_pax
 
 OWNED = bytes.fromhex("01000480140000000000000000000000000000000102000000000005200000002002 0000".replace(" ", ""))
@@ -224,13 +225,13 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(items=items)
 def test_child_layer_is_the_same_by_tar_and_by_calls(parents: Path, items: list[Item]) -> None:
     assert by_tar(parents, [parents / "base"], items) == by_calls(parents, [parents / "base"], items)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(items=items)
 def test_base_layer_is_the_same_by_tar_and_by_calls(
     tmp_path_factory: pytest.TempPathFactory, items: list[Item]

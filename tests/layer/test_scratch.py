@@ -23,6 +23,12 @@ def test_a_store_gets_one_pair(tmp_path: Path) -> None:
     assert (store / "blank-base.vhdx").stat().st_mtime_ns == before.st_mtime_ns
 
 
+def test_a_store_may_be_named_by_its_directory_of_images(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    create_scratch_disks(tmp_path / "store" / "cim-layers", sync=False)
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["blank-base.vhdx", "blank.vhdx"]
+
+
 def test_a_disk_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "blank.vhdx").write_bytes(b"in use")
     with pytest.raises(FileExistsError, match=r"blank\.vhdx"):

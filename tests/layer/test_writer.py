@@ -39,6 +39,7 @@ from support.layerwriters import (  # noqa: F401  fixtures
     root,
     writer,
 )
+from support.platforms import needs_symlinks
 from support.tars import FILETIME_OF_1970
 
 # ---- where things lie ----
@@ -285,7 +286,7 @@ def test_failed_base_layer_takes_the_directories_that_it_made(tmp_path: Path) ->
 def test_failed_layer_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "cim-layers").mkdir()
     (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "note").write_text("the snapshotter's")
+    (tmp_path / "base" / "note").write_text("the snapshotter's", encoding="utf-8")
     before = snapshot(tmp_path)
     base_writer(tmp_path / "base").abandon()
     assert snapshot(tmp_path) == before
@@ -308,7 +309,7 @@ def test_parents_are_not_waited_for_where_there_is_not_even_a_directory_of_image
 ) -> None:
     code = "import sys; from cimlayer import CimLayerWriter; CimLayerWriter(sys.argv[1], sys.argv[2:])"
     command = [sys.executable, "-c", code, tmp_path / "new", *(tmp_path / parent for parent in parents)]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, check=False, capture_output=True, encoding="utf-8", timeout=30)
     assert "NotFoundError" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -347,6 +348,7 @@ def test_link_to_a_parents_standard_file_is_made_at_once(root: Path) -> None:
     assert image_of(root / "child")[r"Files\link"].data == image_of(root / "base")[LINK_TARGET].data
 
 
+@needs_symlinks
 def test_symbolic_link_in_the_layer_directory_is_not_followed(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

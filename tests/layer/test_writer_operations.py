@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import pytest
 
 from cimfs_ext.backupstream import BackupStreamWriter as Stream
 from cimlayer import (
     CimLayerWriter,
+    FileAttributes,
     FileBasicInfo,
     is_cim_layer,
 )
@@ -305,3 +307,34 @@ def test_removal_of_contents_leaves_the_directory(writer: CimLayerWriter, root: 
     writer.close()
     image = image_of(root / "child")
     assert {path for path in image if path.startswith(r"Files\dir")} == {r"Files\dir", r"Files\dir\new"}
+
+
+def test_paths_are_str_or_pure_paths(writer: CimLayerWriter, root: Path) -> None:
+    writer.add(PurePosixPath("Files/new"), FileBasicInfo(TIME, file_attributes=FileAttributes.ARCHIVE), 0)
+    writer.add_alternate_stream(PureWindowsPath("Files\\new:zone"), 0)
+    writer.add_link(PureWindowsPath("Files\\link"), PurePosixPath("Files/x"))
+    writer.remove(PurePosixPath("Files/dir"))
+    for wrong in (b"Files\\x", None, 5):
+        calls: list[Callable[[Any], object]] = [
+            writer.remove,
+            writer.remove_contents,
+            lambda path: writer.add(path, FileBasicInfo(), 0),
+            lambda path: writer.add_link(path, "Files\\x"),
+            lambda path: writer.add_link("Files\\x", path),
+            lambda path: writer.add_alternate_stream(path, 0),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError):
+                call(wrong)
+    writer.close()
+    image = image_of(root / "child")
+    assert image[r"Files\new"].streams == {"zone": b""}
+    assert image[r"Files\link"].data == b"base x"
+    assert r"Files\dir" not in image
+
+
+def test_a_writer_shows_its_layer(writer: CimLayerWriter, root: Path) -> None:
+    assert repr(writer) == f"<CimLayerWriter {str(root / 'child')!r}>"
+    assert repr(writer.image) == f"<cimlayer.ImageWriter 'child.cim' in {str(root / 'cim-layers')!r}>"
+    writer.abandon()
+    assert repr(writer).startswith("<closed ")

@@ -43,6 +43,7 @@ from support.containers import (
     tar_of,
     write,
 )
+from support.platforms import needs_symlinks
 
 LAYER = gzipped(base_tar())
 LINUX = {"os": "linux", "architecture": "amd64"}
@@ -351,6 +352,7 @@ def test_a_name_that_is_too_long_is_of_nothing(tmp_path: Path) -> None:
     assert len(str(caught.value)) < 600
 
 
+@needs_symlinks
 def test_a_link_to_itself_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "index.json").symlink_to("index.json")
     with pytest.raises(FormatError, match="no container image"):

@@ -77,7 +77,7 @@ def test_umoci_unpacks_the_layout(top: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         ["umoci", "raw", "unpack", "--rootless", "--image", f"{tmp_path}/o:v1", tmp_path / "rootfs"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -105,7 +105,7 @@ def test_the_configuration_is_that_of_the_import(top: Path, tmp_path: Path) -> N
 
 
 def test_fields_of_the_configuration_are_replaced(top: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"Env": ["B=2"], "Labels": {"a": "b"}}))
+    (tmp_path / "config.json").write_text(json.dumps({"Env": ["B=2"], "Labels": {"a": "b"}}), encoding="utf-8")
     options = ["--config", tmp_path / "config.json", "--os-version", "10.0.1.2", "--json"]
     said = json.loads(call("export-image", top, f"oci:{tmp_path}/o", *options).stdout)
     config = json.loads((tmp_path / "o" / "blobs" / said["config_digest"].replace(":", "/")).read_bytes())
@@ -226,7 +226,7 @@ def test_what_is_there_is_not_replaced(top: Path, tmp_path: Path, form: str) -> 
 
 def test_a_folder_of_something_else_is_left_alone(top: Path, tmp_path: Path) -> None:
     (tmp_path / "o").mkdir()
-    (tmp_path / "o" / "mine").write_text("x")
+    (tmp_path / "o" / "mine").write_text("x", encoding="utf-8")
     with pytest.raises(FormatError, match="neither empty nor an OCI image layout"):
         export_image(top, f"oci:{tmp_path}/o")
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["mine"]

@@ -13,6 +13,7 @@ import cimlayer
 from cimfs_ext.image import ImageWriter
 from cimlayer.errors import ImageError
 from support.image_layers import bare_layer
+from support.platforms import examples
 from support.trees import assert_equal_trees
 
 DIRECTORY = 0x10
@@ -47,7 +48,7 @@ def apply(image: ImageWriter, operations: list[tuple[str, str, object]]) -> None
                 image.delete_path(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(OPERATIONS, max_size=15), st.lists(OPERATIONS, max_size=10))
 def test_changes_come_back(base: list[tuple[str, str, object]], changes: list[tuple[str, str, object]]) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -328,15 +328,15 @@ def test_an_import_goes_on_where_a_failed_one_stopped(tmp_path: Path) -> None:
 
 
 def spoil_record(layers: Path) -> None:
-    (layers / CHAIN[1] / RECORD).write_text('{"chain_id": "sha256:0", "diff_id": "", "bytes": 1}')
+    (layers / CHAIN[1] / RECORD).write_text('{"chain_id": "sha256:0", "diff_id": "", "bytes": 1}', encoding="utf-8")
 
 
 def unreadable_record(layers: Path) -> None:
-    (layers / CHAIN[1] / RECORD).write_text("[" * 20_000)
+    (layers / CHAIN[1] / RECORD).write_text("[" * 20_000, encoding="utf-8")
 
 
 def record_of_a_list(layers: Path) -> None:
-    (layers / CHAIN[1] / RECORD).write_text("[1]")
+    (layers / CHAIN[1] / RECORD).write_text("[1]", encoding="utf-8")
 
 
 def remove_record(layers: Path) -> None:
@@ -360,7 +360,7 @@ def replace_parent(layers: Path) -> None:
     (layers.parent / "base.tar").write_bytes(BASE)
     cimlayer.import_layer(layers.parent / "base.tar", layers / CHAIN[0], sync=False)
     record = {"chain_id": f"sha256:{CHAIN[0]}", "diff_id": f"sha256:{CHAIN[0]}", "bytes": 1}
-    (layers / CHAIN[0] / RECORD).write_text(json.dumps(record))
+    (layers / CHAIN[0] / RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
 def remove_parent(layers: Path) -> None:
@@ -477,7 +477,7 @@ def test_the_corpus_as_a_layout_and_as_a_docker_archive(tmp_path: Path) -> None:
     )
     assert [layer.chain_id for layer in one.layers] == chain_ids(layers)
     for name, layer in zip(("base", "child", "grandchild", "greatgrandchild"), one.layers, strict=True):
-        manifest = json.loads((SHARED_LAYERS / f"{name}.manifest.json").read_text())
+        manifest = json.loads((SHARED_LAYERS / f"{name}.manifest.json").read_text("utf-8"))
         assert (layer.diff_id, layer.digest) == (manifest["diff_id"], manifest["blob_digest"])
     images = [{p.name: p.read_bytes() for p in (x.top.parent / "cim-layers").iterdir()} for x in (one, two)]
     assert images[0] == images[1]

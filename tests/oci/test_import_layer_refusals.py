@@ -292,7 +292,7 @@ def test_no_room_for_a_standard_file_names_it(root: Path) -> None:
     tar.file("Hives/SAM_DELTA", bytes(3 << 20))
     (root / "child.tar").write_bytes(tar.finish())
     words = [sys.executable, "-c", code, *map(str, (root / "child.tar", root / "child", root / "base"))]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True, timeout=60)
     assert str(root / "child" / "Hives" / "SAM_DELTA") in done.stdout
 
 

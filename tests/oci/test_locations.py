@@ -63,7 +63,7 @@ def test_standard_input_is_imported(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch, compress: Callable[[bytes], bytes]
 ) -> None:
     data = compress(archive(tmp_path).read_bytes())
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
     assert imported("-", tmp_path / "layers") == 2
     assert list(temporary.iterdir()) == []
 
@@ -209,7 +209,7 @@ def test_skopeo_folders_of_both_versions(tmp_path: Path, version: str, suffix: s
     store = Store()
     top = store.image(LAYERS)
     folder = store.skopeo(tmp_path / "a", top)
-    (folder / "version").write_text(f"Directory Transport Version: {version}\n")
+    (folder / "version").write_text(f"Directory Transport Version: {version}\n", encoding="utf-8")
     for path in folder.iterdir():
         if len(path.name) == 64:
             path.rename(f"{path}{suffix}")
@@ -219,6 +219,6 @@ def test_skopeo_folders_of_both_versions(tmp_path: Path, version: str, suffix: s
 def test_a_skopeo_folder_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
     store = Store()
     folder = store.skopeo(tmp_path / "a", store.image(LAYERS))
-    (folder / "version").write_text("Directory Transport Version: 2.0\n")
+    (folder / "version").write_text("Directory Transport Version: 2.0\n", encoding="utf-8")
     with pytest.raises(FormatError, match=r"version 2\.0"), opened_source(folder) as (images, _):
         select(images)

@@ -156,7 +156,7 @@ def test_a_reference_to_an_index_leaves_the_choice_in_it(named: Path) -> None:
 
 
 def test_digests_of_manifests_and_indexes_choose(named: Path) -> None:
-    entries = json.loads((named / "index.json").read_text())["manifests"]
+    entries = json.loads((named / "index.json").read_text("utf-8"))["manifests"]
     assert choose(f"oci:{named}:{entries[1]['digest']}").platform.os_version == "10.0.2.0"
     assert choose(f"oci:{named}:{entries[2]['digest']}", os_version="10.0.3").platform.os_version == "10.0.3.0"
     inner = next(each.digest for each in list_images(named) if each.platform.os_version == "10.0.4.0")

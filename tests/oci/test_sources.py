@@ -182,7 +182,7 @@ def check_offsets(source: ImageSource) -> None:
 
 def test_the_example_imports_an_image_from_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "examples.image_from_memory", str(tmp_path / "layers")]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8", timeout=60)
     base, child = map(Path, done.stdout.splitlines())
     assert cimlayer.is_cim_layer(base)
     with cimlayer.ImageReader(cimlayer.get_cim_path_from_layer(child)) as image:

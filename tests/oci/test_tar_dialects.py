@@ -355,7 +355,7 @@ def test_large_hole_before_data_can_be_cancelled(tmp_path: Path) -> None:
     "form", ["--format=gnu", "--sparse-version=0.0", "--sparse-version=0.1", "--sparse-version=1.0"]
 )
 def test_sparse_files_of_gnu_tar(tmp_path: Path, form: str) -> None:
-    if "GNU" not in subprocess.run(["tar", "--version"], capture_output=True, text=True, check=True).stdout:
+    if "GNU" not in subprocess.run(["tar", "--version"], capture_output=True, encoding="utf-8", check=True).stdout:
         pytest.skip("needs GNU tar")
     folder = holes(tmp_path)
     words = ["tar", "--sparse", form if "gnu" in form else f"--format=posix {form}"]

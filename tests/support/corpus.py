@@ -20,7 +20,7 @@ PARENTS: dict[str, list[str]] = {
 
 
 def manifest_of(name: str) -> dict[str, Any]:
-    return json.loads((SHARED_LAYERS / f"{name}.manifest.json").read_text())
+    return json.loads((SHARED_LAYERS / f"{name}.manifest.json").read_text("utf-8"))
 
 
 def is_managed(path: str, rules: list[str]) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from dissect.regf import regf
@@ -273,10 +274,10 @@ def regipy_keys(data: bytes) -> list[tuple[str, int, int]]:
         for subkey in key.iter_subkeys():
             visit(subkey, f"{path}\\{subkey.name}" if path else subkey.name)
 
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        visit(RegistryHive(file.name).root, "")
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "hive")
+        file.write_bytes(data)
+        visit(RegistryHive(str(file)).root, "")
     return keys
 
 

@@ -64,7 +64,7 @@ def run_preloaded(library: Path, root: Path, code: str, *arguments: str, **setti
 
 def read_record(path: Path) -> list[dict[str, object]]:
     """The calls that a recording library got, with its hexadecimal values as they are."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def wide(text: str) -> str:

@@ -276,7 +276,7 @@ def login(folder: Path, host: str, **entry: str) -> Path:
     """A file of credentials."""
     path = folder / "auth.json"
     entry = entry or {"auth": BASIC.removeprefix("Basic ")}
-    path.write_text(json.dumps({"auths": {host: entry}}))
+    path.write_text(json.dumps({"auths": {host: entry}}), encoding="utf-8")
     return path
 
 
@@ -294,7 +294,7 @@ def docker_registry(folder: Path, **config: Any) -> Iterator[str]:
     host = f"127.0.0.1:{free_port()}"
     http = {"addr": host, "secret": "secret", **config.pop("http", {})}
     document = {"version": 0.1, "http": http, "storage": {"filesystem": {"rootdirectory": str(folder / "data")}}}
-    (folder / "config.yml").write_text(json.dumps(document | config))  # JSON is YAML
+    (folder / "config.yml").write_text(json.dumps(document | config), encoding="utf-8")  # JSON is YAML
     with (folder / "log").open("wb") as log:
         command = ["docker-registry", "serve", str(folder / "config.yml")]
         env = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}  # its settings
@@ -315,4 +315,4 @@ def _wait_for(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
-            pytest.fail(log.read_text(errors="replace"))
+            pytest.fail(log.read_text(errors="replace", encoding="utf-8"))

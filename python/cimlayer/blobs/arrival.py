@@ -38,6 +38,8 @@ def opened_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryI
     elif isinstance(source, (str, os.PathLike)):
         with open_source(source) as file:
             yield file
+    elif not hasattr(source, "read"):
+        raise TypeError(f"a source is str, os.PathLike or a binary file, not {type(source).__name__}")
     else:
         yield source
 

@@ -7,6 +7,7 @@ of them skippable).
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -49,12 +50,7 @@ def decompressed(blob: ArrivingBlob, name: str = "") -> Readable:
     """The plain bytes of a blob that is plain, gzip or zstd; ``name`` is what errors call it."""
     magic = blob.peek(4)
     if magic.startswith(_GZIP):
-        from isal import igzip_lib  # noqa: PLC0415  only where a gzip file is read
-
-        def member() -> Any:
-            return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-
-        return _Members("gzip", "member", (_GZIP,), blob, name, member, igzip_lib.error)  # type: ignore[arg-type]
+        return _Members("gzip", "member", (_GZIP,), blob, name, *_inflaters())
     if magic in _ZSTD:
         if sys.version_info >= (3, 14):
             from compression import zstd  # noqa: PLC0415
@@ -81,6 +77,40 @@ def _has_checksum(block: bytes) -> bool:
         return False
     counted = block[:148] + b" " * 8 + block[156:]
     return int(text, 8) in (sum(counted), sum(counted) - 256 * sum(byte > 127 for byte in counted))
+
+
+def _inflaters() -> tuple[Callable[[], Any], type[Exception]]:
+    """What makes decompressors of gzip members, and what they raise."""
+    try:
+        from isal import igzip_lib  # noqa: PLC0415  only where a gzip file is read
+    except ImportError:
+        return _Inflater, zlib.error
+
+    def member() -> Any:
+        return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+    return member, igzip_lib.error  # type: ignore[return-value]
+
+
+class _Inflater:
+    """zlib's decompressor with the methods of isal's, which does not exist for Windows on ARM."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)  # of gzip alone
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: memoryview | bytes, size: int) -> bytes:
+        made = self._stream.decompress(self._stream.unconsumed_tail or data, size)
+        self.needs_input = not self._stream.unconsumed_tail and len(made) < size
+        return made
 
 
 class _Members:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import image_path
 from cimlayer.cli.output import Output
 from cimlayer.image.inspect import image_chain
 
@@ -20,7 +19,7 @@ def command(image: str, as_json: bool) -> None:
     Parents are found by their region sets, even if they were renamed.
     """
     output = Output()
-    for link in image_chain(image_path(image)):
+    for link in image_chain(image):
         if as_json:
             output.json(
                 {

@@ -74,11 +74,11 @@ SHELLS: dict[str, type[ShellComplete]] = {shell.name: shell for shell in (Bash, 
 
 def hive_names(source: str | None, incomplete: str) -> list[CompletionItem[str]]:
     """The hives of a CIM or a layer."""
-    from cimlayer.cli import hives  # noqa: PLC0415
+    from cimlayer.layer.hivefiles import hives_of  # noqa: PLC0415
 
     try:
         with open_image(source or "") as reader:
-            names = list(hives.hives_of(reader))
+            names = list(hives_of(reader))
     except (OSError, ValueError):
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete.upper())]

@@ -11,7 +11,7 @@ from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.stopping import stoppable
 from cimlayer.limits import Limits
-from cimlayer.oci.export_layer import export_layer, parent_layers
+from cimlayer.oci.export_layer import export_layer
 
 
 @click.command("export")
@@ -41,10 +41,9 @@ def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -
     compressed, so its SHA-256 is the layer's diff ID.
     """
     require_layer(layer)
-    above = list(parents) or parent_layers(layer)
     stream = sys.stdout.buffer
     if output == "-" and stream.isatty():
         raise click.UsageError("Refusing to write a tar to a terminal: use -o FILE or redirect the output.")
     with stoppable() as cancel:
-        export_layer(layer, above, stream if output == "-" else output, limits=limits, cancel=cancel)
+        export_layer(layer, parents, stream if output == "-" else output, limits=limits, cancel=cancel)
     stream.flush()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output, amount, counted
-from cimlayer.image.files import CIM_DIRECTORY
 from cimlayer.layer.garbage import broken_images, collect_garbage
 
 
@@ -25,10 +23,8 @@ def command(directory: str, delete: bool, as_json: bool) -> None:
     destroyed. The files of running imports are left alone. CIMs that cannot be read because files of their parents
     are missing are reported. Refuses to run if a CIM itself cannot be read.
     """
-    below = Path(directory, CIM_DIRECTORY)
-    images = below if below.is_dir() else Path(directory)
-    found = collect_garbage(images, delete=delete)
-    broken = broken_images(images)
+    found = collect_garbage(directory, delete=delete)
+    broken = broken_images(directory)
     output = Output()
     size = sum(file.size or 0 for file in found)
     if as_json:

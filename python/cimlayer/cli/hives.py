@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 
 import click
 
-from cimfs_ext.names import upcase_key
-from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive, Key
-from cimlayer.cli.images import open_image
 from cimlayer.cli.output import escaped
-from cimlayer.errors import KeyNotFoundError, PathNotFoundError
+from cimlayer.errors import KeyNotFoundError
 from cimlayer.formats.hivelogs import open_hive_file
 from cimlayer.layer.directory import LayerDirectory
-from cimlayer.layer.hivefiles import open_in_directory, open_in_image
+from cimlayer.layer.hivefiles import open_hive, open_in_directory
 from cimlayer.layer.standard import HIVES
 
 NAMES = [names.name for names in HIVES]  # of the hives that a layer's deltas are for
 
+STANDARD_INPUT = "-"
 _HIVE_MAGIC = b"regf"
 
 
 def is_hive(path: str) -> bool:
-    """Whether a path is a hive file rather than a CIM or a layer; OSError for anything but a file or a directory."""
+    """Whether a path is a hive file rather than a CIM or a layer; OSError for anything but a file or a directory.
+
+    Standard input (-) is one.
+    """
+    if path == STANDARD_INPUT:
+        return True
     source = Path(path)
     if source.is_dir():
         return False
@@ -35,29 +39,13 @@ def is_hive(path: str) -> bool:
 
 
 def open_file(path: str) -> Hive:
-    """Open a hive file; the transaction logs beside it are applied if it is dirty."""
+    """Open a hive file; the transaction logs beside it are applied if it is dirty. - is standard input."""
+    if path == STANDARD_INPUT:
+        return Hive.open(sys.stdin.buffer, name="standard input")
     return open_hive_file(path)
 
 
-def hives_of(image: ImageReader) -> dict[str, str]:
-    """Name -> path in the CIM of the layer hives that exist."""
-    return {names.name: names.base_path for names in HIVES if image.exists(names.base_path)}
-
-
-def open_in(image: ImageReader, name: str) -> Hive:
-    """Open a hive by the name of one of the five, by its name in ``Hives``, or by its path in the CIM."""
-    places = [names.base_path for names in HIVES if upcase_key(names.name) == upcase_key(name)]
-    places += [f"Hives\\{name}", name]
-    for place in places:
-        try:
-            return open_in_image(image, place, f"{image.name}:{place}")
-        except (PathNotFoundError, IsADirectoryError):
-            continue
-    known = ", ".join(hives_of(image)) or "none"
-    raise FileNotFoundError(errno.ENOENT, f"no such hive in {image.name} (it has: {known})", name)
-
-
-def open_hive(source: str, name: str | None) -> Hive:
+def open_source(source: str, name: str | None) -> Hive:
     """Open a hive file or, with a name, a hive of a CIM or a layer."""
     if is_hive(source):
         if name is not None:
@@ -65,8 +53,7 @@ def open_hive(source: str, name: str | None) -> Hive:
         return open_file(source)
     if name is None:
         raise click.UsageError(f"Name a hive of {escaped(source)}.")
-    with open_image(source) as image:
-        return open_in(image, name)
+    return open_hive(source, name)
 
 
 def known_name(name: str) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import image_path
 from cimlayer.cli.output import Output, amount, counted
 from cimlayer.image.files import DiskFile, ImageDirectory
 from cimlayer.image.inspect import Contents, Inspection, SetUse, inspect_image
@@ -32,7 +31,7 @@ def command(image: str, as_json: bool) -> None:
         else:
             _print_directory(output, directory)
         return
-    found = inspect_image(image_path(image))
+    found = inspect_image(image)
     if as_json:
         output.json(_facts(found))
     else:

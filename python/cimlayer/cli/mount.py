@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.images import image_path
 from cimlayer.image.fuse import mount_with_fuse
 
 
@@ -18,4 +17,4 @@ def command(image: str, directory: str) -> None:
     The CIM is mounted on the empty directory DIR until Ctrl-C or `fusermount -u DIR`. Requires FUSE and the Python
     package mfusepy (extra "fuse": pip install '.[fuse]' in a clone).
     """
-    mount_with_fuse(image_path(image), directory)
+    mount_with_fuse(image, directory)

@@ -140,7 +140,8 @@ def _exact(value: object) -> object:
 
 def mode(attributes: int) -> str:
     """Attributes as a column of letters."""
-    return "".join(letter if attributes & bit else "-" for bit, letter, _ in ATTRIBUTES)
+    bits = int(attributes)  # & of an IntFlag takes long
+    return "".join(letter if bits & bit else "-" for bit, letter, _ in ATTRIBUTES)
 
 
 def type_of(entry: ImageEntry) -> str:

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cimfs_ext.entries import filetime_to_datetime
+
 FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_SYSTEM = 0x4
 FILE_ATTRIBUTE_DIRECTORY = 0x10
@@ -89,19 +91,16 @@ def pax_seconds(filetime: int) -> str:
 
 def attribute_names(attributes: int) -> list[str]:
     """Attributes in words."""
-    return [name for bit, _, name in ATTRIBUTES if attributes & bit]
+    bits = int(attributes)  # & of an IntFlag takes long
+    return [name for bit, _, name in ATTRIBUTES if bits & bit]
 
 
 def iso_time(filetime: int) -> str | None:
     """A FILETIME as ISO 8601 in UTC with all its seven decimals; None beyond the year 9999 or before 1601."""
-    seconds, ticks = divmod(filetime, 10_000_000)
-    if seconds < 0:
+    time = filetime_to_datetime(filetime)
+    if time is None:
         return None
-    try:
-        whole = datetime(1601, 1, 1) + timedelta(seconds=seconds)
-    except OverflowError:
-        return None
-    return f"{whole.isoformat()}.{ticks:07}Z"
+    return f"{time.replace(microsecond=0, tzinfo=None).isoformat()}.{filetime % _TICKS:07}Z"
 
 
 def time_text(filetime: int) -> str:

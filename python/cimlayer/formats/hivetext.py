@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from cimfs_ext.errors import FormatError
+from cimfs_ext.hivevalues import REG_BINARY, REG_DWORD, REG_SZ, Value, interpret, type_name
 from cimfs_ext.names import upcase_key
-from cimfs_ext.regf import Hive, Key, Value
-
-TYPE_NAMES = (
-    "REG_NONE",
-    "REG_SZ",
-    "REG_EXPAND_SZ",
-    "REG_BINARY",
-    "REG_DWORD",
-    "REG_DWORD_BIG_ENDIAN",
-    "REG_LINK",
-    "REG_MULTI_SZ",
-    "REG_RESOURCE_LIST",
-    "REG_FULL_RESOURCE_DESCRIPTOR",
-    "REG_RESOURCE_REQUIREMENTS_LIST",
-    "REG_QWORD",
-)
-REG_SZ, REG_EXPAND_SZ, REG_BINARY, REG_DWORD, REG_DWORD_BIG_ENDIAN, REG_LINK, REG_MULTI_SZ = range(1, 8)
-REG_QWORD = 11
-_STRINGS = (REG_SZ, REG_EXPAND_SZ, REG_LINK)
-_INTEGERS = {REG_DWORD: "<I", REG_DWORD_BIG_ENDIAN: ">I", REG_QWORD: "<Q"}
+from cimfs_ext.regf import Hive, Key
 
 _SEMANTICS = 3
 _REG_LINE = 80
@@ -38,34 +19,6 @@ Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"
 KeyChangeKind: TypeAlias = Literal["added", "changed", "deleted"]
 DeltaKind: TypeAlias = Literal["merge", "delete", "replace values", "replace tree"]
 _DELTA_KINDS: tuple[DeltaKind, ...] = ("merge", "delete", "replace values", "replace tree")
-
-
-def type_name(type_: int) -> str:
-    """The name of a value type, such as ``REG_SZ``; a number in hexadecimal where there is none."""
-    return TYPE_NAMES[type_] if type_ < len(TYPE_NAMES) else f"0x{type_:08x}"
-
-
-def interpret(value: Value) -> int | str | list[str] | None:
-    """The data of a value as its type says: a number, a string or strings.
-
-    None: it is bytes by type, or not what its type says, as a string with a NUL before its end, or one
-    that is no UTF-16. A string may lack its final NUL.
-    """
-    packing = _INTEGERS.get(value.type)
-    if packing and len(value.data) == struct.calcsize(packing):
-        number: int = struct.unpack(packing, value.data)[0]
-        return number
-    if value.type not in (*_STRINGS, REG_MULTI_SZ):
-        return None
-    try:
-        text = value.data.decode("utf-16-le")
-    except UnicodeDecodeError:
-        return None
-    if value.type == REG_MULTI_SZ:
-        strings = text.removesuffix("\0").removesuffix("\0").split("\0") if text.strip("\0") else []
-        return strings if all(strings) else None
-    text = text.removesuffix("\0")
-    return None if "\0" in text else text
 
 
 def value_to_json(value: Value) -> dict[str, Json]:

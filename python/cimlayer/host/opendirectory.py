@@ -36,6 +36,8 @@ class OpenDirectory:
             flags = _DIRECTORY | (_NO_LINK if parent else getattr(os, "O_CLOEXEC", 0))
             with _naming(path):
                 self._fd = os.open(path.name if parent else path, flags, dir_fd=parent._fd if parent else None)
+        elif parent is not None and not parent.is_directory(path.name):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
     def __enter__(self) -> OpenDirectory:
         """The directory itself."""

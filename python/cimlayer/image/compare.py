@@ -10,6 +10,8 @@ from typing import Literal
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError
+from cimlayer.events import CancellationToken
+from cimlayer.image.entrynames import check_image
 from cimlayer.image.kinds import ATTRIBUTES, STREAMS, value_kinds
 
 Kind = Literal["added", "removed", "changed"]
@@ -36,19 +38,27 @@ class Change:
 
 
 def diff_images(
-    older: ImageReader, newer: ImageReader, *, progress: Callable[[int], object] | None = None
+    older: ImageReader,
+    newer: ImageReader,
+    *,
+    progress: Callable[[int], object] | None = None,
+    cancel: CancellationToken | None = None,
 ) -> Iterator[Change]:
     """Yield what ``newer`` adds, removes and changes relative to ``older``, in the order of the tree.
 
     Everything below an added or removed directory is listed. Whether names are hard links to one file is not compared.
     Between a fork and its parent, content is read only where it was rewritten. ``progress`` is called with the number
-    of bytes read so far.
+    of bytes read so far. OperationCancelledError once ``cancel`` is cancelled.
     """
-    aspects = _Aspects(older, newer, progress)
+    check_image(older)
+    check_image(newer)
+    cancel = cancel or CancellationToken()
+    aspects = _Aspects(older, newer, progress, cancel)
     root, older_root = newer.stat(""), older.stat("")
     if found := aspects.between(root, older_root):
         yield Change("changed", "", root, older_root, found)
     for path, entry, older_entry in walk_differences(newer, older):
+        cancel.raise_if_cancelled()
         if entry is older_entry:
             continue
         if entry is None or older_entry is None:
@@ -127,8 +137,15 @@ def walk_differences(
 class _Aspects:
     """Compares entries of two images field by field, and content by where it lies before reading it."""
 
-    def __init__(self, older: ImageReader, newer: ImageReader, progress: Callable[[int], object] | None) -> None:
+    def __init__(
+        self,
+        older: ImageReader,
+        newer: ImageReader,
+        progress: Callable[[int], object] | None,
+        cancel: CancellationToken,
+    ) -> None:
         self._progress = progress
+        self._cancel = cancel
         self._read = 0
         self._older = older
         self._newer = newer
@@ -169,8 +186,9 @@ class _Aspects:
             return False
         if offset == older_offset and offset >> _REGION_SHIFT < self._common_regions:
             return True
-        with self._newer.open(entry, stream) as ours, self._older.open(older, stream) as theirs:
+        with self._newer.open(entry, stream=stream) as ours, self._older.open(older, stream=stream) as theirs:
             while piece := ours.read(_PIECE):
+                self._cancel.raise_if_cancelled()
                 if piece != theirs.read(_PIECE):
                     return False
                 self._read += len(piece)

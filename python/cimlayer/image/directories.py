@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections import deque
 from pathlib import Path
 
+from cimlayer.host import beneath
+
 Location = tuple[bytes, ...]  # a directory below the top one, as the host names it
 
+_SEPARATOR = os.fsencode(os.sep)
 _LEVELS_OPEN = 64  # of a tree, above the directory that is being filled
 
 
@@ -23,7 +25,7 @@ class Directories:
     def __init__(self, root: Path, name: bytes) -> None:
         """``name`` is what errors call the top directory, ``root``."""
         self._name = name
-        self._top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        self._top = beneath.open_top(root)
         self._open: deque[int] = deque()  # the last ones of the way to the location
         self._location: Location = ()
 
@@ -32,12 +34,12 @@ class Directories:
 
     def __exit__(self, *exc_info: object) -> None:
         for fd in (self._top, *self._open):
-            os.close(fd)
+            beneath.close(fd)
         self._open.clear()
 
     def path(self, location: Location, *name: bytes) -> str:
         """How errors call a directory, or an entry of it."""
-        return os.fsdecode(b"/".join((self._name, *location, *name)))
+        return os.fsdecode(_SEPARATOR.join((self._name, *location, *name)))
 
     def enter(self, location: Location) -> int:
         """The open directory; it stays open until another one is asked for."""
@@ -47,18 +49,17 @@ class Directories:
                 break
             common += 1
         for _ in range(min(len(self._location) - common, len(self._open))):
-            os.close(self._open.pop())
+            beneath.close(self._open.pop())
         self._location = location[:common] if self._open else ()
         for name in location[len(self._location) :]:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
             try:
-                self._open.append(os.open(name, flags, dir_fd=self._current))
+                self._open.append(beneath.open_directory(name, self._current))
             except OSError as error:
                 error.filename = self.path(self._location, name)
                 raise
             self._location = (*self._location, name)
             if len(self._open) > _LEVELS_OPEN:
-                os.close(self._open.popleft())
+                beneath.close(self._open.popleft())
         return self._current
 
     @property
@@ -68,10 +69,9 @@ class Directories:
     def make(self, name: bytes) -> None:
         """Make a directory in the one that was entered last; one that is there is kept."""
         try:
-            os.mkdir(name, dir_fd=self._current)
+            beneath.make_directory(name, self._current)
         except FileExistsError:
-            mode = os.stat(name, dir_fd=self._current, follow_symlinks=False).st_mode
-            if not stat.S_ISDIR(mode):
+            if not beneath.is_directory(name, self._current):
                 path = self.path(self._location, name)
                 raise FileExistsError(errno.EEXIST, "not a directory", path) from None
         except OSError as error:

@@ -22,6 +22,12 @@ _ROOTS = re.compile(r"(?:UtilityVM\\)?Files(?=\\)", re.IGNORECASE)  # that a dri
 _MAX_TARGET = 1023  # bytes: of the usual file systems, XFS takes the least
 
 
+def check_image(image: ImageReader) -> None:
+    """TypeError for a path where an open image is needed."""
+    if not isinstance(image, ImageReader):
+        raise TypeError(f"an ImageReader is needed, not {type(image).__name__}")
+
+
 def check_name(name: str, path: str) -> None:
     """CorruptImageError, which names the path inside the image, if no file or directory can have this name."""
     if name in (".", "..") or ":" in name:
@@ -46,7 +52,7 @@ def shown(path: str) -> str:
 def host_name(name: str, directory: int) -> bytes:
     """A name as the host has it in an open directory: shortened if its file system says that it is too long."""
     whole = name.encode("utf-8", "surrogatepass")
-    if len(whole) <= _SURE_NAME:
+    if len(whole) <= _SURE_NAME or os.name == "nt":  # which has the same limit as an image: 255 UTF-16 code units
         return whole
     try:
         os.stat(whole, dir_fd=directory, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Files out of an image, onto a POSIX file system.
+"""Files out of an image, onto a file system of the host.
 
 The image is untrusted: every directory is opened relative to the one above it and no symbolic link is
 followed below the destination, so that neither a link of the image nor one that lies in wait leads out of it.
@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from cimfs_ext.entries import ImageEntry
+from cimfs_ext.imagepath import inner_path
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK
+from cimlayer.host import beneath
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.directories import Directories, Location
-from cimlayer.image.entrynames import check_name, checked_streams, host_name, target_from_root, target_inside
+from cimlayer.image.entrynames import (
+    check_image,
+    check_name,
+    checked_streams,
+    host_name,
+    target_from_root,
+    target_inside,
+)
 from cimlayer.image.extraction import Extraction, Item, Work
 from cimlayer.image.linking import Finisher, relative_target
 from cimlayer.image.losses import Losses
@@ -40,7 +48,7 @@ _BATCH = 256  # files handed to a thread at a time
 
 def extract(
     image: ImageReader,
-    path: str | Sequence[str],
+    path: str | PurePath | Sequence[str | PurePath],
     destination: str | os.PathLike[str],
     *,
     metadata: Metadata = "auto",
@@ -62,7 +70,8 @@ def extract(
 
     Files keep their content, holes, hard links among each other, and the times of the last access and write.
     ``metadata`` says what becomes of alternate streams, EAs, security descriptors, reparse data, attributes and all
-    four times: ``native``, all of it goes to the NTFS volume that the destination lies on, mounted by ntfs-3g;
+    four times: ``native``, all of it goes to the NTFS volume that the destination lies on, of Windows or mounted by
+    ntfs-3g;
     ``sidecar``, to the directory ``DESTINATION.metadata`` (see ``image/sidecar.py``); ``xattr``, to extended attributes
     of the files (``user.cimlayer.*``); ``none``, it is dropped; ``auto``, ``native`` on NTFS and else ``none``. What is
     lost is counted in the result.
@@ -83,16 +92,18 @@ def extract(
     before an error, or before ``cancel`` was cancelled (OperationCancelledError) or an interrupt came, stays, but no
     file in part.
     """
-    if sys.platform == "win32":
-        raise NotImplementedError("extracting needs a POSIX system")
     check_metadata(metadata)
     if existing not in get_args(Existing):
         raise ValueError(f"what exists is one of {', '.join(get_args(Existing))}, not {existing!r}")
     if strip < 0:
         raise ValueError("strip is a number of components")
     excluded = Patterns(exclude)
-    whole = isinstance(path, str) and not strip and (image.exists(path) or not has_wildcards(path))
-    paths = [path] if isinstance(path, str) else list(path)
+    check_image(image)
+    if isinstance(path, bytes):
+        raise TypeError("paths in an image are str or PurePath, not bytes")
+    several = [path] if isinstance(path, (str, PurePath)) else path
+    paths = [inner_path(each) for each in several]
+    whole = several is not path and not strip and (image.exists(paths[0]) or not has_wildcards(paths[0]))
     tops = [(_canonical(paths[0]), image.stat(paths[0]))] if whole else select(image, paths)
     cancel = CancellationToken(cancel)
     root = Path(os.path.abspath(destination))
@@ -113,6 +124,7 @@ def extract(
         root.mkdir(parents=True, exist_ok=True)
         directories = stack.enter_context(Directories(root, os.fsencode(Path(destination))))
         store = metadata_on_host(directories.enter(()), metadata, os.fspath(destination))
+        stack.enter_context(beneath.privileged())
         sidecar = None
         if metadata == "sidecar":
             sidecar = stack.enter_context(Sidecar(root, cancel, extend=existing != "refuse"))

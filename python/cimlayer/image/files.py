@@ -14,8 +14,6 @@ from cimfs_ext.entries import RegionSet
 from cimfs_ext.reader import read_region_sets
 from cimlayer.errors import ImageError
 
-CIM_DIRECTORY = "cim-layers"  # beside layer directories, as hcsshim and containerd name it
-
 _GUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SET_FILE = re.compile(f"(region|objectid)_({_GUID})_[0-9]+")
 _TEMPORARY = re.compile(f"image_{_GUID}_[0-9]+|objectid_{_GUID}_[0-9]+\\.tmp")

@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import stat
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from cimlayer.formats.fileinfo import (
     filetime_from_ns,
 )
 from cimlayer.formats.reparse import symbolic_link_data
+from cimlayer.host import beneath
 from cimlayer.host.paths import errors_name
 from cimlayer.image.directories import Directories, Location
 from cimlayer.image.kinds import ATTRIBUTES, REPARSE_DATA, TIMES, value_kinds
@@ -35,8 +35,6 @@ from cimlayer.image.placing import Placement
 from cimlayer.image.sidecar import SidecarReader
 
 _PIECE = 1 << 20
-_MOST_REGIONS = 1 << 16  # of data in a file; with more, its holes are read as data
-_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -51,9 +49,8 @@ _ZEROS = bytes(_PIECE)
 class _Entry:
     """One entry of a directory: where it lies on the host, and where in the folder as the image spells it."""
 
-    host: os.DirEntry[str]
     name: bytes
-    directory: int | None
+    directory: int
     file: str  # relative to the folder, with slashes
     path: str  # the same with backslashes, and with the name that it has in the image
     status: os.stat_result
@@ -110,16 +107,12 @@ class FolderSource:
     def add(self) -> None:
         """Bring all of it into the image."""
         pending: list[tuple[Location, str]] = [((), "")]
-        with ExitStack() as stack:
-            directories = None
-            if sys.platform != "win32":
-                directories = stack.enter_context(Directories(self._folder, os.fsencode(self._folder)))
+        with Directories(self._folder, os.fsencode(self._folder)) as directories, beneath.privileged():
             while pending:
                 location, inside = pending.pop()
                 file = os.fsdecode(b"/".join(location))
-                fd = directories.enter(location) if directories else None
                 below = []
-                for entry in self._entries_of(file, inside, fd):
+                for entry in self._entries_of(file, inside, directories.enter(location)):
                     with errors_name_whole(self._folder / entry.file):
                         placed = self._add(entry)
                     if placed is not None and entry.is_directory():
@@ -132,14 +125,11 @@ class FolderSource:
             what = "of reparse points, system directories and empty system files"
             self.warnings.append(f"ntfs-3g does not show the alternate streams {what}: {self._hidden} here")
 
-    def _entries_of(self, file: str, inside: str, fd: int | None) -> Iterator[_Entry]:
-        """With ``fd``, which is the directory opened, the paths that the host has of entries are relative to it."""
-        directory = self._folder / file
-        with errors_name(directory), os.scandir(directory if fd is None else fd) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-        for host in entries:
-            name = os.fsencode(host.name)
-            inner = f"{file}/{host.name}" if file else host.name
+    def _entries_of(self, file: str, inside: str, directory: int) -> Iterator[_Entry]:
+        with errors_name(self._folder / file):
+            names = sorted(beneath.names(directory), key=os.fsdecode)
+        for name in names:
+            inner = f"{file}/{os.fsdecode(name)}" if file else os.fsdecode(name)
             try:
                 spelled = name.decode("utf-8", "surrogatepass")
             except UnicodeDecodeError:
@@ -147,8 +137,8 @@ class FolderSource:
                 self._placement.leave_out(shown, "a name that is not UTF-8")
                 continue
             with errors_name_whole(self._folder / inner):
-                status = _status(host)
-            yield _Entry(host, name, fd, inner, f"{inside}\\{spelled}" if inside else spelled, status)
+                status = _status(name, directory)
+            yield _Entry(name, directory, inner, f"{inside}\\{spelled}" if inside else spelled, status)
 
     def _add(self, entry: _Entry) -> str | None:
         """Returns where it went; None for what is left out."""
@@ -175,7 +165,7 @@ class FolderSource:
         if self._sidecar is not None:
             is_directory = None if stat.S_ISLNK(entry.status.st_mode) else entry.is_directory()
             found = self._sidecar.read(entry.file, is_directory)
-        if found is None and self._metadata is not None and entry.directory is not None:
+        if found is None and self._metadata is not None:
             found = self._metadata.read(entry.directory, entry.name)
         if found is None:
             return Found()
@@ -220,7 +210,7 @@ class FolderSource:
             if has_content:
                 file = stack.enter_context(self._opened(entry))
                 size = os.fstat(file.fileno()).st_size
-                regions = _regions(file, size)
+                regions = beneath.data_regions(file, size)
                 if ATTRIBUTES.name not in found.values and regions != _whole(size):
                     values[ATTRIBUTES.name] |= FILE_ATTRIBUTE_SPARSE_FILE
             attributes = _attributes(values[ATTRIBUTES.name], bool(reparse_data), entry)
@@ -234,16 +224,18 @@ class FolderSource:
             if file is not None:
                 self.bytes += size
                 leave_zeros = bool(attributes & FILE_ATTRIBUTE_SPARSE_FILE)
-                self._write(file, entry.host.path, size, regions, leave_zeros=leave_zeros)
+                self._write(file, entry.file, size, regions, leave_zeros=leave_zeros)
         for stream in found.streams:
             self._add_stream(path, stream)
 
     def _values(self, entry: _Entry, found: Found) -> dict[str, Any]:
-        leads_to_directory = _leads_to_directory(entry.host)
+        leads_to_directory = entry.is_directory()
+        if stat.S_ISLNK(entry.status.st_mode):
+            leads_to_directory = beneath.leads_to_directory(entry.name, entry.directory)
         values = {kind.name: kind.of_host(entry.status, leads_to_directory) for kind in self._kinds}
         values |= found.values
         if stat.S_ISLNK(entry.status.st_mode) and not values[REPARSE_DATA.name]:
-            target = os.fsencode(os.readlink(entry.host.path, dir_fd=entry.directory))
+            target = beneath.read_link(entry.name, entry.directory)
             try:
                 values[REPARSE_DATA.name] = symbolic_link_data(target.decode("utf-8", "surrogatepass"))
             except UnicodeDecodeError:
@@ -254,7 +246,7 @@ class FolderSource:
         return values
 
     def _opened(self, entry: _Entry) -> io.RawIOBase:
-        file = io.FileIO(entry.host.path, opener=lambda name, _: os.open(name, _OPEN, dir_fd=entry.directory))
+        file = beneath.open_file(entry.name, entry.directory)
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise OSError(errno.EINVAL, "it was replaced while it was read")
@@ -309,18 +301,18 @@ def errors_name_whole(path: Path) -> Iterator[None]:
         raise
 
 
-def _status(entry: os.DirEntry[str]) -> os.stat_result:
+def _status(name: bytes, directory: int) -> os.stat_result:
     """Of what has become a reparse point of ntfs-3g, Linux says EIO once: it was another kind of file before."""
     try:
-        return entry.stat(follow_symlinks=False)
+        return beneath.status(name, directory)
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-        return entry.stat(follow_symlinks=False)
+        return beneath.status(name, directory)
 
 
 def _unsuitable(entry: _Entry, found: Found) -> str | None:
-    name = entry.host.name
+    name = os.fsdecode(entry.name)
     kind = stat.S_IFMT(entry.status.st_mode)
     if kind == stat.S_IFIFO and found.live:
         return None  # an empty system file: Interix's, or any other
@@ -354,36 +346,5 @@ def _times_now(times: tuple[int, int, int, int], status: os.stat_result) -> tupl
     return creation, host, host, last_access
 
 
-def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a directory, or a link to one; a link that leads nowhere is not."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
 def _whole(size: int) -> list[tuple[int, int]]:
     return [(0, size)] if size else []
-
-
-def _regions(file: io.RawIOBase, size: int) -> list[tuple[int, int]]:
-    """Where a file has data, as offsets and sizes in bytes; everywhere if the filesystem does not tell."""
-    if sys.platform == "win32":
-        return _whole(size)
-    found: list[tuple[int, int]] = []
-    end = 0
-    with contextlib.suppress(OSError):
-        while end < size and len(found) < _MOST_REGIONS:
-            try:
-                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                return found  # nothing but a hole
-            if start >= size:
-                return found
-            end = min(os.lseek(file.fileno(), start, os.SEEK_HOLE), size)
-            found.append((start, end - start))
-        if end >= size:
-            return found
-    return _whole(size)

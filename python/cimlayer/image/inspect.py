@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from cimfs_ext import imagepath
 from cimfs_ext.entries import ImageEntry
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimfs_ext.reader import ImageReader
-from cimlayer.image.files import CIM_DIRECTORY, DiskFile, ImageDirectory
+from cimlayer.image.files import DiskFile, ImageDirectory
 
 REGION_SHIFT = 48
 
@@ -75,11 +77,13 @@ class ChainLink:
 
 
 def inspect_image(image_path: str | os.PathLike[str]) -> Inspection:
-    """Everything that ``cimlayer inspect`` shows of an image. Walks the whole tree, and reads no content.
+    """Everything that ``cimlayer inspect`` shows of an image or of a layer directory's.
+
+    Walks the whole tree, and reads no content.
 
     Raises ImageError if the image cannot be read; other unreadable images in the directory are ignored.
     """
-    path = Path(image_path)
+    path = Path(imagepath.image_path(image_path))
     directory = ImageDirectory(path.parent)
     with ImageReader(path) as image:
         sets = tuple(
@@ -95,8 +99,11 @@ def inspect_image(image_path: str | os.PathLike[str]) -> Inspection:
 
 
 def image_chain(image_path: str | os.PathLike[str]) -> list[ChainLink]:
-    """The image, its parent, and so on to the base, found by region sets among the images in its directory."""
-    path = Path(os.path.abspath(image_path))
+    """The image, or that of a layer directory, its parent, and so on to the base.
+
+    They are found by region sets among the images in its directory.
+    """
+    path = Path(os.path.abspath(imagepath.image_path(image_path)))
     with ImageReader(path) as image:
         sets = image.region_sets
     directory = ImageDirectory(path.parent)

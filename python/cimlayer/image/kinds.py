@@ -156,7 +156,7 @@ def _has_plain_attributes(entry: ImageEntry, attributes: int) -> bool:
 ATTRIBUTES: ValueKind[int] = ValueKind(
     name="attributes",
     label="attributes",
-    value=lambda _image, entry: entry.attributes,
+    value=lambda _image, entry: int(entry.attributes),
     record=lambda attributes: {"attributes": attributes},
     attribute=lambda attributes: b"%d" % attributes,
     export=lambda _info, _entry, attributes: {"MSWINDOWS.fileattr": str(attributes or FILE_ATTRIBUTE_NORMAL)},

@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 from cimfs_ext.entries import ImageEntry
 from cimlayer.formats.fileinfo import unix_nanoseconds
+from cimlayer.host import beneath
 from cimlayer.image.directories import Location
 from cimlayer.image.extraction import Item, Work
 
+_SEPARATOR = os.fsencode(os.sep)
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}  # any other error says that there are no links here
 Target = Callable[[], str]  # of a symbolic link, once all names are known
 
@@ -64,18 +66,18 @@ class Finisher:
                 self._write_metadata(item)
             if work.metadata is None or not work.metadata.keeps_reparse_points:
                 with work.entered(item) as fd:
-                    os.utime(item.name, ns=item.times, dir_fd=fd, follow_symlinks=False)
+                    beneath.set_times(item.name, fd, item.times)
 
     def _link(self, item: Item) -> None:
         """A hard link; where there can be none, a copy, to which further names of the file are links if they can be."""
         work = self._work
         first = self._first_names[item.entry.file_id]
-        source = os.dup(work.directories.enter(first.directory))
+        source = beneath.duplicate(work.directories.enter(first.directory))
         try:
             with work.entered(item) as fd:
 
                 def link(name: bytes) -> None:
-                    os.link(first.name, name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
+                    beneath.link(first.name, source, name, fd)
 
                 self._put(fd, item, link, lambda: _is_whole(fd, item))
         except OSError as error:
@@ -89,7 +91,7 @@ class Finisher:
             if work.metadata is not None:
                 self._files_with_metadata.append(item)
         finally:
-            os.close(source)
+            beneath.close(source)
 
     def _put(self, fd: int, item: Item, make: Callable[[bytes], None], is_there: Callable[[], bool]) -> None:
         """Make a link; what has its name is refused, kept if it is that very link, or replaced."""
@@ -102,19 +104,21 @@ class Finisher:
             if existing == "overwrite" or not is_there():
                 make(self._temporary)
                 try:
-                    os.rename(self._temporary, item.name, src_dir_fd=fd, dst_dir_fd=fd)
+                    beneath.rename(self._temporary, fd, item.name)
                 finally:
                     _remove(self._temporary, fd)  # still there if the two names were links to one file
 
     def _symlink(self, item: Item, target: str) -> None:
         """The link, or what carries it where the host has no symbolic links."""
-        text = target.encode("utf-8", "surrogatepass")
+        is_directory = item.entry.is_directory
         try:
             with self._work.entered(item) as fd:
-                self._put(
-                    fd, item, lambda name: os.symlink(text, name, dir_fd=fd), lambda: _leads_to(fd, item.name, text)
-                )
-                os.utime(item.name, ns=item.times, dir_fd=fd, follow_symlinks=False)
+
+                def link(name: bytes) -> None:
+                    beneath.symlink(target, name, fd, is_directory=is_directory)
+
+                self._put(fd, item, link, lambda: _leads_to(fd, item.name, target))
+                beneath.set_times(item.name, fd, item.times)
         except OSError as error:
             if isinstance(error, (FileExistsError, IsADirectoryError)) or error.errno in _OF_THE_DISK:
                 raise
@@ -151,21 +155,21 @@ class Finisher:
 
 def _is_whole(fd: int, item: Item) -> bool:
     """Whether another file of that name is a copy, as where the host has no hard links."""
-    status = os.stat(item.name, dir_fd=fd, follow_symlinks=False)
+    status = beneath.status(item.name, fd)
     written = unix_nanoseconds(item.entry.last_write_time)
     return stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (item.entry.size, written)
 
 
-def _leads_to(fd: int, name: bytes, target: bytes) -> bool:
+def _leads_to(fd: int, name: bytes, target: str) -> bool:
     try:
-        return os.readlink(name, dir_fd=fd) == target
+        return beneath.read_link(name, fd).replace(_SEPARATOR, b"/") == target.encode("utf-8", "surrogatepass")
     except OSError:
         return False
 
 
 def _remove(name: bytes, fd: int) -> None:
     try:
-        os.unlink(name, dir_fd=fd)
+        beneath.remove(name, fd)
     except FileNotFoundError:
         return
 

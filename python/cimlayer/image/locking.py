@@ -17,11 +17,10 @@ from typing import TypeVar
 
 from cimlayer.errors import ImageBusyError
 from cimlayer.events import CancellationToken
-from cimlayer.host.filelocks import try_lock, unlock_and_close
+from cimlayer.host.filelocks import lock_holder, open_to_lock, try_lock, unlock_and_close
 
 _T = TypeVar("_T")
 
-_LOCKS = Path("/proc/locks")
 _RETRY = 0.05  # seconds
 
 
@@ -40,7 +39,7 @@ def held(file: Path, reason: str) -> Iterator[None]:
 def try_hold(file: Path) -> Iterator[bool]:
     """Hold a file alone, if nobody else does; the value says so. FileNotFoundError if its name is gone meanwhile."""
     owner = os.getpid()
-    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0))
+    descriptor = open_to_lock(file)
     try:
         got = try_lock(descriptor)
         if got and not os.path.samestat(os.fstat(descriptor), file.stat(follow_symlinks=False)):
@@ -85,23 +84,3 @@ def name_holder(error: ImageBusyError, file: Path) -> None:
     holder = lock_holder(file)
     if holder is not None:
         error.reason += f" (by process {holder})"
-
-
-def lock_holder(file: Path) -> int | None:
-    """The process that holds a file; None if nobody does, or if it cannot be told.
-
-    Linux lists locks as ``1: FLOCK ADVISORY WRITE pid major:minor:inode start end`` (proc_locks(5)), the device in
-    hexadecimal. A file system whose files do not have its own device number, such as btrfs, is not found there, nor is
-    a process of another PID namespace.
-    """
-    try:
-        status = file.stat()
-        lines = _LOCKS.read_text("ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    for line in lines:
-        words = line.split()
-        if words[1:2] == ["FLOCK"] and words[5:6] == [wanted] and words[4].isdigit() and words[4] != "0":
-            return int(words[4])
-    return None

@@ -91,14 +91,14 @@ class Sidecar:
         self._streams += 1
         file = self.directory / _STREAMS / f"{self._streams:06}"
         file.parent.mkdir(exist_ok=True)
-        with errors_name(self.directory), image.open(entry, stream) as source, file.open("xb") as target:
+        with errors_name(self.directory), image.open(entry, stream=stream) as source:
             try:
-                while piece := source.read(_PIECE):
-                    self._cancel.raise_if_cancelled()
-                    target.write(piece)
-                target.flush()
+                with file.open("xb") as target:
+                    while piece := source.read(_PIECE):
+                        self._cancel.raise_if_cancelled()
+                        target.write(piece)
             except BaseException:
-                file.unlink()
+                file.unlink(missing_ok=True)
                 raise
         return file.name
 

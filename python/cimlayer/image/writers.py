@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,13 +11,12 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from cimfs_ext.extractor import FileExtractor
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import ImageError
 from cimlayer.events import CancellationToken
+from cimlayer.host import beneath
 from cimlayer.host.cpus import available_cpus
-
-if sys.platform != "win32":
-    from cimfs_ext.extractor import FileExtractor
 
 Written = Callable[[list[tuple[int, bytes]], list[bytes], int], object]
 
@@ -74,7 +72,7 @@ class Writers:
             self._extractor.stop()
         for batch in self._pending:
             if batch.done.cancel():
-                os.close(batch.directory)
+                beneath.close(batch.directory)
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -85,7 +83,7 @@ class Writers:
         self._cancel.raise_if_cancelled()
         if len(self._pending) >= _BATCHES_AHEAD:
             self._wait()
-        batch = _Batch(os.dup(directory), files, place)
+        batch = _Batch(beneath.duplicate(directory), files, place)
         self._pending.append(batch)
         self._start_thread()
         if self._threads:
@@ -141,7 +139,7 @@ class Writers:
             error.filename = f"{place.inside}\\{error.filename}" if place.inside else error.filename
             raise
         except OSError as error:
-            error.filename = f"{place.outside}/{error.filename}"
+            error.filename = f"{place.outside}{os.sep}{error.filename}"
             raise
         finally:
-            os.close(batch.directory)
+            beneath.close(batch.directory)

@@ -8,24 +8,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimlayer.errors import ImageBusyError
 from cimlayer.host.interrupts import deferred
-from cimlayer.image.files import CIM_DIRECTORY, DiskFile, ImageDirectory
+from cimlayer.image.files import DiskFile, ImageDirectory
 from cimlayer.image.garbage import orphans_held, remove_files
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.marks import Mark, MarkKind, marked_images
+from cimlayer.layer.paths import images_of
 from cimlayer.layer.standard import WRITTEN_FILES
 
 
 def collect_garbage(directory: str | os.PathLike[str], *, delete: bool = False) -> list[DiskFile]:
-    """Find what killed processes have left in a directory of images, and remove it if ``delete`` is set.
+    """Find what killed processes have left in a directory of images, or in a store, and remove it if ``delete`` is set.
 
     Region and object ID files that no image refers to, and drafts; where the directory is that of layers
     (``cim-layers``), also the directories of layers that were half written or half destroyed, as ``../NAME``, without a
     size. What running writers have is left alone, and so are all other files. If any image cannot be read,
     CorruptImageError: what it refers to is not known. OSError if the directory cannot be listed.
     """
-    path = Path(directory)
+    path = images_of(directory)
     with deferred():
         with orphans_held(path) as (_, found):
             if delete:
@@ -36,8 +38,8 @@ def collect_garbage(directory: str | os.PathLike[str], *, delete: bool = False) 
 
 
 def broken_images(directory: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """The images of a directory that cannot be read since region files are gone, such as their parents', with these."""
-    images = ImageDirectory(directory)
+    """The images of a directory, or of a store, of which region files are gone, such as their parents', with these."""
+    images = ImageDirectory(images_of(directory))
     return {name: missing for name in images.region_sets if (missing := images.missing(name))}
 
 

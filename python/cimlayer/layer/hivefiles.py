@@ -1,20 +1,78 @@
-"""Hive files that a layer or an image brings: no more of one is read than a hive can be."""
+"""Hives of a layer or an image, found by name; no more of a file is read than a hive can be."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import os
+from pathlib import PurePath
 from typing import BinaryIO
 
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.names import upcase_key
+from cimfs_ext.reader import ImageReader, path_text
 from cimfs_ext.regf import Hive
+from cimlayer.errors import PathNotFoundError
 from cimlayer.formats.hivelogs import logs_among
 from cimlayer.layer.directory import LayerDirectory
+from cimlayer.layer.standard import HIVES
 
 _BASE_BLOCK = 4096
 _BINS_SIZE = slice(40, 44)  # in the base block: bytes of the hive bins that follow it
 _MOST_BINS = (1 << 31) - 1
 _MOST_LOG = 1 << 26  # bytes: Windows lets a log grow to a fraction of that
+
+# Root keys of the registry (Microsoft, "Predefined Keys"). Hives are below the first two (Microsoft, "Registry Hives").
+_MACHINE = ("HKLM", "HKEY_LOCAL_MACHINE")
+_USERS = ("HKU", "HKEY_USERS")
+_OTHERS = ("HKCU", "HKEY_CURRENT_USER", "HKCR", "HKEY_CLASSES_ROOT", "HKCC", "HKEY_CURRENT_CONFIG")
+
+
+def hives_of(image: ImageReader) -> dict[str, str]:
+    """Name -> path in the image of the layer hives that exist."""
+    return {names.name: names.base_path for names in HIVES if image.exists(names.base_path)}
+
+
+def split_registry_path(path: str) -> tuple[str, str] | None:
+    r"""The hive and the key in it of ``HKLM\SOFTWARE\...``; None where a path does not begin with a root key.
+
+    Both names of each root key are known, in any case. FileNotFoundError for what no hive of a layer has.
+    """
+    root, _, below = path.strip("\\").partition("\\")
+    name, _, key = below.partition("\\")
+    if root.upper() in _MACHINE and name:
+        return name, key
+    if root.upper() in _USERS and name.upper() == ".DEFAULT":
+        return "DEFAULT", key
+    if root.upper() in (*_MACHINE, *_USERS, *_OTHERS):
+        raise FileNotFoundError(errno.ENOENT, "not in a hive of a layer: these are HKLM\\NAME and HKU\\.DEFAULT", path)
+    return None
+
+
+def open_hive(image: ImageReader | str | os.PathLike[str], name: str | PurePath) -> Hive:
+    r"""Open a hive of a layer, or of an image, with what the layers below it have in it.
+
+    ``image`` is an open image, or the path of one or of a layer directory. ``name`` is ``SYSTEM``, ``SOFTWARE``,
+    ``SAM``, ``SECURITY`` or ``DEFAULT``, the name of a file in ``Hives``, or a path in the image, in any case;
+    ``HKLM\SOFTWARE`` is ``SOFTWARE``. The hive's root is that key: paths in it begin below.
+
+    FileNotFoundError, which names the hives that there are, if this one is not. CorruptHiveError, ImageError.
+    """
+    if not isinstance(image, ImageReader):
+        with ImageReader(image) as opened:
+            return open_hive(opened, name)
+    name = path_text(name)
+    in_registry = split_registry_path(name)
+    if in_registry is not None:
+        name, key = in_registry
+        if key:
+            raise ValueError(f"{name} is a hive, and {key} a key in it: open the hive")
+    places = [names.base_path for names in HIVES if upcase_key(names.name) == upcase_key(name)]
+    for place in (*places, f"Hives\\{name}", name):
+        with contextlib.suppress(PathNotFoundError, IsADirectoryError):
+            return open_in_image(image, place, f"{image.name}:{place}")
+    known = ", ".join(hives_of(image)) or "none"
+    raise FileNotFoundError(errno.ENOENT, f"no such hive in {image.name} (it has: {known})", name)
 
 
 def read_hive(file: BinaryIO) -> bytes:

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from cimlayer.errors import ImageBusyError
-from cimlayer.host.filelocks import try_lock, unlock_and_close
+from cimlayer.host.filelocks import open_to_lock, try_lock, unlock_and_close
 from cimlayer.image.locking import name_holder
 
 _TRIES = 100  # each is lost to somebody who takes the mark away in between
@@ -85,9 +85,8 @@ def marked_images(directory: Path) -> list[tuple[Path, MarkKind]]:
 
 
 def _hold(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     for _ in range(_TRIES):
-        descriptor, got = os.open(path, flags, 0o666), False
+        descriptor, got = open_to_lock(path, create=True), False
         try:
             got = try_lock(descriptor)
             if not got:

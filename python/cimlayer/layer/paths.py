@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimlayer.host.paths import native_path
-from cimlayer.image.files import CIM_DIRECTORY
 
 
 def _layer(layer_path: str | os.PathLike[str]) -> Path:
@@ -29,6 +29,19 @@ def get_cim_name_from_layer(layer_path: str | os.PathLike[str]) -> str:
 def get_cim_path_from_layer(layer_path: str | os.PathLike[str]) -> Path:
     """The path of a layer's image."""
     return get_cim_dir_from_layer(layer_path) / get_cim_name_from_layer(layer_path)
+
+
+def store_of(directory: str | os.PathLike[str]) -> Path:
+    """The directory of a store, which holds layers, where it or its directory of images is given."""
+    path = Path(os.path.abspath(directory))
+    return path.parent if path.name == CIM_DIRECTORY else path
+
+
+def images_of(directory: str | os.PathLike[str]) -> Path:
+    """The directory of images, where it or that of the store is given."""
+    path = Path(directory)
+    below = path / CIM_DIRECTORY
+    return below if below.is_dir() else path
 
 
 def is_cim_layer(layer_path: str | os.PathLike[str]) -> bool:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FileBasicInfo
-from cimlayer.image.files import CIM_DIRECTORY
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.hivefiles import open_in_directory, open_in_image
 from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 from cimlayer.formats.disks import create_scratch_disk
+from cimlayer.layer.paths import store_of
 from cimlayer.layer.processing import SCRATCH_SIZE
 from cimlayer.layer.standard import SCRATCH, SCRATCH_BASE
 
@@ -14,10 +14,11 @@ from cimlayer.layer.standard import SCRATCH, SCRATCH_BASE
 def create_scratch_disks(directory: str | os.PathLike[str], *, sync: bool = True) -> None:
     """Make ``blank-base.vhdx``, a formatted disk of 20 GiB, and ``blank.vhdx``, a differencing disk on it.
 
-    The directory is made if it is missing. FileExistsError if one of the disks is there: containers' disks may lie on
-    it, and would be void. ``sync`` false does not wait for the storage.
+    The directory is that of the store, or its ``cim-layers``; it is made if it is missing. FileExistsError if one of
+    the disks is there: containers' disks may lie on it, and would be void. ``sync`` false does not wait for the
+    storage.
     """
-    root = Path(directory)
+    root = store_of(directory)
     root.mkdir(exist_ok=True)
     base, blank = root / SCRATCH_BASE, root / SCRATCH
     for disk in (base, blank):

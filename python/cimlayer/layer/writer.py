@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TypedDict, get_args
 
 from cimfs_ext.builder import Guard, LayerBuilder
 from cimfs_ext.image import ImageWriter
+from cimfs_ext.imagepath import inner_path
 from cimfs_ext.implementation import Implementation, choose
 from cimlayer.errors import ImageExistsError, PathNotFoundError
 from cimlayer.events import CancellationToken
@@ -179,6 +180,9 @@ class CimLayerWriter:
                 self._parents += [link.layer for link in rest if link.layer is not None]
         return images[0].name if images else None
 
+    def __repr__(self) -> str:
+        return f"<{'closed ' if self.image.closed else ''}{type(self).__name__} {str(self._path)!r}>"
+
     @property
     def parents(self) -> Sequence[Path]:
         """The parents' layer directories, from the immediate parent to the base."""
@@ -193,7 +197,7 @@ class CimLayerWriter:
 
     def add(
         self,
-        name: str,
+        name: str | PurePath,
         file_info: FileBasicInfo,
         file_size: int,
         security_descriptor: bytes = b"",
@@ -209,7 +213,7 @@ class CimLayerWriter:
             self._finish_item()
             attachments = Attachments(security_descriptor, extended_attributes, reparse_data)
             attributes = file_info.file_attributes | (FILE_ATTRIBUTE_REPARSE_POINT if reparse_data else 0)
-            decision = self.builder.add(name, attributes)
+            decision = self.builder.add(inner_path(name), attributes)
             if decision is None:
                 self._item = RootItem()
                 return
@@ -225,17 +229,17 @@ class CimLayerWriter:
     def _admit(self, path: str) -> None:
         """Where only some items are allowed, FormatError for the others."""
 
-    def add_alternate_stream(self, name: str, size: int) -> None:
+    def add_alternate_stream(self, name: str | PurePath, size: int) -> None:
         """Add the stream ``path:stream`` of a file or directory that is in the image; its data follows as for add."""
         with self._guard:
             self._finish_item()
-            self._item = StreamItem(self.builder, name, size, self._raw)
+            self._item = StreamItem(self.builder, inner_path(name), size, self._raw)
 
-    def add_link(self, name: str, target: str) -> None:
+    def add_link(self, name: str | PurePath, target: str | PurePath) -> None:
         """Add a hard link; the target may be a parent layer's file."""
         with self._guard:
             self._finish_item()
-            self._add_link(*self.builder.link(name, target))
+            self._add_link(*self.builder.link(inner_path(name), inner_path(target)))
 
     def _add_link(self, path: str, target: str, outside: bool) -> None:
         if outside:
@@ -243,23 +247,23 @@ class CimLayerWriter:
         else:
             self.builder.make_link(path, target)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str | PurePath) -> None:
         """Remove what the parents have at a path; a path that they do not have is no error.
 
         What this layer itself has added at the path, or below it, stays.
         """
         with self._guard:
             self._finish_item()
-            self._remove(self.builder.remove(name))
+            self._remove(self.builder.remove(inner_path(name)))
 
     def _remove(self, path: str) -> None:
         self.removals.remove(path)
 
-    def remove_contents(self, directory: str) -> None:
+    def remove_contents(self, directory: str | PurePath) -> None:
         """Remove all that the parents have in a directory, but not the directory; an empty path is the root."""
         with self._guard:
             self._finish_item()
-            self._remove_contents(self.builder.remove(directory, contents=True))
+            self._remove_contents(self.builder.remove(inner_path(directory), contents=True))
 
     def _remove_contents(self, directory: str) -> None:
         self.removals.remove_contents(directory)

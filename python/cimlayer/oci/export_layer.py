@@ -31,7 +31,7 @@ _BUFFER = 1 << 20
 
 def export_layer(
     layer_path: str | os.PathLike[str],
-    parent_layer_paths: Sequence[str | os.PathLike[str]],
+    parent_layer_paths: Sequence[str | os.PathLike[str]] | None,
     output: str | os.PathLike[str] | BinaryIO,
     *,
     limits: Limits = DEFAULT_LIMITS,
@@ -40,9 +40,10 @@ def export_layer(
     """Write a layer as an uncompressed OCI layer tar, and return the sum of the sizes of the files in it, in bytes.
 
     ``parent_layer_paths`` are the layer's parents, from the immediate parent to the base: the tar contains what the
-    layer changes relative to the first of them, with removals as whiteouts. ``output`` is a path, which must not exist
-    yet, or a binary file. Entries have the PAX records of go-winio's backuptar, in the order of the tree; the same
-    layer gives the same bytes. Importing the tar on the same parents gives the same tree.
+    layer changes relative to the first of them, with removals as whiteouts. Without any, they are the layers beside
+    this one whose images it is forked from; FileNotFoundError if one of them is missing. ``output`` is a path, which
+    must not exist yet, or a binary file. Entries have the PAX records of go-winio's backuptar, in the order of the
+    tree; the same layer gives the same bytes. Importing the tar on the same parents gives the same tree.
 
     Files that an import generates are left out: a base layer's ``layout`` and full hives in ``Hives``, and the merged
     hive of every delta of the layer (hcsshim, process.go); the delta itself is included. The boot store and the system
@@ -61,17 +62,21 @@ def export_layer(
             stack.enter_context(deferred(cancel))
         image = stack.enter_context(ImageReader(get_cim_path_from_layer(layer_path)))
         parent = None
-        if parent_layer_paths:
-            parent = stack.enter_context(ImageReader(get_cim_path_from_layer(parent_layer_paths[0])))
+        parents = parent_layer_paths or parent_layers(layer_path)
+        if parents:
+            parent = stack.enter_context(ImageReader(get_cim_path_from_layer(parents[0])))
         _check_parent(image, parent)
         file = stack.enter_context(_opened(output))
         usage = Usage(limits, image.name)
         tar = TarWriter(image, file, usage, cancel)
-        return _LayerExport(image, parent, tar, usage).write()
+        return _LayerExport(image, parent, tar, usage, cancel).write()
 
 
 def parent_layers(layer_path: str | os.PathLike[str]) -> list[Path]:
-    """The layers below one, the immediate parent first, found by region sets; FileNotFoundError if one is missing."""
+    """The layers below one, the immediate parent first, found by region sets; FileNotFoundError if one is missing.
+
+    ImageNotFoundError if it has no image.
+    """
     found = []
     for link in image_chain(get_cim_path_from_layer(layer_path))[1:]:
         if link.image is None:
@@ -97,17 +102,17 @@ def _opened(output: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _check_parent(image: ImageReader, parent: ImageReader | None) -> None:
-    above = image.region_sets[:-1]
-    if parent is None and above:
-        raise ValueError(f"{image.name} is forked from another image: the layer's parents are needed")
-    if parent is not None and parent.region_sets != above:
+    if parent is not None and parent.region_sets != image.region_sets[:-1]:
         raise ValueError(f"{parent.name} is not the image that {image.name} is forked from")
 
 
 class _LayerExport:
     """One export. A hard link needs a name of its file that is there when the tar is read up to the link."""
 
-    def __init__(self, image: ImageReader, parent: ImageReader | None, tar: TarWriter, usage: Usage) -> None:
+    def __init__(
+        self, image: ImageReader, parent: ImageReader | None, tar: TarWriter, usage: Usage, cancel: CancellationToken
+    ) -> None:
+        self._cancel = cancel
         self._image = image
         self._parent = parent
         self._tar = tar
@@ -119,6 +124,7 @@ class _LayerExport:
         """The whole tar."""
         events = []
         for path, entry in self._image.walk() if self._parent is None else self._changes():
+            self._cancel.raise_if_cancelled()
             if entry is not None:
                 check_name(entry.name, path)
             self._usage.add_entry(path)
@@ -198,6 +204,7 @@ class _LayerExport:
         if self._parent is None or all(file_id > self._parent.last_file_id for file_id in file_ids):
             return names
         for path, entry in self._parent.walk():
+            self._cancel.raise_if_cancelled()
             check_name(entry.name, path)
             if (
                 entry.file_id in file_ids

@@ -16,7 +16,7 @@ from cimlayer.errors import ImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.directories import sync_directories, taken_back
 from cimlayer.host.interrupts import deferred
-from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
+from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer, store_of
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.standard import RECORD
 from cimlayer.layer.store.keys import ByteOptions
@@ -53,6 +53,8 @@ def import_image(
 ) -> ImportedImage:
     """Import the layers of a container image as a chain of CIM layers in ``directory``, made if it is missing.
 
+    It is the store, whose ``cim-layers`` may be given as well.
+
     ``source`` is the path of an OCI image layout, a docker archive or a folder of ``skopeo copy ... dir:`` (a folder,
     or a tar that may be compressed), ``"-"`` for such a tar on standard input, skopeo's notation ``oci:DIR[:REF]``,
     ``oci-archive:FILE[:REF]``, ``docker-archive:FILE[:REF]`` or ``dir:DIR``, or any :class:`~cimlayer.ImageSource`.
@@ -78,7 +80,7 @@ def import_image(
     cancel = CancellationToken(cancel)
     wanted = Platform.wanted(platform, os_version)
     byte_options = ByteOptions(reproducible, utility_vm, scratch_disks)
-    root = Path(os.path.abspath(directory))
+    root = store_of(directory)
     with opened_source(source, reference, cancel, limits) as (images, named), span("import_image", source=images.name):
         image = select(images, wanted, named, cancel.raise_if_cancelled)
         plan = plan_layers(images.name, image, lambda chain_id: root / chain_id.hex, byte_options.changed())

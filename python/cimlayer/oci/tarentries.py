@@ -85,7 +85,7 @@ class TarWriter:
         if 0 < size <= _PIECE:
             self._file.write(self._image.read(entry, stream))
         elif size:
-            with self._image.open(entry, stream) as content:
+            with self._image.open(entry, stream=stream) as content:
                 while count := content.readinto(self._buffer):
                     self._cancel.raise_if_cancelled()
                     self._file.write(self._buffer[:count])

@@ -8,9 +8,9 @@ import shutil
 import tarfile
 from pathlib import Path
 
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError, ImageError
-from cimlayer.image.files import CIM_DIRECTORY
 from cimlayer.layer.garbage import collect_garbage
 from cimlayer.oci.import_image import import_image
 from fuzz.python.scratch import scratch

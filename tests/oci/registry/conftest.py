@@ -16,7 +16,7 @@ from support.registries import FakeRegistry, running
 def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No credentials and no proxies of whoever runs the tests, and tries follow each other at once."""
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "nobody.json"))
-    (tmp_path / "nobody.json").write_text("{}")
+    (tmp_path / "nobody.json").write_text("{}", encoding="utf-8")
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -92,7 +92,7 @@ def test_a_client_certificate_is_shown(
 
 @pytest.mark.parametrize("name", ["bad.crt", "bad.cert"])
 def test_a_broken_certificate_is_named(secure: FakeRegistry, tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("nothing")
+    (tmp_path / name).write_text("nothing", encoding="utf-8")
     with pytest.raises(ValueError, match=name):
         look(secure.host, cert_dir=tmp_path)
 

@@ -21,7 +21,7 @@ def encoded(credentials: Credentials) -> dict[str, str]:
 
 def write(path: Path, **document: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
 
@@ -117,7 +117,7 @@ def test_user_and_password_may_be_apart_and_a_token_wins(authfile: Path) -> None
     ],
 )
 def test_a_broken_file_is_refused_and_not_repeated(authfile: Path, text: str) -> None:
-    authfile.write_text(text)
+    authfile.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="auth") as caught:
         find_credentials(HOST, "a", authfile)
     assert "secret" not in str(caught.value)
@@ -132,7 +132,8 @@ def helper(tmp_path: Path, name: str, answer: str, code: int = 0) -> None:
     path = tmp_path / "bin" / f"docker-credential-{name}"
     path.parent.mkdir(exist_ok=True)
     path.write_text(
-        f"#!/bin/sh\nread host\necho \"$1 $host\" >> {tmp_path}/asked\ncat <<'X'\n{answer}\nX\nexit {code}\n"
+        f"#!/bin/sh\nread host\necho \"$1 $host\" >> {tmp_path}/asked\ncat <<'X'\n{answer}\nX\nexit {code}\n",
+        encoding="utf-8",
     )
     path.chmod(0o755)
 
@@ -146,12 +147,12 @@ def test_helpers_are_asked_and_the_one_of_the_host_first(tmp_path: Path, authfil
     helper(tmp_path, "token", json.dumps({"Username": "<token>", "Secret": "t"}))
     write(authfile, credHelpers={HOST: "good"}, credsStore="broken")
     assert find_credentials(HOST, "a", authfile) == ALICE
-    assert (tmp_path / "asked").read_text() == f"get {HOST}\n"
+    assert (tmp_path / "asked").read_text("utf-8") == f"get {HOST}\n"
     write(authfile, credsStore="token")
     assert find_credentials(HOST, "a", authfile) == Credentials("", "", "t")
     write(authfile, credsStore="good")
     assert find_credentials("docker.io", "a", authfile) == ALICE
-    assert (tmp_path / "asked").read_text().endswith("get https://index.docker.io/v1/\n")
+    assert (tmp_path / "asked").read_text("utf-8").endswith("get https://index.docker.io/v1/\n")
 
 
 @needs_shell

@@ -46,7 +46,7 @@ def tls(authority: trustme.CA, tmp_path: Path) -> dict[str, object]:
 def skopeo(*arguments: str | Path) -> str:
     if not shutil.which("skopeo"):
         pytest.skip("skopeo is not installed")
-    done = subprocess.run(["skopeo", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["skopeo", *arguments], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -68,7 +68,7 @@ def pull(target: str, tmp_path: Path, layers: list[Layer]) -> None:
 def test_an_image_is_pulled_over_tls_with_a_password(
     store: Store, layers: list[Layer], tls: dict[str, object], tmp_path: Path
 ) -> None:
-    (tmp_path / "htpasswd").write_text(HTPASSWD)
+    (tmp_path / "htpasswd").write_text(HTPASSWD, encoding="utf-8")
     auth = {"htpasswd": {"realm": "a realm", "path": str(tmp_path / "htpasswd")}}
     with docker_registry(tmp_path, http=tls, auth=auth) as host:
         login(tmp_path, host)
@@ -178,7 +178,9 @@ def test_what_is_pushed_is_mounted_in_another_repository(
             assert [each.digest for each in cimlayer.export_image(top, target).layers] == [
                 each.digest for each in pushed.layers
             ]
-    asked = re.findall(r'"POST /v2/win/new/blobs/uploads/([^ ]*) HTTP/1.1" (\d+)', (tmp_path / "log").read_text())
+    asked = re.findall(
+        r'"POST /v2/win/new/blobs/uploads/([^ ]*) HTTP/1.1" (\d+)', (tmp_path / "log").read_text("utf-8")
+    )
     assert [("mount=" in query, status) for query, status in asked if status != "401"] == [(True, "201")] * 2 + [
         (False, "202")
     ]

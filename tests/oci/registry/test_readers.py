@@ -37,7 +37,7 @@ def pushed(store: Store, layers: list[Layer], tmp_path: Path) -> Iterator[tuple[
 def run(*command: str | Path) -> str:
     if not shutil.which(command[0]):
         pytest.skip(f"{command[0]} is not installed")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -51,7 +51,8 @@ def ctr(tmp_path: Path) -> Iterator[Run]:
         config = tmp_path / "config.toml"
         config.write_text(
             f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
-            f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{folder}/s"\n'
+            f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{folder}/s"\n',
+            encoding="utf-8",
         )
         with (tmp_path / "containerd.log").open("wb") as log:
             daemon = subprocess.Popen(["containerd", "--config", config], stdout=log, stderr=log)

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cimfs_ext.entries import RegionSet
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimfs_ext.reader import read_region_sets
 from cimlayer.errors import ImageBusyError, ImageError
 from cimlayer.host.interrupts import deferred
-from cimlayer.image.files import CIM_DIRECTORY, ImageDirectory, set_of
+from cimlayer.image.files import ImageDirectory, set_of
 from cimlayer.image.garbage import orphans_held, remove_files
 from cimlayer.layer.garbage import unfinished_layers
 from cimlayer.layer.marks import Mark, MarkKind

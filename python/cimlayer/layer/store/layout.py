@@ -15,7 +15,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cimlayer.image.files import CIM_DIRECTORY
+from cimfs_ext.imagepath import CIM_DIRECTORY
+from cimlayer.layer.paths import store_of
 
 _OWN = ".cimlayer"
 REMOVING = "removing"  # in a claim: the CIM of a layer that goes, if nobody turns out to need it
@@ -29,8 +30,8 @@ class StoreLayout:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> StoreLayout:
-        """The store at a path."""
-        return cls(Path(os.path.abspath(path)))
+        """The store at a path, which may be that of its directory of images, too."""
+        return cls(store_of(path))
 
     @property
     def images(self) -> Path:

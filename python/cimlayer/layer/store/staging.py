@@ -13,10 +13,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimfs_ext.reader import read_region_sets
 from cimlayer.events import CancellationToken
 from cimlayer.host.opendirectory import sync_directory
-from cimlayer.image.files import CIM_DIRECTORY
 from cimlayer.image.locking import patiently, try_hold
 from cimlayer.layer.marks import Mark, MarkKind
 from cimlayer.layer.store.claims import Claim

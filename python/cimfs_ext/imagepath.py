@@ -1,0 +1,45 @@
+"""Paths as callers give them: of images, which a layer directory stands for too, and in images."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path, PurePath
+
+from cimfs_ext.errors import ImageNotFoundError
+
+CIM_DIRECTORY = "cim-layers"  # beside layer directories, as hcsshim and containerd name it
+
+
+def host_path(path: str | os.PathLike[str]) -> str:
+    """A path of the host as text; TypeError for bytes and what is no path."""
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"a path is str or os.PathLike[str], not {type(path).__name__}")
+    return text
+
+
+def inner_path(path: str | PurePath) -> str:
+    """A path in an image as text, as it was given; TypeError for what is neither str nor PurePath."""
+    if isinstance(path, str):
+        return path
+    if not isinstance(path, PurePath):
+        raise TypeError(f"a path in an image is str or PurePath, not {type(path).__name__}")
+    return str(path) if path.parts else ""
+
+
+def image_path(path: str | os.PathLike[str]) -> str:
+    """The ``.cim`` file that is meant: that of a layer, if the path is one of a directory, else the path itself.
+
+    ImageNotFoundError if the directory is none of a layer. (hcsshim, internal/wclayer/cim/common.go)
+    """
+    text = host_path(path)
+    layer = Path(text)
+    if not text or layer.suffix == ".cim" or not layer.is_dir():
+        return text
+    if layer.name in ("", ".."):
+        layer = Path(os.path.abspath(text))
+    image = layer.parent / CIM_DIRECTORY / f"{layer.name}.cim"
+    if not image.exists():
+        raise ImageNotFoundError(errno.ENOENT, f"not a CIM layer: {image} does not exist", text)
+    return str(image)
