@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.inputs import DATA
+from benchmarks.plot import chart
 from benchmarks.tools import TASKS, Role, Task, Tool
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -214,7 +215,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--only", action="append", default=[], metavar="TOOL", help="repeat for more than one")
     parser.add_argument("--output-dir", type=Path, default=DATA, help="where the tools write (default: beside A.tar)")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="only draw the table of README.md as a chart")
     options = parser.parse_args()
+    if options.plot is not None:
+        options.plot.write_text(chart(), "utf-8")
+        return
     task = TASKS[options.task]
     if unknown := set(options.only) - {tool.name for tool in task.tools}:
         parser.error(f"no such tool: {', '.join(sorted(unknown))}")

@@ -1,0 +1,13 @@
+"""The chart in the README shows the table beside it."""
+
+from __future__ import annotations
+
+import runpy
+
+from support import ROOT
+
+
+def test_the_chart_is_that_of_the_table() -> None:
+    plot = runpy.run_path(str(ROOT / "benchmarks" / "plot.py"))
+    assert len(plot["speeds"]()) > 6
+    assert (ROOT / "docs" / "images" / "speed.svg").read_text("utf-8") == plot["chart"]()
