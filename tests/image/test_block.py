@@ -25,7 +25,15 @@ from cimlayer.image.features import (
     is_merged_cim_supported,
     is_verified_cim_supported,
 )
-from cimlayer.image.mount import MountFlags, dismount_image, mount_image, mount_merged_image, volume_path
+from cimlayer.image.mount import (
+    MountFlags,
+    dismount_image,
+    mount_image,
+    mount_merged_image,
+    mount_volume,
+    volume_of,
+    volume_path,
+)
 from cimlayer.layer.blockwriter import BlockCimLayerWriter
 from support.libraries import Recorder, build_recording, needs_dlopen, wide
 
@@ -135,6 +143,25 @@ def test_image_is_mounted_for_the_length_of_the_block(recording: Implementation,
     assert mounted["name"] == wide("1.cim")
     assert mounted["flags"] == 2
     assert calls()[1:] == [{"call": "CimDismountImage", "volume": mounted["volume"]}]
+
+
+@needs_dlopen
+def test_mounted_volume_stays_until_it_is_dismounted(recording: Implementation, calls: Recorder) -> None:
+    volume = mount_volume("/layers/cim-layers/1.cim", implementation=recording)
+    assert names(calls) == ["CimMountImage"]
+    dismount_image(volume_of(volume_path(volume)), implementation=recording)
+    assert calls()[1] == {"call": "CimDismountImage", "volume": str(volume)}
+
+
+@pytest.mark.parametrize("text", [volume_path(VOLUME), volume_path(VOLUME)[:-1], f"{{{VOLUME}}}", str(VOLUME).upper()])
+def test_volumes_are_known_by_their_paths(text: str) -> None:
+    assert volume_of(text) == VOLUME
+
+
+@pytest.mark.parametrize("text", ["", "mnt", "C:\\", volume_path(VOLUME) + "x", r"\\?\Volume{01234567}"])
+def test_other_paths_are_of_no_volume(text: str) -> None:
+    with pytest.raises(ValueError, match="not the path of a volume"):
+        volume_of(text)
 
 
 @needs_dlopen

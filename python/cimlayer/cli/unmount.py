@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.image.fuse import unmount_with_fuse
+from cimlayer.image.mount import dismount_image, volume_of
 
 
 @click.command("unmount")
@@ -13,6 +16,10 @@ from cimlayer.image.fuse import unmount_with_fuse
 def command(directory: str) -> None:
     """Unmount what `cimlayer mount` has mounted on DIR.
 
-    No file in it may be open, and no process may have a directory in it as its own.
+    No file in it may be open, and no process may have a directory in it as its own. On Windows, DIR is the path of the
+    volume that `cimlayer mount` has printed.
     """
-    unmount_with_fuse(directory)
+    if sys.platform == "win32":
+        dismount_image(volume_of(directory))
+    else:
+        unmount_with_fuse(directory)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import errno
+import io
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -137,7 +138,7 @@ class WimFile:
         self._decompressors: dict[tuple[int, int], ctypes.c_void_p] = {}
         self._chunks: dict[tuple[int, int], bytes] = {}
         self._tables: dict[int, tuple[int, int, list[int]]] = {}  # of solid resources: type, chunk size, offsets
-        self._file = -1
+        self._file: io.FileIO | None = None
         try:
             self._info = _Info()
             self._check(self._library.wimlib_get_wim_info(self._wim, ctypes.byref(self._info)))
@@ -145,7 +146,7 @@ class WimFile:
                 raise FormatError("one part of a split WIM: join them first (wimlib-imagex join)", path)
             if self._info.flags & _PIPABLE:
                 raise FormatError("a pipable WIM: convert it first (wimlib-imagex optimize --not-pipable)", path)
-            self._file = os.open(path, os.O_RDONLY)
+            self._file = io.FileIO(path, "rb")
         except BaseException:
             self.close()
             raise
@@ -165,9 +166,8 @@ class WimFile:
         self._decompressors.clear()
         self._library.wimlib_free(self._wim)
         self._wim = ctypes.c_void_p()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        if self._file is not None:
+            self._file.close()
 
     def image(self, wanted: str | None) -> int:
         """The number of the image with that name or number, of the only one for None; ValueError if there is none."""
@@ -290,7 +290,9 @@ class WimFile:
         return to.raw
 
     def _at(self, offset: int, size: int, path: str) -> bytes:
-        data = os.pread(self._file, size, offset) if size else b""
+        assert self._file is not None
+        self._file.seek(offset)
+        data = self._file.read(size)
         if len(data) != size:
             raise FormatError("its content is damaged: it lies beyond the end of the WIM", path)
         return data

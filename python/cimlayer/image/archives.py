@@ -35,7 +35,8 @@ def archive_pieces(
     with opened_source(source) as file:
         magic = b""
         if name and Path(name).is_file():  # what comes from a pipe can only be a tar
-            magic = os.pread(file.fileno(), 8, 0)
+            with open(name, "rb") as beginning:
+                magic = beginning.read(8)
         if wim_image is not None and magic not in wim.MAGICS:
             raise ValueError(f"not a WIM, which an image could be chosen from: {name}")
         if magic in wim.MAGICS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from enum import IntFlag
 from uuid import UUID, uuid4
@@ -34,6 +35,14 @@ def volume_path(volume: UUID) -> str:
     return rf"\\?\Volume{{{volume}}}" + "\\"
 
 
+def volume_of(path: str) -> UUID:
+    """The volume with that path, with or without what is around its ID; ValueError for anything else."""
+    match = re.fullmatch(r"(?:\\\\\?\\Volume)?\{?([0-9A-Fa-f-]{36})\}?\\?", path)
+    if match is None:
+        raise ValueError(f"not the path of a volume, as mount prints it: {path!r}")
+    return UUID(match[1])
+
+
 @contextlib.contextmanager
 def mount_image(
     image: str | os.PathLike[str] | BlockImage,
@@ -51,6 +60,20 @@ def mount_image(
     :class:`~cimlayer.errors.UnsupportedCallError` where nothing can be mounted.
     """
     calls = choose(implementation)
+    mounted = mount_volume(image, flags=flags, root_hash=root_hash, volume=volume, implementation=calls)
+    with _dismounted_at_end(mounted, calls):
+        yield volume_path(mounted)
+
+
+def mount_volume(
+    image: str | os.PathLike[str] | BlockImage,
+    *,
+    flags: int = 0,
+    root_hash: bytes | None = None,
+    volume: UUID | None = None,
+    implementation: str | Implementation | None = None,
+) -> UUID:
+    """As :func:`mount_image`, but until :func:`dismount_image`, also beyond the end of this process."""
     volume = volume or uuid4()
     if isinstance(image, BlockImage):
         directory, name = image.native_path, image.name
@@ -61,9 +84,8 @@ def mount_image(
         directory, name = os.path.split(native_path(image))
     if root_hash is not None:
         check_root_hash(root_hash)
-    volumes.mount(directory, name, volume, flags=flags, root_hash=root_hash, implementation=calls)
-    with _dismounted_at_end(volume, calls):
-        yield volume_path(volume)
+    volumes.mount(directory, name, volume, flags=flags, root_hash=root_hash, implementation=implementation)
+    return volume
 
 
 @contextlib.contextmanager

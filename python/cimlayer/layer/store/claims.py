@@ -177,7 +177,7 @@ def _new_holder(path: Path) -> int:
     if os.name == "nt":
         path.touch()
         return -1
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try_lock(descriptor)  # before it says whose it is: what says nothing is nobody's to judge
     os.write(descriptor, _machine().encode("ascii", "replace"))
     return descriptor
@@ -214,7 +214,7 @@ def _unlocked(holder: Path) -> bool:
     """Whether the holder was on this machine and has ended."""
     if os.name == "nt":
         return False
-    descriptor = os.open(holder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(holder, os.O_RDONLY)
     try:
         return os.read(descriptor, 100).decode("ascii", "replace") == _machine() and try_lock(descriptor)
     except OSError:
