@@ -95,7 +95,7 @@ cdef class LayerBuilder:
         return bool(self.builder.utility_vm)
 
     def count(self, str path not None, uint64_t size):
-        """One more item that claims so many bytes; LimitError if that is beyond a limit. To be called before the item."""
+        """One more item, which claims so many bytes, is to come; LimitError if that is beyond a limit."""
         self.enter()
         try:
             self.take(path, &self.path)

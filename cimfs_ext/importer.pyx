@@ -117,8 +117,8 @@ cdef class LayerImporter:
     - ``passed_over(name, what)``: an entry that has no place in an image
     - ``pause()``, now and then while the zeros of a large hole are written: what it raises ends the import
 
-    For an image, ``options`` are those of :class:`~cimfs_ext.builder.LayerBuilder`. The tar of one that is ``plain``, no
-    layer's, has no whiteouts: their names are names like any other, and ``handler`` is asked where entries go:
+    For an image, ``options`` are those of :class:`~cimfs_ext.builder.LayerBuilder`. The tar of one that is ``plain``,
+    not of a layer, has no whiteouts: their names are names like any other, and ``handler`` is asked where entries go:
 
     - ``place(path, directory, name, offset, unsuitable) -> str | None``: None leaves it out; ``path`` is empty, and
       ``unsuitable`` says why, if the entry can have no place
