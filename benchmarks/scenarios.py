@@ -5,6 +5,8 @@
 
 import argparse
 import random
+import stat
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,12 @@ from pathlib import Path
 from benchmarks.inputs import DESCRIPTORS, add_hives, random_layer
 from cimfs_ext.backupstream import BackupStreamParser, BackupStreamWriter
 from cimfs_ext.contentid import ContentHash, content_id
+from cimfs_ext.mounted import MountedFiles
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from cimlayer import extract, import_layer
 from cimlayer.cli.program import commands
+from cimlayer.image.entrynames import target_inside
 from examples.layer_tar import LayerTar
 
 MIB = 1 << 20
@@ -79,6 +83,23 @@ def _extract(directory: Path) -> None:
         extract(image, "", directory / "tree")
 
 
+def _list_mounted(directory: Path) -> None:
+    """What `ls -lR` of a mounted image asks, without the kernel."""
+    with ImageReader(directory / "cim-layers" / "1.cim") as image:
+        files = MountedFiles(image, target_inside, max_names=1 << 20, owner=0, group=0)
+        nodes = [1]
+        while nodes:
+            node = nodes.pop()
+            at = 0
+            while entries := files.read_directory(node, at, 1 << 16, plus=True):
+                place = 0
+                while place < len(entries):
+                    inner, mode, at, length = struct.unpack_from("=Q92xI32xQI", entries, place)
+                    if stat.S_ISDIR(mode):
+                        nodes.append(inner)
+                    place += (152 + length + 7) // 8 * 8
+
+
 def _prepare_hives(directory: Path) -> None:
     for name, keys in (("base", range(2000)), ("delta", range(1500, 2500))):
         hive = Hive.empty(FILETIME)
@@ -123,6 +144,7 @@ SCENARIOS = {
     "extract": Scenario(_extract, _prepare_image),
     "merge-hives": Scenario(_merge_hives, _prepare_hives),
     "parse-backup-streams": Scenario(_parse_backup_streams),
+    "list-mounted": Scenario(_list_mounted, _prepare_image),
     "list": Scenario(_command("ls", "-l", "-R"), _prepare_image),
     "verify": Scenario(_command("verify"), _prepare_image),
 }

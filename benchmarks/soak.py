@@ -2,7 +2,7 @@
 
 Eight processes import images of 2,000 small layers, each in its own order. One after the other is killed and started
 again, and garbage is collected beside them, sometimes with layers that others are about to build on. When all have come
-to their ends, every layer must be there and whole, and nothing else. `tests/test_soak.py` runs a small one.
+to their ends, every layer must be there and whole, and nothing else. `tests/test_fleet.py` runs a small one.
 """
 
 from __future__ import annotations

@@ -134,6 +134,35 @@ EXTRACT = Task(
     gzip_baseline="cp -r",
 )
 
+LISTED = "ls -lR {out}/mount > {out}/list"
+
+MOUNT = Task(
+    preparation="cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
+    " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress",
+    tools=(
+        _both("ls -lR", Role.LIMIT, "ls -lR {prepared}/tree > {out}/list", COREUTILS),
+        _both(
+            "cimlayer mount, ls -lR",
+            Role.OURS,
+            "mkdir {out}/mount && cimlayer mount {prepared}/cim-layers/1.cim {out}/mount"
+            f" && {LISTED}; cimlayer unmount {{out}}/mount",
+            CIMLAYER,
+        ),
+        *(
+            _both(
+                f"{name}, ls -lR",
+                Role.PEER,
+                f"mkdir {{out}}/mount && {name} {{prepared}}/squashfs {{out}}/mount"
+                f" && {LISTED}; fusermount -u {{out}}/mount",
+                f"{name} 2>&1 | grep -i squashfuse",
+            )
+            for name in ("squashfuse", "squashfuse_ll")
+        ),
+    ),
+    plain_baseline="ls -lR",
+    gzip_baseline="ls -lR",
+)
+
 _IMAGE = f"docker://{REGISTRY}/image:1"
 _IMPORT_IMAGE = "cimlayer import-image --quiet --no-sync"
 
@@ -161,4 +190,4 @@ PULL = Task(
     gzip_baseline="import-image oci:",
 )
 
-TASKS = {"import": IMPORT, "verify": VERIFY, "extract": EXTRACT, "pull": PULL}
+TASKS = {"import": IMPORT, "verify": VERIFY, "extract": EXTRACT, "pull": PULL, "mount": MOUNT}

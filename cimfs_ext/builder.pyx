@@ -47,7 +47,8 @@ cdef class LayerBuilder:
     Paths are taken with backslashes or slashes, and given back in their canonical form: relative, with one backslash
     between components. ``standard_files`` are the paths, at most 64, of files that are kept outside the image until
     the layer is closed; ``time`` is the FILETIME of directories that no item describes; ``has_parent`` says whether
-    there is anything below to be hidden. ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of
+    there is anything below to be hidden; ``descriptor``, self-relative, is that of what has none, by default the one
+    whose DACL is null. ``max_files``, ``max_bytes`` and ``max_path_depth`` are those of
     ``cimlayer.Limits``.
 
     An item that is refused is a :class:`~cimfs_ext.errors.FormatError`, and leaves the builder as it was; a failing
@@ -56,7 +57,7 @@ cdef class LayerBuilder:
     """
 
     def __cinit__(self, ImageWriter image not None, standard_files=(), *, int64_t time=0, bint has_parent=False,
-                  uint64_t max_files=0xFFFFFFFFFFFFFFFF, uint64_t max_bytes=0xFFFFFFFFFFFFFFFF,
+                  bytes descriptor=b"", uint64_t max_files=0xFFFFFFFFFFFFFFFF, uint64_t max_bytes=0xFFFFFFFFFFFFFFFF,
                   uint64_t max_path_depth=0xFFFFFFFFFFFFFFFF):
         self.image = image
         image.check_open()
@@ -75,6 +76,10 @@ cdef class LayerBuilder:
         self.builder.time = time
         self.builder.limits = layer_limits(max_files, max_bytes, max_path_depth)
         self.builder.has_parent = has_parent
+        self.descriptor = descriptor
+        if descriptor:
+            self.builder.descriptor = <const char *>self.descriptor
+            self.builder.descriptor_size = <size_t>len(descriptor)
         self.builder.added.seed = int.from_bytes(os.urandom(8), "little")
         self.builder.linked.seed = self.builder.above_linked.seed = self.builder.added.seed
 

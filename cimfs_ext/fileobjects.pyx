@@ -5,13 +5,14 @@ in, and the operation answers E_FAIL, which ends the call; :func:`raised_by_file
 """
 
 import io
+import os
 from threading import RLock, get_ident
 
 cimport cython
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from cimfs_ext.cimfs cimport (
     CIMFS_E_FAIL,
@@ -19,8 +20,10 @@ from cimfs_ext.cimfs cimport (
     CIMFS_E_HANDLE_EOF,
     CIMFS_E_OUT_OF_MEMORY,
     CIMFS_OK,
+    cimfs_error,
     cimfs_hresult,
 )
+from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
     cimfs_file,
     cimfs_io,
@@ -28,6 +31,7 @@ from cimfs_ext.libcimfs cimport (
     cimfs_reader,
     cimfs_reader_directory,
     cimfs_reader_io,
+    cimfs_reader_open_at,
     cimfs_system_io,
 )
 
@@ -223,19 +227,29 @@ file_object_io.random = cimfs_system_io.random
 file_object_io.now = cimfs_system_io.now
 
 
-cdef const cimfs_io *io_of_files():
-    return &file_object_io
-
-
-cdef cimfs_file directory_of(opener) except -1:
-    """What stands for the directory of the files that ``opener`` opens by name; the table's ``close`` closes it."""
+cdef cimfs_reader *open_reader(str name, opener) except NULL:
+    """The image of that name among the files that ``opener`` opens by name."""
+    cdef cimfs_error error
+    cdef cimfs_hresult code
+    cdef cimfs_reader *reader = NULL
+    cdef bytes encoded = os.fsencode(name)
+    cdef const char *text = encoded
     cdef _Files files = _Files.__new__(_Files)
     if not callable(opener):
         raise TypeError(f"files must be a callable, not {type(opener).__name__}")
+    if "\0" in name:
+        raise ValueError("embedded null byte")
     files.opener = opener
     files.raised = {}
-    Py_INCREF(files)
-    return <cimfs_file><void *>files
+    Py_INCREF(files)  # which the reader releases
+    cdef cimfs_file directory = <cimfs_file><void *>files
+    memset(&error, 0, sizeof(error))
+    with nogil:
+        code = cimfs_reader_open_at(&file_object_io, directory, text, &error, &reader)
+    if code < 0:
+        raised = raised_in(directory) if code == CIMFS_E_FAIL else None
+        raise error_for(code, &error, "open image", name) if raised is None else raised
+    return reader
 
 
 cdef object raised_in(cimfs_file directory):

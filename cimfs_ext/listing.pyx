@@ -1,10 +1,10 @@
-"""The children of directories: one after the other, and those of two images side by side."""
+"""The children of directories: one after the other, those of two images side by side, and all that lies below one."""
 
 import errno
 import os
 from operator import itemgetter
 
-from cimfs_ext import entries
+from cimfs_ext import entries, errors
 
 cimport cython
 from cpython.unicode cimport PyUnicode_DecodeUTF16
@@ -15,6 +15,7 @@ from cimfs_ext.cimfs cimport CIMFS_E_FILE_NOT_FOUND, cimfs_error, cimfs_hresult
 from cimfs_ext.fileobjects cimport raised_by_files
 from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
+    CIMFS_MAX_PATH,
     CIMFS_UPCASE_UNITS,
     cimfs_attributes_of,
     cimfs_extent,
@@ -201,3 +202,36 @@ cdef list compare_children(Children ours, Children theirs, bint related):
         if order >= 0:
             theirs.advance()
     return result
+
+
+def walk_below(image, directory, str path, uint32_t top):
+    """``ImageReader.walk``: of a directory, with its path and file ID."""
+    names = [path] if path else []  # whose join is the path of the directory: one path, however deep it lies
+    seen = {top}
+    listing = iter(image.listdir(directory))
+    outer = []
+    while True:
+        entry = next(listing, None)
+        if entry is None:
+            if not outer:
+                return
+            listing = outer.pop()
+            names.pop()
+            path = "\\".join(names)
+            continue
+        inner = f"{path}\\{entry.name}" if path else entry.name
+        if len(inner) > CIMFS_MAX_PATH:
+            raise _corrupt("a path longer than 32,767 code units", path)
+        yield inner, entry
+        if entry.is_directory:
+            if entry.file_id in seen:
+                raise _corrupt("a directory has two names, or lies in itself", inner)
+            seen.add(entry.file_id)
+            outer.append(listing)
+            listing = iter(image.listdir(entry))
+            names.append(entry.name)
+            path = inner
+
+
+def _corrupt(reason, path):
+    return errors.CorruptImageError(errno.EBADMSG, reason, path)

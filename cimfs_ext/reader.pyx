@@ -2,10 +2,10 @@
 
 import errno
 import os
-from uuid import UUID
 
 from cimfs_ext import entries, errors
-from cimfs_ext.imagepath import host_path, image_path, inner_path
+from cimfs_ext.imagepath import host_path, inner_path, split_path
+from cimfs_ext.listing import walk_below
 from cimfs_ext.streams import StreamReader
 
 cimport cython
@@ -13,22 +13,19 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from cimfs_ext.cimfs cimport CIMFS_E_FAIL, CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
-from cimfs_ext.fileobjects cimport directory_of, io_of_files, raised_in
+from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
+from cimfs_ext.fileobjects cimport open_reader
 from cimfs_ext.guard cimport check_idle
 from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
     CIMFS_EA_BUFFER,
     CIMFS_FILES_PER_TABLE,
-    CIMFS_MAX_PATH,
     CIMFS_REPARSE_DATA,
     CIMFS_SECURITY_DESCRIPTOR,
     cimfs_attachment,
     cimfs_content_check,
     cimfs_extent,
     cimfs_extent_of,
-    cimfs_file,
-    cimfs_io,
     cimfs_is_directory,
     cimfs_name,
     cimfs_reader,
@@ -36,17 +33,13 @@ from cimfs_ext.libcimfs cimport (
     cimfs_reader_close,
     cimfs_reader_lookup,
     cimfs_reader_open,
-    cimfs_reader_open_at,
-    cimfs_reader_open_list,
     cimfs_reader_read,
     cimfs_reader_read_checked,
     cimfs_reader_record,
-    cimfs_reader_sets,
     cimfs_reader_table,
     cimfs_reader_table_count,
     cimfs_reader_version,
     cimfs_record,
-    cimfs_set,
     cimfs_system_io,
     cimfs_table_entry,
     get16,
@@ -54,6 +47,7 @@ from cimfs_ext.libcimfs cimport (
 )
 from cimfs_ext.listing cimport Children, compare_children, entry_of, open_children, reader_error
 from cimfs_ext.public cimport show_as
+from cimfs_ext.regionsets cimport sets_of
 from cimfs_ext.streams cimport find_stream, list_streams, offsets_of
 from cimfs_ext.verify cimport verify_image
 
@@ -63,44 +57,6 @@ cpdef str path_text(path):
     if not isinstance(path, str):
         path = inner_path(path)
     return (<str>path).replace("/", "\\").strip("\\")
-
-
-cdef tuple split(path):
-    """The directory and the name of an image's file."""
-    directory, name = os.path.split(image_path(path))
-    if "\0" in directory or "\0" in name:
-        raise ValueError("embedded null byte")
-    return directory or os.curdir, name
-
-
-cdef list sets_of(const cimfs_reader *reader):
-    cdef uint32_t count, i
-    cdef const cimfs_set *sets = cimfs_reader_sets(reader, &count)
-    return [entries.RegionSet(UUID(bytes_le=(<char *>sets[i].id.b)[:16]), sets[i].count) for i in range(count)]
-
-
-def read_region_sets(path):
-    """:attr:`ImageReader.region_sets` of the image of that path, with its errors, from its ``.cim`` file alone.
-
-    That the regions are there is not looked at.
-    """
-    cdef cimfs_error error
-    cdef cimfs_reader *reader = NULL
-    cdef str directory_name, file_name
-    directory_name, file_name = split(path)
-    cdef bytes directory_bytes = os.fsencode(directory_name), name_bytes = os.fsencode(file_name)
-    cdef const char *directory = directory_bytes
-    cdef const char *name = name_bytes
-    cdef cimfs_hresult code
-    memset(&error, 0, sizeof(error))
-    with nogil:
-        code = cimfs_reader_open_list(&cimfs_system_io, directory, name, &error, &reader)
-    if code < 0:
-        raise error_for(code, &error, "open image", os.fsdecode(path))
-    try:
-        return sets_of(reader)
-    finally:
-        cimfs_reader_close(reader)
 
 
 cdef class ImageReader:
@@ -132,9 +88,10 @@ cdef class ImageReader:
         cdef cimfs_hresult code
         cdef cimfs_reader *reader = NULL
         if files is not None:
-            self.open_files(host_path(path), files)
+            self.directory, self.name = "", host_path(path)
+            self.reader = open_reader(self.name, files)
             return
-        self.directory, self.name = split(path)
+        self.directory, self.name = split_path(path)
         cdef bytes directory_bytes = os.fsencode(self.directory), name_bytes = os.fsencode(self.name)
         cdef const char *directory = directory_bytes
         cdef const char *name = name_bytes
@@ -144,28 +101,6 @@ cdef class ImageReader:
         if code < 0:
             raise error_for(code, &error, "open image", os.fspath(path))
         self.reader = reader  # whoever finds the object before takes it for a closed one
-
-    cdef int open_files(self, str name, files) except -1:
-        cdef cimfs_error error
-        cdef cimfs_hresult code
-        cdef cimfs_reader *reader = NULL
-        cdef cimfs_file directory
-        cdef const cimfs_io *io = io_of_files()
-        if "\0" in name:
-            raise ValueError("embedded null byte")
-        self.directory, self.name = "", name
-        cdef bytes name_bytes = os.fsencode(name)
-        cdef const char *name_text = name_bytes
-        directory = directory_of(files)
-        cdef object _held = <object><void *>directory  # what they raised outlives the reader
-        memset(&error, 0, sizeof(error))
-        with nogil:
-            code = cimfs_reader_open_at(io, directory, name_text, &error, &reader)
-        if code < 0:
-            raised = raised_in(directory) if code == CIMFS_E_FAIL else None
-            raise error_for(code, &error, "open image", name) if raised is None else raised
-        self.reader = reader
-        return 0
 
     def __repr__(self):
         state = "" if self.reader != NULL else "closed "
@@ -352,35 +287,12 @@ cdef class ImageReader:
         may be closed: then the next directory is a ValueError.
         """
         path = "" if isinstance(top, entries.ImageEntry) else path_text(top)
-        names = [path] if path else []  # whose join is the path of the directory: one path, however deep it lies
         self.enter()
         try:
-            seen = {self.find(top)}
+            top_id = self.find(top)
         finally:
             self.leave()
-        listing = iter(self.listdir(top))
-        outer = []
-        while True:
-            entry = next(listing, None)
-            if entry is None:
-                if not outer:
-                    return
-                listing = outer.pop()
-                names.pop()
-                path = "\\".join(names)
-                continue
-            inner = f"{path}\\{entry.name}" if path else entry.name
-            if len(inner) > CIMFS_MAX_PATH:
-                raise _corrupt("a path longer than 32,767 code units", path)
-            yield inner, entry
-            if entry.is_directory:
-                if entry.file_id in seen:
-                    raise _corrupt("a directory has two names, or lies in itself", inner)
-                seen.add(entry.file_id)
-                outer.append(listing)
-                listing = iter(self.listdir(entry))
-                names.append(entry.name)
-                path = inner
+        return walk_below(self, top, path, top_id)
 
     def streams(self, target):
         """The alternate streams of a file or directory, in the order of their names."""
@@ -490,19 +402,16 @@ cdef class ImageReader:
         """Check every table and object of the image, and content against its object IDs.
 
         ``progress`` is called with the number of bytes checked so far; raising in it stops the check. It may use the
-        reader, but not close it. ``cancel`` is a :class:`~cimlayer.CancellationToken`, and the check stops with
-        :class:`~cimlayer.OperationCancelledError` once it is cancelled. Returns a :class:`~cimlayer.VerifyReport`; a damaged image is a report with
-        problems, not an exception. One that is removed meanwhile is a report whose last problem says so.
+        reader, but not close it. :class:`~cimlayer.OperationCancelledError` once ``cancel``, a
+        :class:`~cimlayer.CancellationToken`, is cancelled. Returns a :class:`~cimlayer.VerifyReport`; a damaged image
+        is a report with problems, not an exception. One that is removed meanwhile is a report whose last problem says
+        so.
         """
         self.enter()
         try:
             return verify_image(self.reader, self.name, progress, cancel)
         finally:
             self.leave()
-
-
-def _corrupt(reason, path):
-    return errors.CorruptImageError(errno.EBADMSG, reason, path)
 
 
 def _name_of(target):

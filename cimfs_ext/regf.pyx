@@ -19,11 +19,11 @@ from cimfs_ext.hive cimport (
     hive_merge, hive_read, hive_remove_subkey, hive_remove_value, hive_set_value, hive_use_huge_pages,
     hive_value, hive_write,
 )
+from cimfs_ext.hivemapping cimport KeyMapping
 from cimfs_ext.hivenames cimport as_name, decode, encode, split, view, view_bytes
 from cimfs_ext.public cimport show_as
 
 from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError, KeyNotFoundError
-from cimfs_ext.entries import filetime_to_datetime
 from cimfs_ext.hivesource import load, load_log, name_of
 from cimfs_ext.hivevalues import Value
 
@@ -42,14 +42,14 @@ cdef object as_value(const hive_value *value):
     return Value(decode(&value.name), value.type, <bytes>value.data[:value.data_size], bool(value.tombstone))
 
 
-cdef class Key:
+cdef class Key(KeyMapping):
     """A key of a hive. It shows what the key is at the time of asking; a deleted one shows what it last was.
 
     Everything here reads the hive; :class:`Hive` says which calls may run at the same time.
     """
 
     cdef Hive hive
-    cdef hive_key *key
+    cdef hive_key *node
     cdef str above  # the path of the parent: the keys right below one share it, for a path can be long
     cdef str given  # the whole path as a caller had it, or None
 
@@ -58,7 +58,7 @@ cdef class Key:
         if self.hive is None:  # checked here, and not in a constructor: keys are made by the hundred thousand
             raise TypeError("a key that no hive has made")
         self.hive.check()
-        return self.key
+        return self.node
 
     @property
     def path(self) -> str:
@@ -67,7 +67,7 @@ cdef class Key:
             return self.given
         if self.hive is None:
             raise TypeError("a key that no hive has made")
-        name = decode(&self.key.name)
+        name = decode(&self.node.name)
         return f"{self.above}\\{name}" if self.above else name
 
     @property
@@ -86,11 +86,6 @@ cdef class Key:
     def timestamp(self) -> int:
         """When the key was last written, a FILETIME."""
         return self.held().last_written
-
-    @property
-    def last_write_datetime(self) -> datetime | None:
-        """``timestamp`` as :func:`~cimlayer.filetime_to_datetime` gives it."""
-        return filetime_to_datetime(self.held().last_written)
 
     @property
     def security(self) -> bytes:
@@ -123,30 +118,10 @@ cdef class Key:
         finally:
             owner.end_reading()
 
-    def __getitem__(self, str path not None) -> Key:
-        """The key at a path below this one. KeyNotFoundError: there is none."""
+    def key(self, str path not None) -> Key:
+        """The key at a path below this one, as ``key[path]`` is. KeyNotFoundError: there is none."""
         cdef hive_key *top = self.held()
         return self.hive.key_below(top, self.path, path)
-
-    def get(self, str path not None, default=None):
-        """The key at a path below this one, or the default."""
-        try:
-            return self[path]
-        except KeyNotFoundError:
-            return default
-
-    def __contains__(self, str path not None) -> bool:
-        return self.get(path) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        """The names of the keys right below."""
-        return iter([key.name for key in self.subkeys()])
-
-    def __len__(self) -> int:
-        return self.held().subkey_count
-
-    def __bool__(self) -> bool:
-        return True  # without subkeys too
 
     def values(self) -> list[Value]:
         """The values in the order of the hive; the default value's name is empty."""
@@ -173,7 +148,7 @@ cdef class Key:
         return f"<Key {self.path!r} of {self.hive.name!r}>"
 
 
-cdef class Hive:
+cdef class Hive(KeyMapping):
     """A registry hive in memory.
 
     ``name`` stands in errors. Key paths are separated by backslashes, names compare without regard to case, and the
@@ -290,7 +265,7 @@ cdef class Hive:
     cdef Key wrap(self, hive_key *key, str above, str given):
         cdef Key wrapped = Key.__new__(Key)
         wrapped.hive = self
-        wrapped.key = key
+        wrapped.node = key
         wrapped.above = above
         wrapped.given = given
         return wrapped
@@ -360,16 +335,8 @@ cdef class Hive:
         self.check()
         return self.wrap(self.hive.root, None, "")
 
-    def __contains__(self, str path not None) -> bool:
-        cdef list parts = split(path)
-        self.begin_reading()
-        try:
-            return self.find(self.hive.root, parts) != NULL
-        finally:
-            self.end_reading()
-
     def key(self, str path not None) -> Key:
-        """The key at ``path``. KeyNotFoundError: there is none."""
+        """The key at ``path``, as ``hive[path]`` is. KeyNotFoundError: there is none."""
         self.check()
         return self.key_below(self.hive.root, "", path)
 
@@ -386,34 +353,12 @@ cdef class Hive:
             raise self.missing("no such key", whole if above else path)
         return self.wrap(key, None, whole)
 
-    def __getitem__(self, str path not None) -> Key:
-        """As :meth:`key`."""
-        return self.key(path)
-
-    def get(self, str path not None, default=None):
-        """The key at a path, or the default."""
-        return self.root.get(path, default)
-
-    def __iter__(self) -> Iterator[str]:
-        """The names of the keys right below the root."""
-        return iter(self.root)
-
-    def __len__(self) -> int:
-        return len(self.root)
-
-    def __bool__(self) -> bool:
-        return True
+    def subkeys(self) -> list[Key]:
+        """The keys right below the root."""
+        return self.root.subkeys()
 
     def __repr__(self) -> str:
         return f"<Hive {self.name!r}>"
-
-    def walk(self, str path not None="") -> Iterator[Key]:
-        """The key at ``path`` and all below it, parents first."""
-        waiting = [self.key(path)]
-        while waiting:
-            key = waiting.pop()
-            yield key
-            waiting += reversed(key.subkeys())
 
     def value(self, str path not None, str name not None) -> Value:
         """The value ``name`` of the key at ``path``. KeyNotFoundError: there is no such key or value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("CIMLAYER_IMPLEMENTATION", "portable")  # on Windows, too: tests of the system's say so
     if config.getoption("--report") and not hasattr(config, "workerinput"):  # which processes of pytest-xdist have
         config.pluginmanager.register(Report(config.getoption("--report")))
     # A shell has what it starts in the background ignore interrupts, and so would the processes of the tests.

@@ -19,8 +19,9 @@ from typing import Generic, TypeVar
 import pytest
 
 from cimfs_ext.image import ImageWriter
-from cimfs_ext.reader import ImageReader, read_region_sets
+from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
+from cimfs_ext.regionsets import read_region_sets
 from cimlayer import destroy_cim_layer, import_layer, is_cim_layer
 from cimlayer.errors import ImageExistsError
 from cimlayer.image.create import create_image

@@ -123,3 +123,15 @@ def test_the_tests_that_pages_and_workflows_name_exist() -> None:
         "tests/fuzz/python/NAME.py",
         "tests/fuzz/c/NAME.c",
     } == set()
+
+
+def test_the_page_of_windows_lists_each_reason_to_skip() -> None:
+    page = (ROOT / "docs" / "windows.md").read_text("utf-8")
+    marks = re.compile(r'(posix_only|not_under_wine)\("([^"]+)"')
+    prefixes = {"posix_only": "POSIX only", "not_under_wine": "not under wine"}
+    found = {
+        f"{prefixes[mark]}: {reason}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for mark, reason in marks.findall(path.read_text("utf-8"))
+    }
+    assert found and [reason for reason in found if f"`{reason}`" not in page] == []

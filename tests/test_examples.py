@@ -103,10 +103,11 @@ def test_import_with_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             run(monkeypatch, "import_with_progress", source, store)
         assert isinstance(printed[0], cimlayer.LayerStarted)
         monkeypatch.setattr(builtins, "print", lambda *objects: printed.extend(objects))
-        run(monkeypatch, "import_with_progress", source, store)
+        run(monkeypatch, "import_with_progress", source, store / "cim-layers")  # which means the store
     finally:
         signal.signal(signal.SIGINT, handler)
     assert isinstance(printed[-1], Path)
+    assert printed[-1].parent == store
     assert cimlayer.is_cim_layer(printed[-1])
 
 

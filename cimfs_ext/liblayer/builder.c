@@ -251,8 +251,9 @@ static cimfs_hresult close_stream(struct layer_builder *builder)
 static cimfs_hresult create(struct layer_builder *builder, const uint16_t *path, struct cimfs_file_metadata metadata)
 {
     if (metadata.security_descriptor_size == 0) {
-        metadata.security_descriptor = CIMFS_NULL_DACL;
-        metadata.security_descriptor_size = sizeof CIMFS_NULL_DACL;
+        metadata.security_descriptor = builder->descriptor ? builder->descriptor : CIMFS_NULL_DACL;
+        metadata.security_descriptor_size =
+            builder->descriptor ? (uint32_t)builder->descriptor_size : (uint32_t)sizeof CIMFS_NULL_DACL;
     }
     return builder->api->create_file(builder->image, path, &metadata, builder->stream);
 }

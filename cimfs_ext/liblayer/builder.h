@@ -41,6 +41,8 @@ struct layer_builder {
     int64_t time;         /* FILETIME of directories that no item describes */
     int has_parent;
     struct layer_limits limits;
+    const void *descriptor; /* of what has none; NULL: the one whose DACL is null */
+    size_t descriptor_size;
 
     const uint16_t *const *standard; /* upcased, NUL-terminated paths of standard files */
     size_t standard_count, standard_lengths[LAYER_MAX_STANDARD];
@@ -83,7 +85,7 @@ enum layer_decision layer_builder_stream(struct layer_builder *builder, const st
 /* What the parents have at the path, or with contents in that directory, is to be hidden: INSIDE or REFUSED. */
 enum layer_decision layer_builder_remove(struct layer_builder *builder, const struct layer_path *path, int contents);
 
-/* INSIDE or REFUSED. An empty descriptor is the one whose DACL is null. */
+/* INSIDE or REFUSED. An empty descriptor is that of what has none. */
 enum layer_decision layer_builder_check_descriptor(struct layer_builder *builder, const void *data, size_t size);
 
 /* In the image, with the directories above that are missing; the stream is open for its data. */

@@ -113,15 +113,15 @@ static enum layer_import_event take_whiteout(struct layer_importer *importer, si
 
 /* ---- metadata ---- */
 
-static const char *decode_descriptor(struct layer_importer *importer)
+/* NULL; or the reason given for what is no base64, or too long for any image. */
+static const char *decode(struct layer_slice text, struct layer_buffer *to, const char *reason)
 {
-    struct layer_slice text = importer->tar.entry.raw_descriptor;
-    if (layer_buffer_reserve(&importer->descriptor, layer_base64_room(text.size) + 1) < 0)
+    if (layer_buffer_reserve(to, layer_base64_room(text.size) + 1) < 0)
         return "out of memory";
-    size_t size = layer_base64_decode(text.data, text.size, importer->descriptor.data);
+    size_t size = layer_base64_decode(text.data, text.size, to->data);
     if (size == SIZE_MAX || size == 0 || size > UINT16_MAX)
-        return "a security descriptor that is not base64, or longer than 65,535 bytes";
-    importer->descriptor.size = size;
+        return reason;
+    to->size = size;
     return NULL;
 }
 
@@ -186,10 +186,12 @@ static uint32_t attributes_of(const struct layer_entry *entry)
     if (!entry->has_attributes && entry->type != LAYER_DIRECTORY)
         attributes = REGULAR_ATTRIBUTES;
     attributes &= ~CIMFS_ATTRIBUTE_REPARSE_POINT;
-    if (entry->sparse)
+    if (entry->sparse && !entry->has_attributes)
         attributes |= CIMFS_ATTRIBUTE_SPARSE;
+    if (entry->type == LAYER_SYMLINK || entry->raw_reparse.data)
+        attributes |= CIMFS_ATTRIBUTE_REPARSE_POINT;
     if (entry->type == LAYER_SYMLINK)
-        return attributes | CIMFS_ATTRIBUTE_REPARSE_POINT;
+        return attributes;
     return entry->type == LAYER_DIRECTORY ? attributes | CIMFS_ATTRIBUTE_DIRECTORY
                                           : attributes & ~CIMFS_ATTRIBUTE_DIRECTORY;
 }
@@ -200,9 +202,19 @@ static const char *take_metadata(struct layer_importer *importer)
     const struct layer_entry *entry = &importer->tar.entry;
     const char *reason = NULL;
     importer->reparse.size = 0;
-    if (entry->type == LAYER_SYMLINK && (reason = take_link_target(importer)) != NULL)
+    if (entry->raw_reparse.data)
+        reason = decode(entry->raw_reparse, &importer->reparse,
+                        "a reparse point that is not base64, or longer than 65,535 bytes");
+    else if (entry->type == LAYER_SYMLINK)
+        reason = take_link_target(importer);
+    if (reason)
         return reason;
-    if (layer_ea_list(entry->eas, entry->ea_count, &importer->ea, &reason) < 0)
+    if (entry->raw_eas.data)
+        reason = decode(entry->raw_eas, &importer->ea,
+                        "extended attributes that are not base64, or longer than 65,535 bytes");
+    else
+        layer_ea_list(entry->eas, entry->ea_count, &importer->ea, &reason);
+    if (reason)
         return reason;
     importer->metadata = (struct cimfs_file_metadata){
         .attributes = attributes_of(entry),
@@ -294,7 +306,8 @@ static enum layer_import_event start_placed(struct layer_importer *importer, con
     reason = take_metadata(importer);
     importer->descriptor.size = 0;
     if (!reason && entry->raw_descriptor.data)
-        reason = decode_descriptor(importer);
+        reason = decode(entry->raw_descriptor, &importer->descriptor,
+                        "a security descriptor that is not base64, or longer than 65,535 bytes");
     if (reason)
         return bad(importer, reason);
     if (!entry->raw_descriptor.data && entry->sddl.size > LAYER_MAX_SDDL)

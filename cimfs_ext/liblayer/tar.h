@@ -48,7 +48,7 @@ static inline int layer_ea_compare(const void *left, const void *right)
 struct layer_pax {
     struct layer_slice path, link_path, size;
     struct layer_slice mtime, atime, ctime, creation_time;
-    struct layer_slice attributes, raw_descriptor, sddl, mount_point;
+    struct layer_slice attributes, raw_descriptor, sddl, mount_point, raw_reparse, raw_eas;
     struct layer_slice sparse_major, sparse_minor, sparse_name, sparse_size, sparse_real_size, sparse_map;
     struct layer_ea *eas;
     size_t ea_count, ea_capacity;
@@ -76,6 +76,7 @@ struct layer_entry {
     int has_attributes;
     uint32_t attributes;
     struct layer_slice raw_descriptor, sddl; /* base64; text */
+    struct layer_slice raw_reparse, raw_eas; /* base64: the buffers, whatever else is said of a link or of EAs */
     int mount_point;
     struct layer_ea *eas; /* in the order of their names, if there are global ones */
     size_t ea_count;

@@ -206,6 +206,8 @@ static int take_entry(struct layer_tar *tar, char type)
     }
     entry->raw_descriptor = PICK(tar, raw_descriptor);
     entry->sddl = PICK(tar, sddl);
+    entry->raw_reparse = PICK(tar, raw_reparse);
+    entry->raw_eas = PICK(tar, raw_eas);
     entry->mount_point = PICK(tar, mount_point).data != NULL;
     return 0;
 }

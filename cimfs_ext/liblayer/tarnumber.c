@@ -67,12 +67,14 @@ int layer_tar_decimal(struct layer_slice text, uint64_t *value)
 
 int64_t layer_tar_filetime(int64_t seconds, int64_t ticks)
 {
-    if (seconds > (INT64_MAX - UNIX_EPOCH) / TICKS - 1)
+    if (seconds > (INT64_MAX - UNIX_EPOCH) / TICKS)
         return INT64_MAX;
     if (seconds < -UNIX_EPOCH / TICKS)
         return 0;
-    int64_t time = UNIX_EPOCH + seconds * TICKS + ticks;
-    return time < 0 ? 0 : time;
+    int64_t whole = UNIX_EPOCH + seconds * TICKS;
+    if (ticks > INT64_MAX - whole)
+        return INT64_MAX;
+    return whole + ticks < 0 ? 0 : whole + ticks;
 }
 
 int layer_tar_time(struct layer_slice text, int64_t *filetime)

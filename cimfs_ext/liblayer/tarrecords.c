@@ -31,6 +31,8 @@ static const struct {
     {"MSWINDOWS.rawsd", offsetof(struct layer_pax, raw_descriptor)},
     {"MSWINDOWS.sd", offsetof(struct layer_pax, sddl)},
     {"MSWINDOWS.mountpoint", offsetof(struct layer_pax, mount_point)},
+    {"CIMLAYER.reparse", offsetof(struct layer_pax, raw_reparse)},
+    {"CIMLAYER.ea", offsetof(struct layer_pax, raw_eas)},
     {"GNU.sparse.major", offsetof(struct layer_pax, sparse_major)},
     {"GNU.sparse.minor", offsetof(struct layer_pax, sparse_minor)},
     {"GNU.sparse.name", offsetof(struct layer_pax, sparse_name)},

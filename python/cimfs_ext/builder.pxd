@@ -49,6 +49,8 @@ cdef extern from "liblayer/builder.h" nogil:
         int64_t time
         int has_parent
         layer_limits limits
+        const void *descriptor
+        size_t descriptor_size
         layer_path_set added
         layer_path_set linked
         layer_path_set above_linked
@@ -78,6 +80,7 @@ cdef class LayerBuilder:
     cdef layer_path target
     cdef const uint16_t **standard
     cdef list standard_texts  # what standard points into
+    cdef bytes descriptor
     cdef readonly ImageWriter image
     cdef int enter(self) except -1
     cdef void leave(self) noexcept

@@ -38,6 +38,7 @@ class LayerBuilder:
         *,
         time: int = 0,
         has_parent: bool = False,
+        descriptor: bytes = b"",
         max_files: int = ...,
         max_bytes: int = ...,
         max_path_depth: int = ...,

@@ -27,7 +27,7 @@ class BinaryReader(Protocol):
 def load(source: Buffer | str | os.PathLike[str] | BinaryReader) -> Buffer:
     """The buffer itself, or the bytes of the regular file at a path, or what is left of an open binary file."""
     if source is None:  # which Cython takes for an empty buffer
-        raise TypeError("a hive is opened from a path, a buffer or a binary file, not None")
+        raise TypeError("a path, a bytes-like object or a binary file is required, not None")
     if not isinstance(source, (str, os.PathLike)):
         return _rest(source) if hasattr(source, "read") and not isinstance(source, mmap.mmap) else source
     with open(source, "rb") as file:

@@ -28,6 +28,14 @@ def inner_path(path: str | PurePath) -> str:
     return str(path) if path.parts else ""
 
 
+def split_path(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """The directory and the name of the image that a path means; ValueError for a NUL."""
+    directory, name = os.path.split(image_path(path))
+    if "\0" in directory or "\0" in name:
+        raise ValueError("embedded null byte")
+    return directory or os.curdir, name
+
+
 def image_path(path: str | os.PathLike[str]) -> str:
     """The ``.cim`` file that is meant: that of a layer, if the path is one of a directory, else the path itself.
 

@@ -10,7 +10,6 @@ cdef class ImageReader:
     cdef int busy  # calls under way: each has entered and will leave, and until then the reader stays open
     cdef readonly str directory
     cdef readonly str name
-    cdef int open_files(self, str name, files) except -1
     cdef int check_open(self) except -1
     cdef int enter(self) except -1
     cdef void leave(self) noexcept

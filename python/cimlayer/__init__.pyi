@@ -133,6 +133,9 @@ from cimlayer.image.create import (
     Creation,
     create_image,
 )
+from cimlayer.image.export import (
+    export_image_as_tar,
+)
 from cimlayer.image.extract import (
     extract,
 )
@@ -151,6 +154,7 @@ from cimlayer.image.files import (
 )
 from cimlayer.image.fuse import (
     mount_with_fuse,
+    unmount_with_fuse,
 )
 from cimlayer.image.inspect import (
     ChainLink,
@@ -169,6 +173,12 @@ from cimlayer.image.mount import (
 )
 from cimlayer.image.path import (
     CimPath,
+)
+from cimlayer.image.update import (
+    Change as ImageChange,
+    Update as ImageUpdate,
+    parse_changes,
+    update_image,
 )
 from cimlayer.layer.blockwriter import (
     BlockCimLayerWriter,
@@ -290,6 +300,7 @@ __all__ = [
     "HiveKey",
     "HiveValue",
     "ImageBusyError",
+    "ImageChange",
     "ImageEntry",
     "ImageError",
     "ImageExistsError",
@@ -300,6 +311,7 @@ __all__ = [
     "ImageReference",
     "ImageResult",
     "ImageSource",
+    "ImageUpdate",
     "ImageWriter",
     "Implementation",
     "ImportedImage",
@@ -362,6 +374,7 @@ __all__ = [
     "event_record",
     "explain_delta",
     "export_image",
+    "export_image_as_tar",
     "export_layer",
     "extract",
     "filetime_to_datetime",
@@ -385,6 +398,7 @@ __all__ = [
     "mount_merged_image",
     "mount_with_fuse",
     "open_hive",
+    "parse_changes",
     "parse_extended_attributes",
     "parse_reparse_data",
     "patch_for_cim",
@@ -392,6 +406,8 @@ __all__ = [
     "reg_text",
     "sddl_from_descriptor",
     "seal_image",
+    "unmount_with_fuse",
+    "update_image",
     "value_to_json",
     "value_type_name",
     "verification_information",

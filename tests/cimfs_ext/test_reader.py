@@ -342,7 +342,7 @@ def test_verify_counts(sample: Path) -> None:
 
 @pytest.mark.parametrize(("more", "where"), [(0, r"files: .*a\.cim"), (1, "files in region_")])
 def test_running_out_of_descriptors_is_no_problem_of_the_image(tmp_path: Path, more: int, where: str) -> None:
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="POSIX only: limits of a process")
     with ImageReader(make_image(tmp_path, "a.cim", {"x": b"1"})) as image:
         free = os.dup(0)
         os.close(free)

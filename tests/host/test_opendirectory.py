@@ -43,3 +43,11 @@ def test_errors_name_the_whole_path(tmp_path: Path, call: str) -> None:
         do(here)
     assert caught.value.filename == str(tmp_path / name)
     assert caught.value.filename2 == (str(tmp_path / "new") if call in ("move", "link") else None)
+
+
+def test_files_can_be_synced_whatever_they_were_opened_for(tmp_path: Path) -> None:
+    with OpenDirectory(tmp_path) as here:
+        with here.create("file") as file:
+            file.write(b"x")
+        here.sync("file")
+        here.sync()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import cimlayer
-from cimfs_ext.reader import read_region_sets
+from cimfs_ext.regionsets import read_region_sets
 from cimlayer import RegionSet
 from cimlayer.errors import ImageError
 from cimlayer.image.files import ImageDirectory

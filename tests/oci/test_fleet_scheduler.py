@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +14,11 @@ from hypothesis import strategies as st
 
 from cimlayer.blobs.digests import Digest, chain_ids
 from cimlayer.errors import DigestMismatchError, FormatError, LimitError
+from cimlayer.events import CancellationToken
 from cimlayer.layer.store.keys import ByteOptions
 from cimlayer.layer.store.layerstore import LayerStore
 from cimlayer.limits import DEFAULT_LIMITS
+from cimlayer.oci.fleet.driving import Arrival, drive
 from cimlayer.oci.fleet.jobs import Busy, Failed, LayerJob, Made, Outcome, ParentGone, Resolved, ResolveJob, Run
 from cimlayer.oci.fleet.scheduler import ATTEMPTS, ImageResult, Scheduler, Task
 from cimlayer.oci.planned import PlannedLayer
@@ -255,3 +259,53 @@ def test_whatever_happens_every_image_has_one_result_and_is_complete_if_it_says_
             assert name in made
     if all(one is None or isinstance(one, Busy) for one in fates):
         assert fleet.failed == {}
+
+
+class FullExecutor(Executor):
+    """One worker, also the clock: a layer is busy at first, and another takes a minute."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.waits: list[float] = []
+        self.running: list[tuple[float, Future[Outcome], Outcome]] = []
+        self.tasks: dict[Future[Outcome], Task] = {}
+        self.busy = 1
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Outcome] = Future()
+        job = args[0]
+        if isinstance(job, ResolveJob):
+            self.running.append((self.time, future, image(str(job.source))))
+        elif self.busy and job.layer.path.name == "a":
+            self.busy -= 1
+            self.running.append((self.time, future, Busy()))
+        else:
+            self.running.append((self.time + 60, future, Made(job.layer.imported(1, reused=False))))
+        return future
+
+    def now(self) -> float:
+        return self.time
+
+    def watch(self, future: Future[Outcome], task: Task) -> None:
+        self.tasks[future] = task
+
+    def next(self, timeout: float) -> Arrival | None:
+        self.waits.append(timeout)
+        due, future, outcome = self.running[0]
+        if due > self.time + timeout:
+            self.time += timeout
+            return None
+        self.running.pop(0)
+        self.time = max(due, self.time)
+        future.set_result(outcome)
+        return future, self.tasks.pop(future)
+
+
+def test_a_retry_that_is_due_while_every_worker_is_busy_does_not_make_the_driver_spin() -> None:
+    scheduler, cluster = Scheduler(RUN), FullExecutor()
+    for number, name in enumerate(("a", "x")):
+        scheduler.add(number, name)
+    results = drive(scheduler, cluster, 1, clock=cluster, progress=None, cancel=CancellationToken(), stop=lambda: None)
+    assert [result.error for result in results] == [None, None]
+    assert cluster.time >= 120
+    assert cluster.waits.count(0.0) <= 6

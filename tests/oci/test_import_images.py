@@ -35,10 +35,23 @@ from cimlayer import (
 )
 from support import ROOT
 from support.commands import wait_until
-from support.containers import Layer, base_tar, child_tar, gzipped, plain
+from support.containers import (
+    Layer,
+    Store,
+    base_tar,
+    chain_ids,
+    child_tar,
+    docker_files,
+    gzipped,
+    packed,
+    plain,
+    tar_of,
+    write,
+)
 from support.fleets import Immediate, assert_clean, distinct, endless, failing, family, killing, layout_of
 
 BASE, CHILD = gzipped(base_tar(a=os.urandom(20_000))), gzipped(child_tar(b=os.urandom(20_000)))
+LAYERS = [BASE, CHILD, plain(child_tar(top=b"x" * 3000))]
 TOPS = [plain(child_tar(**{f"top{number}": b"x" * 3000})) for number in range(4)]
 
 
@@ -83,6 +96,34 @@ def test_each_layer_is_imported_once_whatever_images_share_it(
     assert len(done) == len(set(done)) == distinct(8)
     assert {type(event) for event in events} == {LayerStarted, LayerDone}
     assert_clean(LayerStore(tmp_path / "store"), distinct(8))
+
+
+def docker_archive(root: Path) -> str:
+    return f"docker-archive:{tar_of(docker_files(LAYERS), root.with_suffix('.tar'))}:a:1"
+
+
+def folder_of_a_docker_archive(root: Path) -> Path:
+    return write(root, docker_files(LAYERS))
+
+
+def compressed_archive(root: Path) -> Path:
+    path = packed(layout_of(root, LAYERS), root.with_suffix(".tar"))
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    return path
+
+
+def skopeo(root: Path) -> str:
+    store = Store()
+    return f"dir:{store.skopeo(root, store.image(LAYERS))}"
+
+
+@pytest.mark.parametrize("form", [docker_archive, folder_of_a_docker_archive, compressed_archive, skopeo])
+def test_every_form_of_a_source_gives_the_same_layers(tmp_path: Path, form: Callable[[Path], str | Path]) -> None:
+    results = run([form(tmp_path / "source")], tmp_path / "store", threads())
+    assert results[0].error is None
+    assert results[0].image is not None
+    assert [layer.chain_id for layer in results[0].image.layers] == chain_ids(LAYERS)
+    assert_clean(LayerStore(tmp_path / "store"), 3)
 
 
 def test_results_are_those_of_import_image(tmp_path: Path) -> None:

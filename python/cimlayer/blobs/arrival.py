@@ -11,6 +11,7 @@ import select
 import stat
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, SupportsIndex, TypeVar
 
 from cimlayer.blobs.digests import Digest
@@ -54,6 +55,8 @@ def source_name(source: str | os.PathLike[str] | BinaryIO) -> str:
 def _without_waiting(path: str, flags: int) -> int:
     """A pipe that nobody writes to yet is waited for where it is read: there it can be cancelled."""
     if os.name != "posix":
+        if Path(path).is_dir():  # whose error would be that permission is denied
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         return os.open(path, flags)
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)

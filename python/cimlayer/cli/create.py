@@ -32,6 +32,12 @@ from cimlayer.limits import Limits
     show_default=True,
     help="What to take from a folder besides its files: NTFS's own metadata, SOURCE.metadata, or xattrs.",
 )
+@click.option("--parent", metavar="CIM", type=HOST_PATH, help="Fork from this CIM: SOURCE comes on top of what it has.")
+@click.option("--root-directory", metavar="DIR", default="", help="Where everything goes in the CIM.")
+@click.option(
+    "--security-descriptor", metavar="SDDL", help="The security descriptor of everything that SOURCE has none for."
+)
+@click.option("--wim-image", metavar="NAME|N", help="Which image of a WIM to take, if it has several.")
 @click.option("--no-sync", is_flag=True, help="Do not wait for the data to reach the disk.")
 @click.option("--reproducible", is_flag=True, help="Same input, same bytes; missing times are SOURCE_DATE_EPOCH.")
 @wait_option
@@ -44,17 +50,21 @@ def command(
     case_rename: bool,
     skip_special: bool,
     metadata: Metadata,
+    parent: str | None,
+    root_directory: str,
+    security_descriptor: str | None,
+    wim_image: str | None,
     no_sync: bool,
     reproducible: bool,
     lock_timeout: float,
     limits: Limits,
     as_json: bool,
 ) -> None:
-    """Create a CIM from a folder or a plain tar.
+    """Create a CIM from a folder, a plain tar, a ZIP, an MSIX package or a WIM.
 
-    CIM is the .cim file to create; its region files go beside it. SOURCE is a folder, or a tar, plain or compressed
-    with gzip or zstd; - reads a tar from standard input. What extract keeps of a CIM comes back. Only the CIM is
-    created, not a layer: no hives and no disks are processed.
+    CIM is the .cim file to create; its region files go beside it. SOURCE is a folder, a tar, plain or compressed with
+    gzip or zstd, a ZIP, an MSIX or APPX package, or a WIM; - reads a tar from standard input. What extract keeps of a
+    CIM comes back. Only the CIM is created, not a layer: no hives and no disks are processed.
     """
     output = Output()
     with stoppable() as cancel, files_progress("creating") as progress:
@@ -65,6 +75,10 @@ def command(
             exclude=exclude,
             case_rename=case_rename,
             skip_special=skip_special,
+            parent=parent,
+            root_directory=root_directory,
+            security_descriptor=security_descriptor,
+            wim_image=wim_image,
             sync=not no_sync,
             reproducible=reproducible,
             limits=limits,

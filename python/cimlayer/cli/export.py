@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -10,12 +11,13 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.stopping import stoppable
+from cimlayer.image.export import export_image_as_tar
 from cimlayer.limits import Limits
 from cimlayer.oci.export_layer import export_layer
 
 
 @click.command("export")
-@click.argument("layer", metavar="LAYER", type=HOST_PATH)
+@click.argument("layer", metavar="LAYER|CIM", type=HOST_PATH)
 @click.option(
     "parents",
     "--parent",
@@ -34,16 +36,25 @@ from cimlayer.oci.export_layer import export_layer
 )
 @limit_option
 def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -> None:
-    """Export a CIM layer as an OCI layer tar.
+    """Export a CIM layer as an OCI layer tar, or a whole CIM as a plain tar.
 
-    The tar contains what the layer changes relative to its parent: removed files as whiteouts, metadata in PAX
-    records as Microsoft's tools write them. Importing it on the same parents gives the same tree. It is not
-    compressed, so its SHA-256 is the layer's diff ID.
+    The tar of LAYER contains what the layer changes relative to its parent: removed files as whiteouts, metadata in
+    PAX records as Microsoft's tools write them. Importing it on the same parents gives the same tree. It is not
+    compressed, so its SHA-256 is the layer's diff ID. The tar of a .cim file contains everything in the CIM;
+    `cimlayer create` makes an equal CIM from it.
     """
-    require_layer(layer)
+    plain = Path(layer).is_file()
+    if plain and parents:
+        raise click.UsageError("--parent is for a layer: the tar of a .cim file contains everything in the CIM.")
+    if not plain:
+        require_layer(layer)
     stream = sys.stdout.buffer
     if output == "-" and stream.isatty():
         raise click.UsageError("Refusing to write a tar to a terminal: use -o FILE or redirect the output.")
+    target = stream if output == "-" else output
     with stoppable() as cancel:
-        export_layer(layer, parents, stream if output == "-" else output, limits=limits, cancel=cancel)
+        if plain:
+            export_image_as_tar(layer, target, limits=limits, cancel=cancel)
+        else:
+            export_layer(layer, parents, target, limits=limits, cancel=cancel)
     stream.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import os
 import re
 import sys
@@ -47,9 +48,11 @@ _COMMANDS = {
     "chain": "List a layer and its parents.",
     "extract": "Extract files from a CIM.",
     "mount": "Mount a CIM as a read-only file system.",
-    "export": "Export a CIM layer as an OCI layer tar.",
+    "unmount": "Unmount a CIM.",
+    "export": "Export a CIM layer as an OCI layer tar, or a CIM as a plain tar.",
     "export-image": "Export a CIM layer and all below it as a container image.",
-    "create": "Create a CIM from a folder or a plain tar.",
+    "create": "Create a CIM from a folder, a plain tar, a ZIP, an MSIX package or a WIM.",
+    "update": "Add, delete and rename files in a CIM.",
     "destroy": "Delete a layer and its CIM.",
     "scratch": "Create scratch disks for all layers of a store.",
     "gc": "Find and delete what killed processes left behind.",
@@ -130,6 +133,7 @@ def commands() -> None:
 def run() -> None:
     """Run the command named by the program's arguments, then end the process."""
     _open_closed_streams()
+    _write_utf8()
     if "_CIMLAYER_COMPLETE" in os.environ:
         importlib.import_module("cimlayer.cli.completing")
     try:
@@ -152,6 +156,14 @@ def _open_closed_streams() -> None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _write_utf8() -> None:
+    """Output is UTF-8 whatever the code page of Windows is, which has no room for most names."""
+    if sys.platform == "win32":
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8")
 
 
 def _end_process(code: int) -> None:

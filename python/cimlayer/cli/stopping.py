@@ -11,7 +11,7 @@ import click
 from cimlayer.errors import OperationCancelledError
 from cimlayer.events import CancellationToken
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows does not have the last one
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the last one is Ctrl-Break, on Windows, which has no SIGHUP
 
 
 @contextlib.contextmanager

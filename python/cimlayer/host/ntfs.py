@@ -7,7 +7,9 @@ followed: an entry is named within its directory, which is open, and links are t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import functools
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -16,6 +18,7 @@ _PREFIX = "system.ntfs_"
 _STREAM = "user."  # with streams_interface=xattr, which is the default
 _ATTRIBUTES, _TIMES = struct.Struct("<I"), struct.Struct("<4Q")
 _EA = struct.Struct("<IBBH")
+_LARGEST = 1 << 16  # bytes of a value on Linux
 _NONE = (errno.ENODATA, errno.EOPNOTSUPP, errno.EINVAL)  # has no such attribute, or knows none of the name
 _OWN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOENT)  # of the disk, not of what was to be kept
 _BUFFERS = {
@@ -31,13 +34,29 @@ def _name(directory: int, name: bytes) -> bytes:
     return b"/proc/self/fd/%d/%s" % (directory, name)
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _get(directory: int, name: bytes, attribute: str) -> bytes | None:
-    try:
-        return os.getxattr(_name(directory, name), attribute, follow_symlinks=False)
-    except OSError as error:
-        if error.errno in _NONE:
+    """One attribute; None if there is none.
+
+    :func:`os.getxattr` tries a buffer of 128 bytes first, and ntfs-3g fills more than it gets, which Linux calls EIO.
+    """
+    libc = _libc()
+    buffer = ctypes.create_string_buffer(_LARGEST)
+    path, key = _name(directory, name), attribute.encode("utf-8", "surrogateescape")
+    for is_last in (False, True):  # EIO is also said once of what has become another kind of file: a reparse point
+        size: int = libc.lgetxattr(path, key, buffer, ctypes.c_size_t(_LARGEST))
+        if size >= 0:
+            return buffer.raw[:size]
+        code = ctypes.get_errno()
+        if code in _NONE:
             return None
-        raise
+        if code != errno.EIO or is_last:
+            raise OSError(code, os.strerror(code), os.fsdecode(name))
+    raise AssertionError
 
 
 def _set(directory: int, name: bytes, attribute: str, value: bytes) -> bool:
@@ -71,29 +90,17 @@ def shows_streams(directory: int) -> bool:
     return True
 
 
-def read_values(directory: int, name: bytes) -> tuple[dict[str, object], list[str]]:
-    """What an entry has, by kinds: attributes, times (creation, last write, change, last access) and buffers.
-
-    And the kinds that it has but ntfs-3g cannot make out, which are descriptors with security identifiers that it does
-    not know.
-    """
+def read_values(directory: int, name: bytes) -> dict[str, object]:
+    """What an entry has, by kinds: attributes, times (creation, last write, change, last access) and buffers."""
     values: dict[str, object] = {}
-    unreadable = []
     if data := _get(directory, name, _PREFIX + "attrib"):
         (values["attributes"],) = _ATTRIBUTES.unpack(data)
     if (times := _times(directory, name)) is not None:
         values["times"] = times
     for kind, attribute in _BUFFERS.items():
-        try:
-            data = _get(directory, name, _PREFIX + attribute)
-        except OSError as error:
-            if error.errno != errno.EIO or attribute != "acl":
-                raise
-            unreadable.append(kind)
-        else:
-            if data:
-                values[kind] = _from_disk(data) if attribute == "ea" else data
-    return values, unreadable
+        if data := _get(directory, name, _PREFIX + attribute):
+            values[kind] = _from_disk(data) if attribute == "ea" else data
+    return values
 
 
 def _times(directory: int, name: bytes) -> tuple[int, int, int, int] | None:

@@ -20,6 +20,7 @@ from cimfs_ext.names import upcase_key
 _HAS_DIR_FD = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link, os.stat} <= os.supports_dir_fd
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+_TO_SYNC = os.O_RDONLY if _HAS_DIR_FD else os.O_RDWR  # Windows flushes for those alone who may write
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
@@ -125,8 +126,11 @@ class OpenDirectory:
         """Wait until a file's content, or the directory's names, are on disk."""
         with _naming(self.path / name):
             if name:
-                with self.open(name) as file:
-                    os.fsync(file.fileno())
+                descriptor = os.open(self._at(name), _TO_SYNC | _NO_LINK | _NO_WAIT, dir_fd=self._fd)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
             elif self._fd is not None:
                 os.fsync(self._fd)
 

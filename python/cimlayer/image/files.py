@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cimfs_ext.entries import RegionSet
-from cimfs_ext.reader import read_region_sets
+from cimfs_ext.regionsets import read_region_sets
 from cimlayer.errors import ImageError
 
 _GUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"

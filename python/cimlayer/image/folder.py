@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -73,7 +72,8 @@ class FolderSource:
 
     Each directory is opened from the one above it, so that it may lie deeper than a path can be long, and no link is
     followed. ``metadata`` and ``sidecar`` are where the host keeps what files of Windows have besides. ``step`` is
-    called with the entries and bytes of content so far. FormatError and OSError are those of
+    called with the entries and bytes of content so far. ``only`` is the name of the one entry of the folder that is
+    taken, and the name that it gets. FormatError and OSError are those of
     :func:`~cimlayer.create_image`.
     """
 
@@ -86,6 +86,7 @@ class FolderSource:
         metadata: HostMetadata | None,
         sidecar: SidecarReader | None,
         step: Callable[[int, int], object],
+        only: tuple[str, str] | None = None,
     ) -> None:
         self.entries = 0
         self.bytes = 0
@@ -98,8 +99,8 @@ class FolderSource:
         self._metadata = metadata
         self._sidecar = sidecar
         self._step = step
+        self._only = only
         self._kinds = value_kinds()
-        self._unreadable: Counter[str] = Counter()  # by the labels of kinds
         self._hidden = 0  # entries of which streams may be hidden
         self._first_names: dict[tuple[int, int] | str, _Name] = {}
         self._buffer = memoryview(bytearray(_PIECE))
@@ -119,8 +120,6 @@ class FolderSource:
                         below.append(((*location, entry.name), entry.path))
                 self._placement.forget(inside)
                 pending.extend(reversed(below))
-        for label, count in self._unreadable.items():
-            self.warnings.append(f"ntfs-3g cannot read the {label} of some entries: {count} here")
         if self._hidden:
             what = "of reparse points, system directories and empty system files"
             self.warnings.append(f"ntfs-3g does not show the alternate streams {what}: {self._hidden} here")
@@ -128,10 +127,13 @@ class FolderSource:
     def _entries_of(self, file: str, inside: str, directory: int) -> Iterator[_Entry]:
         with errors_name(self._folder / file):
             names = sorted(beneath.names(directory), key=os.fsdecode)
+        only = self._only if not file else None
         for name in names:
+            if only is not None and os.fsdecode(name) != only[0]:
+                continue
             inner = f"{file}/{os.fsdecode(name)}" if file else os.fsdecode(name)
             try:
-                spelled = name.decode("utf-8", "surrogatepass")
+                spelled = name.decode("utf-8", "surrogatepass") if only is None else only[1]
             except UnicodeDecodeError:
                 shown = os.fsencode(inner).decode("utf-8", "backslashreplace")
                 self._placement.leave_out(shown, "a name that is not UTF-8")
@@ -170,7 +172,6 @@ class FolderSource:
         if found is None:
             return Found()
         is_fifo = stat.S_ISFIFO(entry.status.st_mode)
-        self._unreadable.update(kind.label for kind in found.unreadable)
         self._hidden += found.hides_streams or (found.live and is_fifo)
         if found.warning:
             self.warnings.append(f"{entry.file}: {found.warning}")

@@ -176,6 +176,9 @@ def _remove(name: bytes, fd: int) -> None:
 
 def relative_target(item: Item, location: Location) -> str:
     """How a link leads to a place below the destination."""
-    ups = [".."] * len(item.directory)
-    parts = [part.decode("utf-8", "surrogatepass") for part in location]
+    common = 0
+    while common < min(len(item.directory), len(location)) and item.directory[common] == location[common]:
+        common += 1
+    ups = [".."] * (len(item.directory) - common)
+    parts = [part.decode("utf-8", "surrogatepass") for part in location[common:]]
     return "/".join([*ups, *parts]) or "."

@@ -18,7 +18,7 @@ from cimlayer.errors import FormatError, PathNotFoundError
 from cimlayer.formats.fileinfo import FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_SYSTEM
 from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK
 from cimlayer.host import ntfs
-from cimlayer.image.kinds import ATTRIBUTES, REPARSE_DATA, STREAMS, TIMES, ValueKind, value_kinds
+from cimlayer.image.kinds import ATTRIBUTES, REPARSE_DATA, STREAMS, TIMES, value_kinds
 
 LARGEST_XATTR = 1 << 16  # bytes of one value on Linux (xattr(7))
 _XATTR = "user.cimlayer."
@@ -52,7 +52,6 @@ class Found:
     link_to: str | None = None  # the path of the file that it was another name of
     live: bool = False  # it is that of the host's own file, as that is now
     warning: str = ""
-    unreadable: list[ValueKind[Any]] = field(default_factory=list)  # the host has some, and cannot say which
     hides_streams: bool = False  # there may be some that the host does not show
 
 
@@ -75,10 +74,9 @@ class NtfsMetadata:
 
     def read(self, directory: int, name: bytes) -> Found:
         """What the volume says, which is everything but what lies behind a reparse point."""
-        values, unreadable = ntfs.read_values(directory, name)
+        values = ntfs.read_values(directory, name)
         streams = [_stream(stream, content) for stream, content in ntfs.read_streams(directory, name)]
         found = Found(values, streams, live=True)
-        found.unreadable = [kind for kind in value_kinds() if kind.name in unreadable]
         data = values.get(REPARSE_DATA.name)
         if isinstance(data, bytes) and int.from_bytes(data[:4], "little") not in (SYMBOLIC_LINK, MOUNT_POINT):
             found.warning = "ntfs-3g does not show the content of this reparse point"
@@ -95,6 +93,9 @@ class NtfsMetadata:
             if not fits or not ntfs.write_stream(directory, name, stream.name, image.read(entry, stream.name)):
                 lost[STREAMS.name] += 1
         values = {kind.name: kind.value(image, entry) for kind in value_kinds()}
+        if values[REPARSE_DATA.name] and entry.is_directory and image.listdir(entry):
+            values[REPARSE_DATA.name] = b""  # which would hide what the directory holds
+            lost[REPARSE_DATA.name] += 1
         ends = {kind.name: values.pop(kind.name) for kind in (ATTRIBUTES, TIMES)}
         lost.update(ntfs.write_values(directory, name, values | ends))
         return lost

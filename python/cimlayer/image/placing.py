@@ -14,10 +14,10 @@ class Placement:
 
     ``exclude`` leaves out what it chooses, with all that is below. Names that differ only in case, which are one to
     Windows, are a FormatError, or with ``case_rename`` all but the first get a number. Entries that an image cannot
-    have are a FormatError, or with ``skip_special`` are left out.
+    have are a FormatError, or with ``skip_special`` are left out. All lies in the directory ``below``.
     """
 
-    def __init__(self, exclude: Patterns, *, case_rename: bool, skip_special: bool) -> None:
+    def __init__(self, exclude: Patterns, *, case_rename: bool, skip_special: bool, below: str = "") -> None:
         self.renamed: dict[str, str] = {}  # the paths of entries, with slashes
         self.skipped: list[str] = []  # what, and why
         self.excluded = 0
@@ -27,7 +27,8 @@ class Placement:
         self._names: dict[str, dict[bytes, str]] = {}  # of each directory of the image, as they were spelled
         self._numbered: dict[tuple[str, str], str] = {}  # of a directory, and a name that another one was taken for
         self._given: set[tuple[str, str]] = set()
-        self._directories: dict[str, str] = {"": ""}
+        self._below = below
+        self._directories: dict[str, str] = {"": below}
         self._last = ""
 
     def place(self, path: str, directory: bool, name: str, offset: int | None, unsuitable: str | None) -> str | None:
@@ -37,7 +38,7 @@ class Placement:
         streams may come.
         """
         file, colon, stream = path.partition(":")
-        if path and self._exclude.cover(file, directory):
+        if path and (self._exclude.cover(file, directory) or (colon and self._exclude.match(path, False))):
             self.excluded += 1
             return None
         if colon and file != self._last and unsuitable is None:
@@ -49,7 +50,7 @@ class Placement:
         placed = self._placed(file, name, offset)
         if directory:
             self._directories[file] = placed
-        if placed != file and not colon:
+        if placed != _joined(self._below, file) and not colon:
             self.renamed[path.replace("\\", "/")] = placed.replace("\\", "/")
         return placed + colon + stream
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
-from cimfs_ext.reader import read_region_sets
+from cimfs_ext.regionsets import read_region_sets
 from cimlayer.errors import CorruptImageError, ImageBusyError
 from cimlayer.host.interrupts import deferred
 from cimlayer.host.opendirectory import OpenDirectory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,18 +15,17 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.host.interrupts import deferred
-from cimlayer.host.paths import errors_name
 from cimlayer.image.compare import walk_differences
 from cimlayer.image.entrynames import check_name
+from cimlayer.image.export import opened_output
 from cimlayer.image.inspect import image_chain
 from cimlayer.image.kinds import value_kinds
+from cimlayer.image.tarentries import TarWriter
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.layer.standard import HIVES, LAYOUT, is_standard_file
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
-from cimlayer.oci.tarentries import TarWriter
 
 _WHITEOUT = ".wh."
-_BUFFER = 1 << 20
 
 
 def export_layer(
@@ -66,7 +65,7 @@ def export_layer(
         if parents:
             parent = stack.enter_context(ImageReader(get_cim_path_from_layer(parents[0])))
         _check_parent(image, parent)
-        file = stack.enter_context(_opened(output))
+        file = stack.enter_context(opened_output(output))
         usage = Usage(limits, image.name)
         tar = TarWriter(image, file, usage, cancel)
         return _LayerExport(image, parent, tar, usage, cancel).write()
@@ -84,21 +83,6 @@ def parent_layers(layer_path: str | os.PathLike[str]) -> list[Path]:
             raise FileNotFoundError(errno.ENOENT, reason, os.fspath(layer_path))
         found.append(Path(link.image.parent.parent, link.image.stem))
     return found
-
-
-@contextmanager
-def _opened(output: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
-    """The output; a file that was made for it goes again when the export fails."""
-    if not isinstance(output, (str, os.PathLike)):
-        yield output
-        return
-    file = open(output, "xb", _BUFFER)  # noqa: SIM115  closing it may fail too: the disk is full
-    try:
-        with errors_name(output), file:
-            yield file
-    except BaseException:
-        Path(output).unlink()
-        raise
 
 
 def _check_parent(image: ImageReader, parent: ImageReader | None) -> None:

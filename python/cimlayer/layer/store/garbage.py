@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cimfs_ext.entries import RegionSet
 from cimfs_ext.imagepath import CIM_DIRECTORY
-from cimfs_ext.reader import read_region_sets
+from cimfs_ext.regionsets import read_region_sets
 from cimlayer.errors import ImageBusyError, ImageError
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.files import ImageDirectory, set_of

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cimfs_ext.imagepath import CIM_DIRECTORY
-from cimfs_ext.reader import read_region_sets
+from cimfs_ext.regionsets import read_region_sets
 from cimlayer.events import CancellationToken
 from cimlayer.host.opendirectory import sync_directory
 from cimlayer.image.locking import patiently, try_hold

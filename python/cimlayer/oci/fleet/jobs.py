@@ -181,7 +181,9 @@ class LayerJob:
             lock_timeout=0,
             cancel=cancel,
         )
-        with opened(self.source, cancel, run.limits) as (images, _):
+        with opened(self.source, cancel, run.limits) as (images, named):
+            if images.blob_size(blob) is None:  # a source may know its blobs only when its documents were read
+                select(images, run.platform, named, cancel.raise_if_cancelled)
             stream = layer_stream(images, self.layer.layer, run.limits, reading)
             with PieceReader([stream], reading, jobs=1) as reader:
                 task = LayerTask(self.layer.path.name, 1, 1, self.layer.digest, blob.size, events.append)

@@ -1,4 +1,4 @@
-"""Processes that import into one store and are killed at any time: a small version of `benchmarks/soak.py`."""
+"""Small versions of `benchmarks/soak.py` and `benchmarks/fleet_simulation.py`."""
 
 from __future__ import annotations
 
@@ -17,3 +17,10 @@ def test_a_store_is_whole_whoever_was_killed(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "40 layers, 0 problems, 0 files left behind" in done.stdout
+
+
+def test_a_simulated_fleet_is_close_to_the_ideal() -> None:
+    words = ["-m", "benchmarks.fleet_simulation", "--images", "300", "--workers", "8", "--workers", "40"]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    rows = [line.split(" | ") for line in done.stdout.splitlines()[2:4]]
+    assert [float(row[3]) for row in rows] == pytest.approx([1, 1], abs=0.05)

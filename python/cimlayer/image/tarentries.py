@@ -1,4 +1,4 @@
-"""Entries of a CIM as entries of a layer tar, with the PAX records of go-winio's backuptar/tar.go."""
+"""Entries of a CIM as entries of a tar, with the PAX records of go-winio's backuptar/tar.go."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import pax_seconds, unix_nanoseconds
 from cimlayer.image.entrynames import checked_streams
-from cimlayer.image.kinds import value_kinds
+from cimlayer.image.kinds import Records, value_kinds
 from cimlayer.limits import Usage
 
 _PIECE = 1 << 20
@@ -38,20 +38,27 @@ class TarWriter:
         info = tarfile.TarInfo(path)
         if entry.is_directory:
             info.type = tarfile.DIRTYPE
-        records: dict[str, str] = {}
-        for kind in self._kinds:
-            records |= kind.export(info, entry, kind.value(self._image, entry))
-        info.pax_headers = records
+        info.pax_headers = self.records(info, entry)
         if info.isreg():
             info.size = entry.size
             self._usage.add_content(path, entry.size)
             self.file_bytes += entry.size
+        self.put(info, entry, None)
+        for stream in streams:
+            self.put(_regular(f"{path}:{stream.name}", stream.size), entry, stream.name)
+
+    def records(self, info: tarfile.TarInfo, entry: ImageEntry) -> Records:
+        """What the header cannot say of an entry; may change the header too."""
+        records: Records = {}
+        for kind in self._kinds:
+            records |= kind.export(info, entry, kind.value(self._image, entry))
+        return records
+
+    def put(self, info: tarfile.TarInfo, entry: ImageEntry, stream: str | None) -> None:
+        """A header and what follows it: the content of the file, or of an alternate stream."""
         self._header(info, entry)
         if info.isreg():
-            self._content(entry, None, entry.size)
-        for stream in streams:
-            self._header(_regular(f"{path}:{stream.name}", stream.size), entry)
-            self._content(entry, stream.name, stream.size)
+            self._content(entry, stream, info.size)
 
     def hard_link(self, path: str, target: str) -> None:
         """One more name for what was written, or is in the parent, as ``target``."""
@@ -76,8 +83,12 @@ class TarWriter:
         if entry is not None:
             info.pax_headers = {**info.pax_headers, "mtime": pax_seconds(entry.last_write_time)}
             info.mtime = max(0, unix_nanoseconds(entry.last_write_time) // 1_000_000_000)
+        self._file.write(self.encoded(info, path))
+
+    def encoded(self, info: tarfile.TarInfo, path: str) -> bytes:
+        """A header with its records."""
         try:
-            self._file.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
+            return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
         except UnicodeEncodeError as error:
             raise FormatError("a name with half a surrogate pair, which a tar cannot carry", path) from error
 

@@ -1,0 +1,4 @@
+"""For the classes above it."""
+
+cdef class KeyMapping:
+    pass

@@ -1,0 +1,5 @@
+from os import PathLike
+
+from cimfs_ext.entries import RegionSet
+
+def read_region_sets(path: str | PathLike[str]) -> list[RegionSet]: ...
