@@ -256,6 +256,8 @@ cdef class LayerImporter:
     cdef int place(self) except -1:
         cdef const layer_entry *entry = &self.importer.tar.entry
         unsuitable = None if self.importer.unsuitable == NULL else self.importer.unsuitable.decode()
+        if unsuitable is not None and is_utf8(entry.name) and not is_utf8(entry.link):
+            unsuitable = f"a link target that is not UTF-8: {shown(entry.link)}"
         path = "" if unsuitable is not None else path_of(&self.importer.path)
         place = self.handler.place(path, entry.type == LAYER_DIRECTORY, self.entry_name(), entry.offset, unsuitable)
         layer_importer_place(&self.importer, place is None)

@@ -90,10 +90,28 @@ def test_extract_takes_an_optional_path(layers: Path, tmp_path: Path) -> None:
     assert (tmp_path / "all/Files/old.txt").read_bytes() == b"old"
 
 
-def test_extract_takes_no_two_paths(layers: Path, tmp_path: Path) -> None:
-    result = call("extract", layers / "child", "a", "b", tmp_path / "out")
-    assert result.exit_code == 2
-    assert "Give at most one PATH" in result.stderr
+def test_extract_takes_several_paths_and_leaves_out(layers: Path, tmp_path: Path) -> None:
+    (tmp_path / "patterns").write_text("# links\nlink\n")
+    words = ["--exclude-from", tmp_path / "patterns", "--exclude", "!link", "--exclude", "*.bak", "--strip", "1"]
+    succeed("extract", layers / "base", "Files/old.txt", "Files", tmp_path / "out", *words)
+    assert (tmp_path / "out/old.txt").read_bytes() == b"old"
+    assert call("extract", layers / "base", "Files/old.txt", tmp_path / "out", "--strip", "1").exit_code == 1
+    done = succeed("extract", layers / "base", "Files/old.txt", tmp_path / "out", "--strip", "1", "--skip-existing")
+    assert "1 file already there" in done
+    both = call("extract", layers / "base", tmp_path / "out", "--overwrite", "--skip-existing")
+    assert both.exit_code == 2
+    assert "exclude each other" in both.stderr
+
+
+def test_create_says_what_it_skips_and_renames(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("a", "A", "b:c", "d"):
+        (tmp_path / "folder" / name).touch()
+    words = ["--case-rename", "--skip-special", "--exclude", "d"]
+    result = call("create", tmp_path / "a.cim", tmp_path / "folder", *words)
+    assert result.exit_code == 0
+    assert "a stored as a~2" in result.stdout
+    assert "skipped" in result.stderr and "b:c: a colon" in result.stderr
 
 
 def test_extract_of_what_exists_names_the_path(layers: Path, tmp_path: Path) -> None:
@@ -145,7 +163,12 @@ def test_create_makes_an_image_of_a_folder(tmp_path: Path) -> None:
     assert succeed("create", image, tmp_path / "folder", "--no-sync") == f"{image}: 1 entry, 7 bytes of files\n"
     assert succeed("cat", image, "file") == "content"
     facts = json.loads(succeed("create", tmp_path / "b.cim", tmp_path / "folder", "--json"))
-    assert facts == {"image": str(tmp_path / "b.cim"), "entries": 1, "bytes": 7, "warnings": []}
+    assert facts == {"image": str(tmp_path / "b.cim"), "entries": 1, "bytes": 7} | {
+        "warnings": [],
+        "skipped": [],
+        "renamed": {},
+        "excluded": 0,
+    }
 
 
 def test_destroy_keeps_what_others_need_unless_forced(layers: Path) -> None:

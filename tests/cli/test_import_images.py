@@ -61,7 +61,7 @@ def test_json_has_events_and_an_object_for_each_image(sources: list[Path], tmp_p
     assert (done["source"], done["line"]) == (str(sources[0]), 1)
     assert [layer["reused"] for layer in done["layers"]] == [False] * 3
     assert (failed["source"], failed["line"]) == ("/missing", 2)
-    assert "No such file" in failed["error"]
+    assert "No such file" in failed["message"]
 
 
 @pytest.mark.parametrize("arguments", ["LIST", "LIST STORE x", "LIST STORE --jobs 0", "LIST STORE --jobs 1 --dask x"])

@@ -259,6 +259,13 @@ def test_names_are_shortened_only_if_the_host_says_so(tmp_path: Path, monkeypatc
     assert {len(name) for name in os.listdir(tmp_path / "short")} == {143, 140}
 
 
+def test_native_metadata_needs_ntfs(tmp_path: Path, image: Path) -> None:
+    with pytest.raises(OSError, match="not on NTFS") as caught:
+        extracted(image, tmp_path / "new/out", metadata="native")
+    assert caught.value.filename == str(tmp_path / "new/out")
+    assert not (tmp_path / "new").exists()
+
+
 def test_progress_ends_with_all_of_it(tmp_path: Path, image: Path) -> None:
     events: list[object] = []
     extracted(image, tmp_path / "out", progress=events.append)

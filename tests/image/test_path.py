@@ -172,9 +172,9 @@ GLOBS = {
     "**/[!k]*.dll": ["Files/Windows/System32/ntdll.dll"],
     "Hives/**": ["Hives", "Hives/Software_Base"],
     "**/Windows/**/*.???": [
-        "Files/Windows/win.ini",
         "Files/Windows/System32/Kernel32.DLL",
         "Files/Windows/System32/ntdll.dll",
+        "Files/Windows/win.ini",
     ],
     "*/*/": ["Files/Windows"],
     "**/ärger.*": ["Files/Ärger.txt"],

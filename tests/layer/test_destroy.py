@@ -12,7 +12,7 @@ import pytest
 
 from cimfs_ext.entries import RegionSet
 from cimfs_ext.image import ImageWriter
-from cimfs_ext.reader import read_region_sets
+from cimfs_ext.regionsets import read_region_sets
 from cimlayer import (
     CimLayerWriter,
     ImageReader,

@@ -27,8 +27,8 @@ from cimlayer.limits import Limits
 @click.argument("destination", metavar="DEST", type=HOST_PATH)
 @exclude_options
 @click.option("--strip", metavar="N", type=click.IntRange(min=0), default=0, help="Drop N leading path components.")
-@click.option("--overwrite", "existing", flag_value="overwrite", help="Replace files that exist.")
-@click.option("--skip-existing", "existing", flag_value="skip", help="Skip existing files of the same size and time.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--skip-existing", is_flag=True, help="Skip existing files of the same size and time.")
 @click.option(
     "--metadata",
     type=click.Choice(get_args(Metadata)),
@@ -49,7 +49,8 @@ def command(
     destination: str,
     exclude: list[str],
     strip: int,
-    existing: Existing | None,
+    overwrite: bool,
+    skip_existing: bool,
     metadata: Metadata,
     symlinks: bool,
     rebase: bool,
@@ -65,6 +66,9 @@ def command(
     kept; what DEST cannot hold is counted. Symbolic links and mount points become empty files and directories unless
     --symlinks or --rebase is given, or DEST is on NTFS. Nothing is written outside DEST.
     """
+    if overwrite and skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other.")
+    existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
     with open_image(image) as reader, stoppable() as cancel, files_progress("extracting") as progress:
         done = extract(
             reader,
@@ -73,7 +77,7 @@ def command(
             metadata=metadata,
             exclude=exclude,
             strip=strip,
-            existing=existing or "refuse",
+            existing=existing,
             symlinks=symlinks,
             rebase=rebase,
             jobs=jobs,

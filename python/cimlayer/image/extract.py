@@ -20,6 +20,7 @@ from cimlayer.errors import CorruptImageError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK
 from cimlayer.host import beneath
+from cimlayer.host.directories import make_directories, taken_back
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.directories import Directories, Location
 from cimlayer.image.entrynames import (
@@ -121,9 +122,11 @@ def extract(
         meter.step(result.files, size)
 
     with deferred(cancel), ExitStack() as stack:
-        root.mkdir(parents=True, exist_ok=True)
+        made: list[Path] = []
+        make_directories(root, made)
         directories = stack.enter_context(Directories(root, os.fsencode(Path(destination))))
-        store = metadata_on_host(directories.enter(()), metadata, os.fspath(destination))
+        with taken_back(made):
+            store = metadata_on_host(directories.enter(()), metadata, os.fspath(destination))
         stack.enter_context(beneath.privileged())
         sidecar = None
         if metadata == "sidecar":

@@ -264,7 +264,7 @@ class CimPath:
             waiting += [below[name] for name in reversed(directories)]
 
     def glob(self, pattern: str | PurePath) -> Iterator[CimPath]:
-        r"""Yield what lies below this directory and matches, in the order of the tree; names are as the image has them.
+        r"""Yield what lies below this directory and matches, depth first; names are as the image has them.
 
         Components are separated by slashes or backslashes; ``**`` is any number of them, zero too, and at the end
         means files as well (as in pathlib from Python 3.13 on). A directory that is missing matches nothing.
@@ -272,20 +272,25 @@ class CimPath:
         return self._glob(_pattern(pattern), directories_only=str(pattern)[-1] in "/\\")
 
     def _glob(self, components: list[_Component], *, directories_only: bool) -> Iterator[CimPath]:
-        waiting, seen = [(self, _closure({0}, components))], set[int]()
-        while waiting:
-            directory, states = waiting.pop()
-            if not directory.is_dir():
+        seen: set[int] = set()
+        listings: list[tuple[Iterator[CimPath], set[int]]] = []
+
+        def enter(directory: CimPath, states: set[int]) -> None:
+            if directory.is_dir() and states - {len(components)}:
+                _note(directory, seen)
+                listings.append((directory.iterdir(), states))
+
+        enter(self, _closure({0}, components))
+        while listings:
+            listing, states = listings[-1]
+            child = next(listing, None)
+            if child is None:
+                listings.pop()
                 continue
-            _note(directory, seen)
-            below = []
-            for child in directory.iterdir():
-                after = _advance(states, components, _key(child.name))
-                if len(components) in after and (child.is_dir() or not directories_only):
-                    yield child
-                if after - {len(components)}:
-                    below.append((child, after))
-            waiting += reversed(below)
+            after = _advance(states, components, _key(child.name))
+            if len(components) in after and (child.is_dir() or not directories_only):
+                yield child
+            enter(child, after)
 
     def rglob(self, pattern: str | PurePath) -> Iterator[CimPath]:
         """As :meth:`glob` with ``**/`` before the pattern."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def metadata_on_host(directory: int, metadata: Metadata, path: str) -> HostMetad
         if ntfs.is_ntfs(directory):
             return NtfsMetadata()
         if metadata == "native":
-            raise NotImplementedError(f"{path}: not on NTFS as ntfs-3g mounts it, which alone keeps native metadata")
+            raise OSError(errno.EOPNOTSUPP, "not on NTFS, mounted with ntfs-3g, which alone has native metadata", path)
     return XattrMetadata() if metadata == "xattr" else None
 
 

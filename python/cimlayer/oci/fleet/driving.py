@@ -161,8 +161,8 @@ class _Report:
 
     def lost(self, task: Task, error: BaseException) -> None:
         """The worker of a job was lost."""
-        name = task.key or str(task.image.source)
+        name = task.key or f"image {task.image.number}"
         text = f"its worker was lost ({type(error).__name__}: {error})"
-        _log.warning("%s: %s", name, text)
+        _log.info("%s: %s", name, text)  # no warning: it is taken up again
         if task.key is not None:
             self._progress(LayerWarning(name, text))
