@@ -37,8 +37,6 @@ class Command:
     @property
     def missing(self) -> str:
         """What the command needs and this machine does not have; empty if it has everything."""
-        if self.section == "mount" and " &" in PAGE:
-            return "background mount yet"
         if self.section == "mount" and not (Path("/dev/fuse").exists() and shutil.which("fusermount3")):
             return "FUSE"
         if not SHARED_HIVES.is_dir() and any(name in self.text.split() for name in CORPUS):

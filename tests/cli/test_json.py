@@ -21,6 +21,7 @@ from support import ROOT
 from support.commands import call
 from support.containers import Store, base_tar, gzipped
 from support.hives import Builder, Node, Val
+from support.images import make_image
 
 SCHEMA = json.loads((ROOT / "docs" / "json-schema.json").read_text("utf-8"))
 REG_QWORD = 11
@@ -62,6 +63,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     store.layout(root / "container", [store.image([gzipped(layer)])])
     (root / "list").write_text(f"{root / 'container'}\n{root / 'nothing'}\n")
     assert call("import-image", root / "container", root / "store", "--no-sync").exit_code == 0
+    make_image(root, "one.cim", {"a": b"", "b": b""})
+    (root / "changes").write_text("delete a\n")
     value = Val("Large", REG_QWORD, struct.pack("<Q", 2**63))
     builder = Builder(minor=6, layered=True)
     (root / "hive").write_bytes(builder.file(builder.key(Node("", [value, Val("Gone", tombstone=True)]))))
@@ -105,6 +108,7 @@ CALLS = [  # where "x" is a name of its own for each call
     ("extract", "layers/2 x"),
     ("export-image", "layers/2 oci:x --os-version 10.0.20348.1"),
     ("create", "x.cim examples --no-sync"),
+    ("update", "one.cim changes --no-sync"),
     ("gc", "layers"),
     ("hive show", "layers/2"),
     ("hive show", "layers/2 SYSTEM -R"),

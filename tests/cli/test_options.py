@@ -97,6 +97,6 @@ def test_ls_imports_neither_logging_nor_what_searching_needs(image: Path) -> Non
 
 
 def test_h_is_help_unless_a_command_has_sizes(image: Path) -> None:
-    assert succeed("-h") == succeed("--help")
-    assert succeed("cat", "-h").startswith("Usage: cimlayer cat")
+    assert run("-h").stdout == run("--help").stdout  # programs: click keeps the help option of the first call
+    assert run("cat", "-h").stdout.startswith(b"Usage: cimlayer cat")
     assert succeed("ls", image, "-h") == succeed("ls", image)

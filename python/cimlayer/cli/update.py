@@ -67,7 +67,7 @@ def command(
     result = output or path
     with printed.after(f"{result} was written"):
         if as_json:
-            printed.json({"image": result} | asdict(done))
+            printed.json({"image": str(result)} | asdict(done))
         else:
             added = f"{counted(done.added, 'entry', 'entries')} added, {amount(done.bytes)} of files"
             printed.line(f"{result}: {added}; {done.deleted} deleted, {done.renamed} renamed")
