@@ -21,6 +21,7 @@ from cimlayer.image.create import create_image
 from cimlayer.image.extract import extract
 from support import layers, tars
 from support.images import assert_sound, read_files
+from support.platforms import posix_only
 from support.tars import SPARSE_FORMS, Regions, TarBuilder, sparse_tar
 
 LAST = (1 << 63) - 1
@@ -384,6 +385,7 @@ def holes(tmp_path: Path) -> Path:
     return folder
 
 
+@posix_only("the blocks of a file")
 def test_holes_of_a_folder_stay_holes(tmp_path: Path) -> None:
     folder = holes(tmp_path)
     create_image(tmp_path / "a.cim", folder, sync=False)

@@ -160,7 +160,9 @@ def test_what_is_no_http_is_an_error() -> None:
         thread.start()
         with pytest.raises(ConnectionError, match="not valid HTTP"):
             look(f"127.0.0.1:{listener.getsockname()[1]}", tls_verify=False)
-        listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # Windows shuts down connections only
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
         thread.join()
 
 
