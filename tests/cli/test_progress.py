@@ -94,10 +94,19 @@ def test_what_takes_no_time_shows_no_bar(terminal: tuple[int, int], monkeypatch:
     assert drawings(*terminal) == []
 
 
+COMMANDS = (
+    "verify IMAGE",
+    "diff IMAGE COPY",
+    "import TAR LAYER",
+    "extract IMAGE DEST",
+    "export IMAGE -o DEST",
+    "export-image MADE oci:DEST --os-version 10.0.1.2",
+)
+ING = re.compile("verifying|comparing|extracting|exporting|layer ")
 SLOW = "from cimlayer.cli import bar; bar._SECONDS_BEFORE_FIRST = bar._SECONDS_BETWEEN_DRAWINGS = 0"
 
 
-@pytest.mark.parametrize("words", ["verify IMAGE", "diff IMAGE COPY", "import TAR LAYER", "extract IMAGE DEST"])
+@pytest.mark.parametrize("words", COMMANDS)
 def test_on_a_terminal_the_bar_goes_before_the_result_comes(
     image: Path, tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,16 +115,30 @@ def test_on_a_terminal_the_bar_goes_before_the_result_comes(
         *_words(words, image, tmp_path), environment={"PYTHONPATH": str(tmp_path), "TERM": "xterm"}
     )
     if "\x1b[K" in shown:
-        assert re.search(r"\r\x1b\[K[^\r]*\r\x1b\[K[^\x1b]*\r\n$", shown) or words.startswith("diff")
+        *drawn, result = shown.split("\r\x1b[K")
+        assert result.strip("\r").endswith("\r\n") or words.startswith(("diff", "export "))
+        assert not any(ING.match(text) for text in (result, *(text for text in drawn if "\n" in text)))
+    if words.startswith("export"):
+        assert "\r\x1b[Kexporting: " in shown
 
 
 def _words(words: str, image: Path, directory: Path) -> list[str | Path]:
     tar = ROOT / "examples" / "sample-layer.tar"
-    places = {"IMAGE": image, "COPY": image, "TAR": tar, "LAYER": directory / "layer", "DEST": directory / "dest"}
+    if "MADE" in words:
+        succeed("import", tar, directory / "made" / "1", "--no-sync")
+    places: dict[str, str | Path] = {
+        "MADE": directory / "made" / "1",
+        "oci:DEST": f"oci:{directory}/dest",
+        "IMAGE": image,
+        "COPY": image,
+        "TAR": tar,
+        "LAYER": directory / "layer",
+        "DEST": directory / "dest",
+    }
     return [places.get(word, word) for word in words.split()]
 
 
-@pytest.mark.parametrize("words", ["verify IMAGE", "diff IMAGE COPY", "import TAR LAYER", "extract IMAGE DEST"])
+@pytest.mark.parametrize("words", COMMANDS)
 def test_no_terminal_no_progress(image: Path, tmp_path: Path, words: str) -> None:
     assert run(*_words(words, image, tmp_path)).stderr == b""
 

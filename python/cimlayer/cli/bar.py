@@ -26,8 +26,8 @@ class Bar(tqdm):  # type: ignore[type-arg]  # generic for type checkers only
 
     monitor_interval = 0  # no thread that watches
 
-    def __init__(self, label: str, total: int | None = None) -> None:
-        """``total`` is None if nobody knows it."""
+    def __init__(self, label: str, total: int | None = None, *, at_once: bool = False) -> None:
+        """``total`` is None if nobody knows it; ``at_once`` draws it before anything is done."""
         super().__init__(
             total=total or None,
             desc=escaped(label),
@@ -35,7 +35,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # generic for type checkers only
             disable=None,
             dynamic_ncols=True,
             leave=False,
-            delay=_SECONDS_BEFORE_FIRST,
+            delay=0.0 if at_once else _SECONDS_BEFORE_FIRST,
             mininterval=_SECONDS_BETWEEN_DRAWINGS,
             miniters=1,
             bar_format=_WITH_TOTAL if total else _WITHOUT,

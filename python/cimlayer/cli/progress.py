@@ -31,19 +31,19 @@ _SECONDS_BETWEEN_RECORDS = 0.2
 _SHOWN_DIGITS = 12
 
 
-def new_bar(label: str, total: int | None = None) -> Bar | None:
+def _new_bar(label: str, total: int | None = None, *, at_once: bool = False) -> Bar | None:
     """A bar; None where no progress is to be shown."""
     if not sys.stderr.isatty() or of_call(QUIET):
         return None
     from cimlayer.cli.bar import Bar  # noqa: PLC0415  tqdm is only needed on a terminal
 
-    return Bar(label, total)
+    return Bar(label, total, at_once=at_once)
 
 
 @contextlib.contextmanager
-def progress_of(label: str, total: int | None = None) -> Iterator[Bar | None]:
+def progress_of(label: str, total: int | None = None, *, at_once: bool = False) -> Iterator[Bar | None]:
     """A bar for the time of an operation; None where no progress is to be shown."""
-    bar = new_bar(label, total)
+    bar = _new_bar(label, total, at_once=at_once)
     with contextlib.nullcontext() if bar is None else bar:
         yield bar
 
@@ -113,7 +113,7 @@ class _Bars:
     def __call__(self, event: Event) -> None:
         if isinstance(event, LayerStarted):
             self._label = _label(event)
-            self._bar = new_bar(self._label, event.size)
+            self._bar = _new_bar(self._label, event.size)
         elif isinstance(event, LayerProgress) and self._bar is not None:
             self._bar.show(event.bytes_read)
         elif isinstance(event, LayerCommitting) and self._bar is not None:
