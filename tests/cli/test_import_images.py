@@ -15,6 +15,7 @@ from cimlayer import LayerStore
 from support.commands import call, program, run, wait_until
 from support.containers import Store, base_tar, gzipped
 from support.fleets import assert_clean, distinct, family
+from support.terminals import shown_on_a_terminal
 
 LINES = """
 # four images, and what is none
@@ -100,3 +101,15 @@ def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_made(tmp_path: Path) -
     assert (process.returncode, errors) == (130, b"")
     assert [json.loads(line)["event"] for line in output.splitlines()] == ["layer-started"]
     assert_clean(LayerStore(tmp_path / "store"), 0)
+
+
+def test_on_a_terminal_a_bar_counts_the_layers(sources: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "list").write_text(f"{sources[0]}\n/missing\n")
+    words = ("import-images", tmp_path / "list", tmp_path / "store", "--no-sync", "--jobs", "1")
+    shown = shown_on_a_terminal(*words, environment={"TERM": "xterm"})
+    drawn = shown.split("\r\x1b[K")
+    assert any(text.startswith("importing: ") and "1 layer done, 1 being" in text for text in drawn)
+    lines = [line for line in drawn[-1].strip("\r").splitlines() if line]
+    assert lines[-1] == "cimlayer: 1 of 2 images failed"
+    assert not any("importing" in text and "\n" in text for text in drawn)  # each is gone before a line comes
+    assert sum("of files in" in text for text in drawn) == 3
