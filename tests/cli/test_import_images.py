@@ -35,7 +35,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_every_image_has_a_line_and_so_has_every_failure(sources: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "list").write_text(LINES.format(*sources))
+    (tmp_path / "list").write_text(LINES.format(*sources), encoding="utf-8")
     result = run("import-images", tmp_path / "list", tmp_path / "store", "--no-sync", "--jobs", "1")
     assert result.returncode == 1
     tops = dict(line.split("  ")[::-1] for line in result.stdout.decode().splitlines())
@@ -79,7 +79,7 @@ def test_a_list_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_empty_list_is_done(tmp_path: Path) -> None:
-    (tmp_path / "list").write_text("# nothing\n")
+    (tmp_path / "list").write_text("# nothing\n", encoding="utf-8")
     assert call("import-images", tmp_path / "list", tmp_path / "store").exit_code == 0
 
 
@@ -89,7 +89,7 @@ def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_made(tmp_path: Path) -
     store = Store()
     blob = gzipped(base_tar(a=os.urandom(16 << 20)))
     source = store.layout(tmp_path / "source", [store.image([blob])])
-    (tmp_path / "list").write_text(str(source))
+    (tmp_path / "list").write_text(str(source), encoding="utf-8")
     words = ["import-images", tmp_path / "list", tmp_path / "store", "--json", "--jobs", "2"]
     with subprocess.Popen(
         program(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True

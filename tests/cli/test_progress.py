@@ -110,7 +110,7 @@ SLOW = "from cimlayer.cli import bar; bar._SECONDS_BEFORE_FIRST = bar._SECONDS_B
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_on_a_terminal_the_bar_goes_before_the_result_comes(image: Path, tmp_path: Path, words: str) -> None:
-    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    (tmp_path / "sitecustomize.py").write_text(SLOW, encoding="utf-8")
     shown = shown_on_a_terminal(
         *_words(words, image, tmp_path), environment={"PYTHONPATH": str(tmp_path), "TERM": "xterm"}
     )
@@ -154,7 +154,7 @@ def test_without_a_terminal_tqdm_is_not_imported(image: Path) -> None:
 
 
 def test_quiet_shows_no_bar_on_a_terminal(image: Path, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    (tmp_path / "sitecustomize.py").write_text(SLOW, encoding="utf-8")
     shown = shown_on_a_terminal("verify", image, "-q", environment={"PYTHONPATH": str(tmp_path)})
     assert "verifying" not in shown
     assert succeed("verify", image).endswith("no problems\n")
