@@ -104,7 +104,7 @@ def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_made(tmp_path: Path) -
 
 
 def test_on_a_terminal_a_bar_counts_the_layers(sources: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "list").write_text(f"{sources[0]}\n/missing\n")
+    (tmp_path / "list").write_text(f"{sources[0]}\n/missing\n", encoding="utf-8")
     words = ("import-images", tmp_path / "list", tmp_path / "store", "--no-sync", "--jobs", "1")
     shown = shown_on_a_terminal(*words, environment={"TERM": "xterm"})
     drawn = shown.split("\r\x1b[K")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,9 +109,7 @@ SLOW = "from cimlayer.cli import bar; bar._SECONDS_BEFORE_FIRST = bar._SECONDS_B
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_on_a_terminal_the_bar_goes_before_the_result_comes(
-    image: Path, tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_a_terminal_the_bar_goes_before_the_result_comes(image: Path, tmp_path: Path, words: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(SLOW, encoding="utf-8")
     shown = shown_on_a_terminal(
         *_words(words, image, tmp_path), environment={"PYTHONPATH": str(tmp_path), "TERM": "xterm"}
@@ -141,6 +141,16 @@ def _words(words: str, image: Path, directory: Path) -> list[str | Path]:
 @pytest.mark.parametrize("words", COMMANDS)
 def test_no_terminal_no_progress(image: Path, tmp_path: Path, words: str) -> None:
     assert run(*_words(words, image, tmp_path)).stderr == b""
+
+
+def test_without_a_terminal_tqdm_is_not_imported(image: Path) -> None:
+    probe = (
+        "import sys\nfrom cimlayer.cli.program import commands\n"
+        "try:\n    commands()\nexcept SystemExit: pass\n"
+        "print('tqdm' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe, "verify", image], capture_output=True, check=True, timeout=60)
+    assert done.stderr.strip() == b"False"
 
 
 def test_quiet_shows_no_bar_on_a_terminal(image: Path, tmp_path: Path) -> None:

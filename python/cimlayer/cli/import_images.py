@@ -78,13 +78,13 @@ def command(
     if dask is not None and jobs is not None:
         raise click.UsageError("--jobs is for this machine; a dask cluster has its own workers.")
     lines = _read(list_)
+    output = Output()
     failed = 0
     with (
         stoppable() as cancel,
         _executor(dask) as executor,
         contextlib.nullcontext() if as_json else progress_of("importing", at_once=True) as bar,
     ):
-        output = Output(before_line=None if bar is None else bar.hide)
         results = import_images(
             [_source(location, registry) for _, location in lines],
             store,
@@ -106,6 +106,8 @@ def command(
                 if bar is not None:
                     bar.hide()
                 _show(output, list_, *lines[result.number], result, as_json=as_json)
+                if bar is not None:
+                    bar.refresh()
     if failed:
         if not as_json:
             click.echo(f"cimlayer: {failed} of {len(lines)} images failed", err=True)
