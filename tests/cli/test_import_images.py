@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from cimlayer import LayerStore
 from support.commands import call, program, run, wait_until
-from support.containers import Store, base_tar, gzipped
+from support.containers import base_tar, gzipped
 from support.fleets import assert_clean, distinct, family
+from support.registries import Request, running
 from support.terminals import shown_on_a_terminal
 
 LINES = """
@@ -86,18 +88,31 @@ def test_an_empty_list_is_done(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes there")
 def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_made(tmp_path: Path) -> None:
     """All processes of a terminal get it."""
-    store = Store()
-    blob = gzipped(base_tar(a=os.urandom(16 << 20)))
-    source = store.layout(tmp_path / "source", [store.image([blob])])
-    (tmp_path / "list").write_text(str(source), encoding="utf-8")
-    words = ["import-images", tmp_path / "list", tmp_path / "store", "--json", "--jobs", "2"]
-    with subprocess.Popen(
-        program(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
-        claims = LayerStore(tmp_path / "store").layout.claims
-        wait_until(lambda: any(claims.glob("*/*/cim-layers/region_*")), process)
-        os.killpg(process.pid, signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+    blob = gzipped(base_tar(a=os.urandom(4 << 20)))
+    over = threading.Event()
+
+    def stall(request: Request) -> bool:
+        """The layer begins, and never comes to its end."""
+        if request.command != "GET" or len(registry.store.blobs.get(request.path.rpartition("/")[2], b"")) < 1 << 20:
+            return False
+        request.start(200, {"Content-Length": str(len(blob.blob))})
+        request.send(blob.blob[: 3 << 20])
+        over.wait()
+        return True
+
+    with running() as registry:
+        registry.hook = stall
+        image = registry.tag("win/app:v1", registry.store.image([blob]))
+        (tmp_path / "list").write_text(image, encoding="utf-8")
+        words = ["import-images", tmp_path / "list", tmp_path / "store", "--tls-verify=false", "--json", "--jobs", "2"]
+        with subprocess.Popen(
+            program(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        ) as process:
+            claims = LayerStore(tmp_path / "store").layout.claims
+            wait_until(lambda: any(claims.glob("*/*/cim-layers/region_*")), process)
+            os.killpg(process.pid, signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+        over.set()
     assert (process.returncode, errors) == (130, b"")
     assert [json.loads(line)["event"] for line in output.splitlines()] == ["layer-started"]
     assert_clean(LayerStore(tmp_path / "store"), 0)
