@@ -37,7 +37,7 @@ from cimlayer.oci.export_layer import export_layer
 )
 @limit_option
 def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -> None:
-    """Export a CIM layer as an OCI layer tar, or a whole CIM as a plain tar.
+    """Export a CIM layer as an OCI layer tar, or a CIM as a plain tar.
 
     The tar of LAYER contains what the layer changes relative to its parent: removed files as whiteouts, metadata in
     PAX records as Microsoft's tools write them. Importing it on the same parents gives the same tree. It is not
