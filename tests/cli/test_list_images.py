@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import call, run, succeed
+from support.commands import call, run, succeed, text_of
 from support.containers import Object, Store, base_tar, docker_files, gzipped, packed, plain, tar_of
 
 LAYER = gzipped(base_tar())
@@ -69,7 +69,7 @@ def test_a_reference_limits_the_list(source: tuple[Path, list[str]]) -> None:
 def test_archives_and_standard_input_are_listed(source: tuple[Path, list[str]], tmp_path: Path) -> None:
     data = packed(source[0], tmp_path / "a.tar").read_bytes()
     listed = succeed("images", source[0])
-    assert run("images", "-", input=gzip.compress(data)).stdout.decode() == listed
+    assert text_of(run("images", "-", input=gzip.compress(data)).stdout) == listed
     docker = tar_of(docker_files([LAYER], tags=["x:1"]), tmp_path / "d.tar")
     assert succeed("images", docker) == "windows/amd64  -  x:1  -\n"
 

@@ -14,7 +14,7 @@ from support.clitests import (
     image,  # noqa: F401  fixtures
     symbolic_link,
 )
-from support.commands import call, run, succeed
+from support.commands import call, run, succeed, text_of
 from support.images import add, make_image
 
 DIRECTORY, ARCHIVE, HIDDEN, REPARSE = 0x10, 0x20, 0x02, 0x400
@@ -56,7 +56,7 @@ def test_tree_draws_what_is_below(tree: Path) -> None:
 
 def test_tree_draws_in_ascii_where_the_encoding_has_nothing_else(tree: Path) -> None:
     done = run("tree", tree, "docs/sub", env={"PYTHONIOENCODING": "ascii"})
-    assert done.stdout == b"docs/sub/\n|-- data.bin\n`-- same.txt\n\n0 directories, 2 files\n"
+    assert text_of(done.stdout) == "docs/sub/\n|-- data.bin\n`-- same.txt\n\n0 directories, 2 files\n"
 
 
 # ---- find ----

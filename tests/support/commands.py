@@ -30,6 +30,11 @@ def succeed(*arguments: str | Path, **options: Any) -> str:
     return result.stdout
 
 
+def text_of(output: bytes) -> str:
+    """What a program wrote to a pipe, with the ends of lines that Python has."""
+    return output.decode().replace("\r\n", "\n")
+
+
 def without_codes(text: str) -> str:
     """Errors without the codes that Windows adds to them."""
     return re.sub(r" \(0x[0-9A-F]{8}\)", "", text)

@@ -160,7 +160,7 @@ def _open_closed_streams() -> None:
 
 def _write_utf8() -> None:
     """Output is UTF-8 whatever the code page of Windows is, which has no room for most names."""
-    if sys.platform == "win32":
+    if sys.platform == "win32" and "PYTHONIOENCODING" not in os.environ:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(encoding="utf-8")
