@@ -63,8 +63,8 @@ class Layout:
         top = self._put(json.dumps(manifest).encode(), f"{OCI}.manifest.v1+json")
         image = self._root / name
         image.mkdir()
-        (image / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-        (image / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
+        (image / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}', encoding="utf-8")
+        (image / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}), encoding="utf-8")
         (image / "blobs").symlink_to(self._root / "blobs")
         return str(image)
 

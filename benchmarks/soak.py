@@ -57,7 +57,7 @@ def soak(root: Path, layers: int, processes: int, kills: int, seed: int) -> None
     chance = random.Random(seed)
     locations = make(root / "layout", layers)
     list_ = root / "list"
-    list_.write_text("\n".join(locations))
+    list_.write_text("\n".join(locations), encoding="utf-8")
     store = LayerStore(root / "store")
     begun = time.monotonic()
 

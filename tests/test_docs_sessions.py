@@ -70,7 +70,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[Command, str]:
             (root / name).write_bytes(corpus(sample))
     programs = tmp_path_factory.mktemp("bin")
     (programs / "cimlayer").write_text(
-        f"#!{sys.executable}\nfrom cimlayer.cli import main\nif __name__ == '__main__':\n    main()\n"
+        f"#!{sys.executable}\nfrom cimlayer.cli import main\nif __name__ == '__main__':\n    main()\n", encoding="utf-8"
     )
     (programs / "cimlayer").chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "SOURCE_"))}

@@ -262,7 +262,7 @@ def test_missing_region(tmp_path: Path, index: int) -> None:
 
 
 def replace(target: Path, kind: str) -> None:
-    moved = target.rename(target.with_name("elsewhere"))
+    moved = target.replace(target.with_name("elsewhere"))
     if kind == "a directory":
         target.mkdir()
     else:

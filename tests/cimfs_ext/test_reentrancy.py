@@ -23,6 +23,7 @@ from cimfs_ext.importer import LayerImporter
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from support.images import writer
+from support.platforms import posix_only
 from support.threaded import (
     Call,
     a_tar,
@@ -117,6 +118,7 @@ def test_a_writer_refuses_what_comes_between(tmp_path: Path) -> None:
     image.close()
 
 
+@posix_only("calls relative to a directory")
 def test_the_list_of_an_extraction_is_looked_at_once(image: Path, tmp_path: Path) -> None:
     extractor = pytest.importorskip("cimfs_ext.extractor")
     with ImageReader(image) as opened:

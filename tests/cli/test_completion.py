@@ -39,7 +39,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_image(tmp_path, "one.cim", FILES)
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "cimlayer"
-    command.write_text(f"#!{sys.executable}\n{program()[2].replace('; ', chr(10))}\n")
+    command.write_text(f"#!{sys.executable}\n{program()[2].replace('; ', chr(10))}\n", encoding="utf-8")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("TERM", "dumb")

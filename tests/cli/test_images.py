@@ -91,7 +91,7 @@ def test_extract_takes_an_optional_path(layers: Path, tmp_path: Path) -> None:
 
 
 def test_extract_takes_several_paths_and_leaves_out(layers: Path, tmp_path: Path) -> None:
-    (tmp_path / "patterns").write_text("# links\nlink\n")
+    (tmp_path / "patterns").write_text("# links\nlink\n", encoding="utf-8")
     words = ["--exclude-from", tmp_path / "patterns", "--exclude", "!link", "--exclude", "*.bak", "--strip", "1"]
     succeed("extract", layers / "base", "Files/old.txt", "Files", tmp_path / "out", *words)
     assert (tmp_path / "out/old.txt").read_bytes() == b"old"

@@ -61,10 +61,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     store = Store()
     layer = base_tar(a=b"a")
     store.layout(root / "container", [store.image([gzipped(layer)])])
-    (root / "list").write_text(f"{root / 'container'}\n{root / 'nothing'}\n")
+    (root / "list").write_text(f"{root / 'container'}\n{root / 'nothing'}\n", encoding="utf-8")
     assert call("import-image", root / "container", root / "store", "--no-sync").exit_code == 0
     make_image(root, "one.cim", {"a": b"", "b": b""})
-    (root / "changes").write_text("delete a\n")
+    (root / "changes").write_text("delete a\n", encoding="utf-8")
     value = Val("Large", REG_QWORD, struct.pack("<Q", 2**63))
     builder = Builder(minor=6, layered=True)
     (root / "hive").write_bytes(builder.file(builder.key(Node("", [value, Val("Gone", tombstone=True)]))))

@@ -162,7 +162,7 @@ def test_unknown_metadata_is_refused(tmp_path: Path) -> None:
 def test_a_malformed_sidecar_is_named(tmp_path: Path, text: str) -> None:
     made = folder_of(tmp_path, {"a": b"1"})
     (tmp_path / "source.metadata").mkdir()
-    (tmp_path / "source.metadata/entries.jsonl").write_text(text + "\n")
+    (tmp_path / "source.metadata/entries.jsonl").write_text(text + "\n", encoding="utf-8")
     with pytest.raises(FormatError, match=r"entries\.jsonl: line 1"):
         create_image(tmp_path / "a.cim", made, sync=False)
     create_image(tmp_path / "a.cim", made, metadata="none", sync=False)

@@ -434,7 +434,9 @@ def test_what_the_helper_says_is_the_error(tmp_path: Path, monkeypatch: pytest.M
     image = make_image(tmp_path, "image.cim", {"file": b"x"})
     (tmp_path / "mount").mkdir()
     helper = tmp_path / "fusermount3"
-    helper.write_text("#!/bin/sh\necho 'fusermount3: mount failed: Operation not permitted' >&2\nexit 1\n")
+    helper.write_text(
+        "#!/bin/sh\necho 'fusermount3: mount failed: Operation not permitted' >&2\nexit 1\n", encoding="utf-8"
+    )
     helper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     result = call("mount", image, tmp_path / "mount")

@@ -128,7 +128,7 @@ def test_links_are_neither_files_nor_directories(root: CimPath) -> None:
 def test_content(root: CimPath) -> None:
     path = root / "Files/Windows/win.ini"
     assert path.read_bytes() == b"one\r\ntwo \xc3\xa4\r\n"
-    assert path.read_text() == "one\ntwo ä\n"
+    assert path.read_text("utf-8") == "one\ntwo ä\n"
     assert path.read_text("latin-1").startswith("one\ntwo Ã")
     with path.open(newline="") as text:
         assert text.readline() == "one\r\n"
@@ -263,7 +263,7 @@ def test_wrong_types(root: CimPath) -> None:
 def test_it_is_a_traversable(root: CimPath) -> None:
     traversable: importlib.resources.abc.Traversable = root  # type: ignore[assignment]
     assert isinstance(traversable, importlib.resources.abc.Traversable)
-    assert traversable.joinpath("Files", "Windows/win.ini").read_text().startswith("one")
+    assert traversable.joinpath("Files", "Windows/win.ini").read_text("utf-8").startswith("one")
 
 
 def test_a_file_in_an_image_in_other_readers(tmp_path: Path) -> None:

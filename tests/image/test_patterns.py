@@ -44,9 +44,9 @@ def test_patterns_mean_what_they_mean_to_git(tmp_path: Path, patterns: list[str]
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).touch()
     (tmp_path / ".git/info").mkdir(exist_ok=True)
-    (tmp_path / ".git/info/exclude").write_text("\n".join(patterns))
+    (tmp_path / ".git/info/exclude").write_text("\n".join(patterns), encoding="utf-8")
     command = ["git", "-C", tmp_path, "-c", "core.ignoreCase=true", "check-ignore", "--no-index", "--stdin"]
-    said = subprocess.run(command, input="\n".join(PATHS), capture_output=True, text=True, check=False).stdout
+    said = subprocess.run(command, input="\n".join(PATHS), capture_output=True, encoding="utf-8", check=False).stdout
     chosen = Patterns(patterns)
     ours = [path for path in PATHS if chosen.cover(path, (tmp_path / path).is_dir())]
     assert ours == [line.strip('"') for line in said.splitlines()]

@@ -215,7 +215,7 @@ def test_sidecar_of_a_folder_is_taken(tmp_path: Path, image: Path) -> None:
 
 
 def test_command(image: Path, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "list").write_text(f"add {folder} /d\n")
+    (tmp_path / "list").write_text(f"add {folder} /d\n", encoding="utf-8")
     assert "4 entries added" not in succeed("update", image, tmp_path / "list", "--no-sync")
     succeed("update", image, "-", "--no-sync", input="delete a\n")
     done = json.loads(succeed("update", image, "-c", "rename d x", "-c", "delete x/b", "--no-sync", "--json"))

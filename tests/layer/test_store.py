@@ -103,7 +103,7 @@ def test_a_claim_of_a_process_that_is_gone_is_taken_at_once_and_its_paths_lead_n
 def test_a_claim_from_another_machine_is_taken_when_it_was_not_touched_for_long(tmp_path: Path) -> None:
     claim = taken(tmp_path)
     holder = claim.path / "holder"
-    holder.write_text("another machine")
+    holder.write_text("another machine", encoding="utf-8")
     assert take(tmp_path) is None
     for path in (holder, claim.path.parent):
         os.utime(path, (0, holder.stat().st_mtime - claims.ABANDONED + 5))
@@ -153,7 +153,7 @@ def staged(store: LayerStore, tar: bytes, key: str, parent: str | None = None) -
     path = store.path.parent / "layer.tar"
     path.write_bytes(tar)
     import_layer(path, staging.layer, staging.parents, sync=False)
-    (staging.layer / "cimlayer.json").write_text(json.dumps({"chain_id": f"sha256:{key}"}))
+    (staging.layer / "cimlayer.json").write_text(json.dumps({"chain_id": f"sha256:{key}"}), encoding="utf-8")
     return claim, staging
 
 
@@ -381,7 +381,7 @@ def test_a_removal_that_is_killed_anywhere_leaves_whole_layers_alone(tmp_path: P
 
 
 def spoil_record(store: LayerStore, key: str) -> None:
-    (store.path / key / "cimlayer.json").write_text('{"chain_id": "sha256:0"}')
+    (store.path / key / "cimlayer.json").write_text('{"chain_id": "sha256:0"}', encoding="utf-8")
 
 
 def lose_record(store: LayerStore, key: str) -> None:

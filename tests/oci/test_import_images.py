@@ -322,7 +322,7 @@ if __name__ == "__main__":
 def test_workers_end_with_the_process_that_was_killed_and_the_next_one_takes_up_the_layer(tmp_path: Path) -> None:
     source = images(tmp_path / "sources", 1)[0]
     program, mark = tmp_path / "program.py", tmp_path / "begun"
-    program.write_text(PROGRAM)
+    program.write_text(PROGRAM, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
     with subprocess.Popen([sys.executable, program, source, tmp_path / "store", mark], env=environment) as process:
         wait_until(mark.exists, process)

@@ -62,7 +62,7 @@ def test_closing_the_iterator_stops_the_workers(cluster: Any, tmp_path: Path) ->
 
 def test_the_command_finds_a_cluster_by_its_address(cluster: Any, tmp_path: Path) -> None:
     sources = family(tmp_path / "sources", 2)
-    (tmp_path / "list").write_text("\n".join(map(str, sources)))
+    (tmp_path / "list").write_text("\n".join(map(str, sources)), encoding="utf-8")
     address = cluster.scheduler_address
     result = call("import-images", tmp_path / "list", tmp_path / "store", "--no-sync", "-q", "--dask", address)
     assert (result.exit_code, result.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,11 @@ def succeed(*arguments: str | Path, **options: Any) -> str:
     assert result.exit_code == 0, result.stderr or result.exception
     assert result.stderr == ""
     return result.stdout
+
+
+def without_codes(text: str) -> str:
+    """Errors without the codes that Windows adds to them."""
+    return re.sub(r" \(0x[0-9A-F]{8}\)", "", text)
 
 
 def program(*arguments: str | Path) -> list[str]:

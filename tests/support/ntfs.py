@@ -22,7 +22,7 @@ def mounted_ntfs(directory: Path, *, options: str = "streams_interface=xattr", s
         file.truncate(size)
     subprocess.run(["mkntfs", "-F", "-q", volume], check=True, capture_output=True)
     mount.mkdir()
-    done = subprocess.run(["ntfs-3g", "-o", options, volume, mount], check=False, capture_output=True, text=True)
+    done = subprocess.run(["ntfs-3g", "-o", options, volume, mount], check=False, capture_output=True, encoding="utf-8")
     if done.returncode:
         pytest.skip(f"ntfs-3g cannot mount here: {done.stderr.strip()}")
     try:
