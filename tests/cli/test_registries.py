@@ -72,5 +72,5 @@ def test_without_urllib3_the_rest_works_and_the_error_says_what_to_install(tmp_p
 
 def test_the_program_needs_no_http_for_files(tmp_path: Path) -> None:
     program = "import sys; from cimlayer.cli import import_image, list_images; print('urllib3' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout .strip() == b"False"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.strip() == b"False"
     assert run("import-image", "--help").returncode == 0
