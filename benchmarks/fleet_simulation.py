@@ -282,7 +282,8 @@ def plot(path: Path, reports: list[Report], costs: Costs) -> None:
     ideal, ours = "0.55", "tab:blue"
 
     largest = reports[-1]
-    times, busy = zip(*largest.cluster.busy_at[:: max(1, len(largest.cluster.busy_at) // 200)], strict=True)
+    every = largest.cluster.busy_at
+    times, busy = zip(*every[:: max(1, len(every) // 200)], every[-1], strict=True)
     first.step(times, busy, where="post", color=ours, label="busy workers")
     first.axhline(largest.workers * largest.ideal_utilisation, color=ideal, ls="--", label="ideal, on the average")
     first.axvline(largest.ideal, color=ideal, ls=":", label="ideal end")

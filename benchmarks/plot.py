@@ -29,15 +29,14 @@ def chart() -> str:
         f'<style>{_STYLE}</style><rect class="page" width="{total}" height="{height}"/>',
     ]
     for number, (title, color) in enumerate(_COLUMNS):
-        x = _LEFT + 120 * number
+        x = _LEFT + 160 * number
         lines.append(f'<rect x="{x}" y="12" width="12" height="12" fill="{color}"/>')
         lines.append(f'<text x="{x + 18}" y="23">{title}, seconds</text>')
     for row, (name, *cells) in enumerate(rows):
         top = 40 + row * _ROW
+        short = escape(name.partition(" -")[0])
         weight = ' class="ours"' if name.startswith("cimlayer") else ""
-        lines.append(
-            f'<text{weight} x="{_LEFT - 10}" y="{top + _BAR + 4}" text-anchor="end">{escape(name[:44])}</text>'
-        )
+        lines.append(f'<text{weight} x="{_LEFT - 10}" y="{top + _BAR + 4}" text-anchor="end">{short}</text>')
         for number, (seconds, (_, color)) in enumerate(zip(cells, _COLUMNS, strict=True)):
             if seconds is not None:
                 y, width = top + number * (_BAR + 2), seconds / longest * _WIDTH

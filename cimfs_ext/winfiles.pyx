@@ -215,7 +215,7 @@ def remove(bytes name not None, intptr_t directory):
 
 
 def open_to_hold(str path not None, bint create):
-    """The handle of a file to be held, which others may move and remove; made if it is missing and ``create`` is set."""
+    """The handle of a file to be held, which others may move and remove; made if it is missing, with ``create``."""
     cdef intptr_t handle
     cdef bytes text = path.encode("utf-8", "surrogatepass")
     check(layer_win_open_to_hold(text, create, &handle), path)
@@ -437,7 +437,8 @@ cdef class OpenFile:
     def set_extended_attributes(self, bytes data not None):
         """A list of FILE_FULL_EA_INFORMATION."""
         cdef int whole = 0
-        return not layer_win_set_eas(self.handle, <const uint8_t *><const char *>data, <size_t>len(data), &whole) and whole
+        cdef const uint8_t *bytes_of = <const uint8_t *><const char *>data
+        return not layer_win_set_eas(self.handle, bytes_of, <size_t>len(data), &whole) and whole
 
     def set_reparse_data(self, bytes data not None):
         """A REPARSE_DATA_BUFFER."""

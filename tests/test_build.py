@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -150,11 +151,36 @@ def test_wheel_holds_what_runs_and_no_sources(wheel: Path) -> None:
     )
 
 
-@pytest.mark.skipif(shutil.which("check-wheel-contents") is None, reason="check-wheel-contents is not installed")
-def test_wheel_passes_check_wheel_contents(wheel: Path) -> None:
-    command = ["check-wheel-contents", "--config", str(ROOT / "pyproject.toml"), str(wheel)]
-    done = subprocess.run(command, check=False, capture_output=True, encoding="utf-8")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check-wheel-contents", "--config", str(ROOT / "pyproject.toml")],
+        ["twine", "check", "--strict"],
+        pytest.param(
+            ["auditwheel", "show"], marks=pytest.mark.skipif(sys.platform != "linux", reason="auditwheel is for Linux")
+        ),
+    ],
+    ids=lambda command: command[0],
+)
+def test_wheel_passes(command: list[str], wheel: Path) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    done = subprocess.run([*command, str(wheel)], check=False, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# glibc 2.33 and 2.34 gave these new versions; a build with 2.28 gets what they replace.
+MOVED_WITHIN_GLIBC = {"fstat64", "fstatat64", "dlclose", "dlopen", "dlsym"}
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("objdump") is None, reason="needs Linux and objdump")
+def test_wheel_needs_nothing_that_glibc_2_28_does_not_have(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    modules = [str(module) for module in tmp_path.rglob("*.so")]
+    symbols = subprocess.check_output(["objdump", "-T", *modules], encoding="utf-8")
+    needed = re.findall(r"\*UND\*.*\bGLIBC_2\.(\d+)[\d.]*\)? +(\w+)$", symbols, re.MULTILINE)
+    assert "memcpy" in {name for _, name in needed}
+    assert {name for version, name in needed if int(version) > 28} <= MOVED_WITHIN_GLIBC
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")

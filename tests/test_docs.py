@@ -135,3 +135,12 @@ def test_the_page_of_windows_lists_each_reason_to_skip() -> None:
         for mark, reason in marks.findall(path.read_text("utf-8"))
     }
     assert found and [reason for reason in found if f"`{reason}`" not in page] == []
+
+
+def test_the_page_of_the_architecture_says_what_each_dependency_is_for() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    libraries = page.partition("\n## Libraries\n")[2].partition("\n## ")[0]
+    listed = (ROOT / "pyproject.toml").read_text("utf-8")
+    names = set(re.findall(r'"([\w.-]+)(?:\[\w+\])?[>=]=', listed))
+    assert {"click", "Cython", "jsonschema", "ruff"} <= names
+    assert {name for name in names if not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", libraries)} == set()

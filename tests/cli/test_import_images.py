@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from cimlayer import LayerStore
 from support.commands import call, program, run, wait_until
-from support.containers import Store, base_tar, gzipped
+from support.containers import base_tar, gzipped
 from support.fleets import assert_clean, distinct, family
+from support.registries import Request, running
+from support.terminals import shown_on_a_terminal
 
 LINES = """
 # four images, and what is none
@@ -85,18 +88,43 @@ def test_an_empty_list_is_done(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes there")
 def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_made(tmp_path: Path) -> None:
     """All processes of a terminal get it."""
-    store = Store()
-    blob = gzipped(base_tar(a=os.urandom(16 << 20)))
-    source = store.layout(tmp_path / "source", [store.image([blob])])
-    (tmp_path / "list").write_text(str(source), encoding="utf-8")
-    words = ["import-images", tmp_path / "list", tmp_path / "store", "--json", "--jobs", "2"]
-    with subprocess.Popen(
-        program(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
-        claims = LayerStore(tmp_path / "store").layout.claims
-        wait_until(lambda: any(claims.glob("*/*/cim-layers/region_*")), process)
-        os.killpg(process.pid, signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+    blob = gzipped(base_tar(a=os.urandom(4 << 20)))
+    over = threading.Event()
+
+    def stall(request: Request) -> bool:
+        """The layer begins, and never comes to its end."""
+        if request.command != "GET" or len(registry.store.blobs.get(request.path.rpartition("/")[2], b"")) < 1 << 20:
+            return False
+        request.start(200, {"Content-Length": str(len(blob.blob))})
+        request.send(blob.blob[: 3 << 20])
+        over.wait()
+        return True
+
+    with running() as registry:
+        registry.hook = stall
+        image = registry.tag("win/app:v1", registry.store.image([blob]))
+        (tmp_path / "list").write_text(image, encoding="utf-8")
+        words = ["import-images", tmp_path / "list", tmp_path / "store", "--tls-verify=false", "--json", "--jobs", "2"]
+        with subprocess.Popen(
+            program(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        ) as process:
+            claims = LayerStore(tmp_path / "store").layout.claims
+            wait_until(lambda: any(claims.glob("*/*/cim-layers/region_*")), process)
+            os.killpg(process.pid, signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+        over.set()
     assert (process.returncode, errors) == (130, b"")
     assert [json.loads(line)["event"] for line in output.splitlines()] == ["layer-started"]
     assert_clean(LayerStore(tmp_path / "store"), 0)
+
+
+def test_on_a_terminal_a_bar_counts_the_layers(sources: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "list").write_text(f"{sources[0]}\n/missing\n", encoding="utf-8")
+    words = ("import-images", tmp_path / "list", tmp_path / "store", "--no-sync", "--jobs", "1")
+    shown = shown_on_a_terminal(*words, environment={"TERM": "xterm"})
+    drawn = shown.split("\r\x1b[K")
+    assert any(text.startswith("importing: ") and "1 layer done, 1 being" in text for text in drawn)
+    lines = [line for line in drawn[-1].strip("\r").splitlines() if line]
+    assert lines[-1] == "cimlayer: 1 of 2 images failed"
+    assert not any("importing" in text and "\n" in text for text in drawn)  # each is gone before a line comes
+    assert sum("of files in" in text for text in drawn) == 3

@@ -193,6 +193,15 @@ def test_limits_and_cancelling_leave_no_tar(tmp_path: Path) -> None:
     assert not (tmp_path / "tar").exists()
 
 
+def test_progress_ends_with_all_of_it(tmp_path: Path) -> None:
+    image = make_image(tmp_path, "image.cim", {"a": b"x" * 3_000_000, "b": b"y"})
+    events: list[cimlayer.Event] = []
+    cimlayer.export_image_as_tar(image, tmp_path / "tar", progress=events.append)
+    seen = [event.bytes for event in events if isinstance(event, cimlayer.FilesProgress)]
+    assert seen == sorted(seen)
+    assert events[-1] == cimlayer.FilesProgress("image.cim", 2, 3_000_001)
+
+
 def test_command_exports_a_file_as_a_plain_tar(tmp_path: Path) -> None:
     image = make_image(tmp_path, "image.cim", {"a": b"x", ".wh.b": b"y"})
     succeed("export", image, "-o", tmp_path / "tar")

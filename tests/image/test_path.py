@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.resources.abc
 import io
 import os
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -21,6 +21,11 @@ from support.cimbytes import Builder
 from support.images import DIRECTORY, add, make_image, writer
 from support.layers import reparse_of
 from support.readers import small_tree
+
+if sys.version_info >= (3, 11):
+    from importlib.resources.abc import Traversable
+else:
+    from importlib.abc import Traversable
 
 FILES = {
     "Files": None,
@@ -261,8 +266,8 @@ def test_wrong_types(root: CimPath) -> None:
 
 
 def test_it_is_a_traversable(root: CimPath) -> None:
-    traversable: importlib.resources.abc.Traversable = root  # type: ignore[assignment]
-    assert isinstance(traversable, importlib.resources.abc.Traversable)
+    traversable: Traversable = root  # type: ignore[assignment]
+    assert isinstance(traversable, Traversable)
     assert traversable.joinpath("Files", "Windows/win.ini").read_text("utf-8").startswith("one")
 
 

@@ -62,6 +62,17 @@ def test_a_tree_comes_back_equal(metadata: str, tree: Mapping[str, Made]) -> Non
         assert read_tree(directory / "two.cim") == read_tree(image)
 
 
+@pytest.mark.parametrize("metadata", ["sidecar", "xattr"])
+def test_links_come_back_whatever_name_the_host_lists_first(metadata: str, tmp_path: Path) -> None:
+    image = tmp_path / "one.cim"
+    with cimlayer.ImageWriter(tmp_path, None, "one.cim") as writer:  # its names sort without case: b before _a
+        writer.create_file("b", attributes=0x20, last_write_time=120_000_000_000_000_000)
+        writer.close_stream()
+        writer.create_hard_link("_a", "b")
+        writer.commit()
+    there_and_back(image, tmp_path / "out", tmp_path / "two.cim", metadata)
+
+
 def of_ntfs(tree: Mapping[str, Node]) -> dict[str, Node]:
     """What ntfs-3g lets through: no time of the change, no streams of reparse points and some system files."""
     return {

@@ -97,6 +97,14 @@ def test_each_layer_is_what_export_writes(top: Path, tmp_path: Path) -> None:
         assert config["rootfs"]["diff_ids"][at] == digest_of(tar) == image.layers[at].diff_id
 
 
+def test_progress_is_that_of_each_layer(top: Path, tmp_path: Path) -> None:
+    events: list[Any] = []
+    image = export_image(top, f"oci:{tmp_path}/o", progress=events.append)
+    last = {event.image: event.bytes for event in events}
+    assert list(last) == [f"{layer.path.name}.cim" for layer in image.layers]
+    assert all(10_000 <= size < 200_000 for size in last.values())
+
+
 def test_the_configuration_is_that_of_the_import(top: Path, tmp_path: Path) -> None:
     _, config = written(tmp_path / "o", export_image(top, f"oci:{tmp_path}/o"))
     assert (config["os"], config["architecture"], config["os.version"]) == ("windows", "amd64", "10.0.20348.1")

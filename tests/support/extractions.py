@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def extracted(image: Path, destination: Path, path: str = "", **options: Any) ->
 def tree(directory: Path) -> dict[str, bytes | str | None]:
     """Content by path; None for a directory, the target for a symbolic link."""
     found: dict[str, bytes | str | None] = {}
-    for path in sorted(directory.rglob("*")):
+    # In Python 3.10, rglob fails on a link to too long a name.
+    paths = [Path(parent, name) for parent, *names in os.walk(directory) for name in (*names[0], *names[1])]
+    for path in sorted(paths):
         name = path.relative_to(directory).as_posix()
         found[name] = str(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
     return found

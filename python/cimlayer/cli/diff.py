@@ -27,9 +27,9 @@ def command(ctx: click.Context, older: str, newer: str, exit_code: bool, as_json
     with a slash. Comparing a layer with one of its parents is fast: only rewritten records are read.
     """
     differs = False
-    with open_image(older) as old, open_image(newer) as new, progress_of("comparing") as progress:
-        output = Output(before_line=None if progress is None else progress.hide)
-        for change in diff_images(old, new, progress=progress):
+    with open_image(older) as old, open_image(newer) as new, progress_of("comparing") as bar:
+        output = Output(before_line=None if bar is None else bar.hide)
+        for change in diff_images(old, new, progress=None if bar is None else bar.show):
             differs = True
             path = shown(change.path)
             if as_json:

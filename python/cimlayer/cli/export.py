@@ -10,6 +10,7 @@ import click
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
+from cimlayer.cli.progress import files_progress
 from cimlayer.cli.stopping import stoppable
 from cimlayer.image.export import export_image_as_tar
 from cimlayer.limits import Limits
@@ -36,7 +37,7 @@ from cimlayer.oci.export_layer import export_layer
 )
 @limit_option
 def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -> None:
-    """Export a CIM layer as an OCI layer tar, or a whole CIM as a plain tar.
+    """Export a CIM layer as an OCI layer tar, or a CIM as a plain tar.
 
     The tar of LAYER contains what the layer changes relative to its parent: removed files as whiteouts, metadata in
     PAX records as Microsoft's tools write them. Importing it on the same parents gives the same tree. It is not
@@ -52,9 +53,9 @@ def command(layer: str, parents: tuple[str, ...], output: str, limits: Limits) -
     if output == "-" and stream.isatty():
         raise click.UsageError("Refusing to write a tar to a terminal: use -o FILE or redirect the output.")
     target = stream if output == "-" else output
-    with stoppable() as cancel:
+    with stoppable() as cancel, files_progress("exporting") as progress:
         if plain:
-            export_image_as_tar(layer, target, limits=limits, cancel=cancel)
+            export_image_as_tar(layer, target, limits=limits, progress=progress, cancel=cancel)
         else:
-            export_layer(layer, parents, target, limits=limits, cancel=cancel)
+            export_layer(layer, parents, target, limits=limits, progress=progress, cancel=cancel)
     stream.flush()

@@ -13,6 +13,7 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
+from cimlayer.cli.progress import files_progress
 from cimlayer.cli.registries import RegistryOptions, registry_options
 from cimlayer.cli.stopping import stoppable
 from cimlayer.errors import FormatError
@@ -62,7 +63,11 @@ def command(
     """
     require_layer(layer)
     output = Output()
-    with stoppable() as cancel, registry.target(destination, cancel) as target:
+    with (
+        stoppable() as cancel,
+        files_progress("exporting") as progress,
+        registry.target(destination, cancel) as target,
+    ):
         image = export_image(
             layer,
             target,
@@ -70,6 +75,7 @@ def command(
             os_version=os_version,
             compression=compression,
             limits=limits,
+            progress=progress,
             cancel=cancel,
         )
     if as_json:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,16 +21,20 @@ from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.import_image import image_summary
 from cimlayer.cli.importing import fleet_options
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.output import QUIET, Output, amount, escaped, of_call
+from cimlayer.cli.output import QUIET, Output, amount, counted, escaped, of_call
 from cimlayer.cli.program import FAILED
+from cimlayer.cli.progress import progress_of
 from cimlayer.cli.registries import PREFIX, RegistryOptions, registry_options
 from cimlayer.cli.stopping import stoppable
-from cimlayer.events import Event, LayerDone, LayerStarted, LayerWarning, ProgressCallback, event_record
+from cimlayer.events import Event, LayerDone, LayerReused, LayerStarted, LayerWarning, ProgressCallback, event_record
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.limits import Limits
 from cimlayer.oci.fleet import jobs as fleet_jobs
 from cimlayer.oci.fleet.import_images import import_images
 from cimlayer.oci.fleet.scheduler import ImageResult
+
+if TYPE_CHECKING:
+    from cimlayer.cli.bar import Bar
 
 _SHOWN_DIGITS = 12
 
@@ -76,7 +80,11 @@ def command(
     lines = _read(list_)
     output = Output()
     failed = 0
-    with stoppable() as cancel, _executor(dask) as executor:
+    with (
+        stoppable() as cancel,
+        _executor(dask) as executor,
+        contextlib.nullcontext() if as_json else progress_of("importing", at_once=True) as bar,
+    ):
         results = import_images(
             [_source(location, registry) for _, location in lines],
             store,
@@ -89,13 +97,17 @@ def command(
             utility_vm=utility_vm,
             scratch_disks=not no_scratch_disks,
             limits=limits,
-            progress=_progress(output, Path(os.path.abspath(store)), as_json=as_json),
+            progress=_records(output, Path(os.path.abspath(store))) if as_json else _lines(bar),
             cancel=cancel,
         )
         with contextlib.closing(results):  # type: ignore[type-var]  # a generator
             for result in results:
                 failed += result.image is None
+                if bar is not None:
+                    bar.hide()
                 _show(output, list_, *lines[result.number], result, as_json=as_json)
+                if bar is not None:
+                    bar.refresh()
     if failed:
         if not as_json:
             click.echo(f"cimlayer: {failed} of {len(lines)} images failed", err=True)
@@ -130,26 +142,45 @@ def _executor(dask: str | None) -> Iterator[Executor | None]:
         yield client.get_executor(pure=False)
 
 
-def _progress(output: Output, store: Path, *, as_json: bool) -> ProgressCallback | None:
-    """One line per layer; many are imported at the same time."""
+def _records(output: Output, store: Path) -> ProgressCallback:
+    """One JSON line per event."""
 
     def record(event: Event) -> None:
         fields = event_record(event)
         output.json(fields | {"layer": str(store / fields["layer"])})
         sys.stdout.flush()
 
-    names: dict[str, str] = {}
+    return record
 
-    def line(event: Event) -> None:
+
+def _lines(bar: Bar | None) -> ProgressCallback | None:
+    """One line per layer, since many are imported at the same time, and a bar for all of them on a terminal."""
+    names: dict[str, str] = {}
+    running: set[str] = set()
+    layers = size = 0
+
+    def line(text: str) -> None:
+        if bar is not None:
+            bar.hide()
+        click.echo(escaped(text), err=True)
+
+    def show(event: Event) -> None:
+        nonlocal layers, size
         if isinstance(event, LayerStarted):
             names[event.layer] = (event.digest or event.layer).partition(":")[2][:_SHOWN_DIGITS]
-        elif isinstance(event, LayerDone):
-            size, seconds = amount(event.bytes), event.seconds
-            click.echo(f"layer {names.get(event.layer)}: {size} of files in {seconds:.1f} s", err=True)
+            running.add(event.layer)
+        elif isinstance(event, (LayerDone, LayerReused, LayerWarning)):
+            running.discard(event.layer)
+        if isinstance(event, LayerDone):
+            layers, size = layers + 1, size + event.bytes
+            line(f"layer {names.get(event.layer)}: {amount(event.bytes)} of files in {event.seconds:.1f} s")
         elif isinstance(event, LayerWarning):
-            click.echo(escaped(f"layer {names.get(event.layer)}: {event.text}"), err=True)
+            line(f"layer {names.get(event.layer)}: {event.text}")
+        if bar is not None:
+            bar.show(size)
+            bar.note(f"{counted(layers, 'layer')} done, {len(running)} being imported")
 
-    return record if as_json else None if of_call(QUIET) else line
+    return None if of_call(QUIET) else show
 
 
 def _show(output: Output, list_: str, line: int, location: str, result: ImageResult, *, as_json: bool) -> None:

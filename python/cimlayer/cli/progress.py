@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,100 +24,43 @@ from cimlayer.events import (
     event_record,
 )
 
-_SECONDS_BEFORE_FIRST = 0.5
-_SECONDS_BETWEEN_DRAWINGS = 0.1
+if TYPE_CHECKING:
+    from cimlayer.cli.bar import Bar
+
 _SECONDS_BETWEEN_RECORDS = 0.2
-_SECONDS_OF_A_RATE = 0.5  # a shorter time says nothing
 _SHOWN_DIGITS = 12
-_USUAL_COLUMNS = 80
-_CLEAR_LINE = "\r\x1b[K"
 
 
-class Bar:
-    """One line on the terminal: a label, how many bytes of how many, the rate and the time left.
+def _new_bar(label: str, total: int | None = None, *, at_once: bool = False) -> Bar | None:
+    """A bar; None where no progress is to be shown."""
+    if not sys.stderr.isatty() or of_call(QUIET):
+        return None
+    from cimlayer.cli.bar import Bar  # noqa: PLC0415  tqdm is only needed on a terminal
 
-    It is drawn once an operation has taken half a second, from then on ten times a second at most, and never wider than
-    the terminal is at that moment. Call it with the number of bytes done so far.
-    """
-
-    def __init__(self, label: str, total: int | None = None) -> None:
-        """``total`` is None if nobody knows it."""
-        self._label = escaped(label)
-        self._total = total
-        self._begun = time.monotonic()
-        self._next = self._begun + _SECONDS_BEFORE_FIRST
-        self._shown = False
-        self._done = 0
-
-    def __call__(self, done: int) -> None:
-        """So many bytes are done."""
-        self._done = done
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _SECONDS_BETWEEN_DRAWINGS
-            self._draw(self._text(now - self._begun))
-
-    def note(self, text: str) -> None:
-        """What is being done now, in place of numbers."""
-        if self._shown:
-            self._draw(f"{self._label}: {text}")
-
-    def hide(self) -> None:
-        """Take the line off the screen, until it is drawn again."""
-        if self._shown:
-            self._shown = False
-            sys.stderr.write(_CLEAR_LINE)
-            sys.stderr.flush()
-
-    def _draw(self, text: str) -> None:
-        self._shown = True
-        sys.stderr.write(_CLEAR_LINE + text[: _columns() - 1])
-        sys.stderr.flush()
-
-    def _text(self, seconds: float) -> str:
-        done = amount(self._done)
-        text = f"{self._label}: "
-        if self._total:
-            text += f"{min(100, 100 * self._done // self._total):3}%, {done} of {amount(self._total)}"
-        else:
-            text += done
-        if seconds >= _SECONDS_OF_A_RATE and self._done:
-            rate = self._done / seconds
-            text += f", {amount(rate)}/s"
-            if self._total and self._done < self._total:
-                minutes, left = divmod(round((self._total - self._done) / rate), 60)
-                text += f", {minutes}:{left:02} left"
-        return text
-
-
-def _columns() -> int:
-    """The width of the terminal now; it may shrink at any time."""
-    with contextlib.suppress(OSError, ValueError):
-        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
-    return _USUAL_COLUMNS
+    return Bar(label, total, at_once=at_once)
 
 
 @contextlib.contextmanager
-def progress_of(label: str, total: int | None = None) -> Iterator[Bar | None]:
+def progress_of(label: str, total: int | None = None, *, at_once: bool = False) -> Iterator[Bar | None]:
     """A bar for the time of an operation; None where no progress is to be shown."""
-    if not sys.stderr.isatty() or of_call(QUIET):
-        yield None
-        return
-    bar = Bar(label, total)
-    try:
+    bar = _new_bar(label, total, at_once=at_once)
+    with contextlib.nullcontext() if bar is None else bar:
         yield bar
-    finally:
-        bar.hide()
 
 
 @contextlib.contextmanager
 def files_progress(label: str) -> Iterator[ProgressCallback | None]:
-    """The same for an operation that reports FilesProgress."""
+    """The same for an operation that reports FilesProgress, of one image or of several in turn."""
     with progress_of(label) as bar:
+        image, before, done = "", 0, 0
 
         def show(event: Event) -> None:
+            nonlocal image, before, done
             if isinstance(event, FilesProgress) and bar is not None:
-                bar(event.bytes)
+                if event.image != image:
+                    image, before = event.image, done
+                done = before + event.bytes
+                bar.show(done)
 
         yield None if bar is None else show
 
@@ -170,9 +113,9 @@ class _Bars:
     def __call__(self, event: Event) -> None:
         if isinstance(event, LayerStarted):
             self._label = _label(event)
-            self._bar = Bar(self._label, event.size) if sys.stderr.isatty() else None
+            self._bar = _new_bar(self._label, event.size)
         elif isinstance(event, LayerProgress) and self._bar is not None:
-            self._bar(event.bytes_read)
+            self._bar.show(event.bytes_read)
         elif isinstance(event, LayerCommitting) and self._bar is not None:
             self._bar.note("committing")
         elif isinstance(event, LayerDone):
@@ -188,7 +131,7 @@ class _Bars:
     def close(self) -> None:
         """Take the bar off the screen."""
         if self._bar is not None:
-            self._bar.hide()
+            self._bar.close()
             self._bar = None
 
 

@@ -14,10 +14,10 @@ from cimlayer.image.mount import dismount_image, volume_of
 @click.command("unmount")
 @click.argument("directory", metavar="DIR", type=HOST_PATH)
 def command(directory: str) -> None:
-    """Unmount what `cimlayer mount` has mounted on DIR.
+    """Unmount a CIM.
 
-    No file in it may be open, and no process may have a directory in it as its own. On Windows, DIR is the path of the
-    volume that `cimlayer mount` has printed.
+    DIR is where `cimlayer mount` has mounted it. No file in it may be open, and no process may have a directory in it
+    as its own. On Windows, DIR is the path of the volume that `cimlayer mount` has printed.
     """
     if sys.platform == "win32":
         dismount_image(volume_of(directory))

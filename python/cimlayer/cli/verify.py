@@ -38,7 +38,7 @@ def command(ctx: click.Context, images: tuple[str, ...], human: bool, as_json: b
     for image in images:
         try:
             with open_image(image) as reader, progress_of("verifying", _stored(reader)) as progress:
-                report = reader.verify(progress)
+                report = reader.verify(None if progress is None else progress.show)
                 paths = _affected_paths(reader, report)
         except OSError as error:
             if len(images) == 1:

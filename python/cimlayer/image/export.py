@@ -12,11 +12,12 @@ from typing import BinaryIO
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
-from cimlayer.events import CancellationToken
+from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.interrupts import deferred
 from cimlayer.host.paths import errors_name
 from cimlayer.image.entrynames import check_name
 from cimlayer.image.kinds import EXTENDED_ATTRIBUTES, REPARSE_DATA, Records, as_base64, value_kinds
+from cimlayer.image.meter import Meter
 from cimlayer.image.tarentries import TarWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 
@@ -30,6 +31,7 @@ def export_image_as_tar(
     output: str | os.PathLike[str] | BinaryIO,
     *,
     limits: Limits = DEFAULT_LIMITS,
+    progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> int:
     """Write a whole image as an uncompressed tar, and return the sum of the sizes of the files in it, in bytes.
@@ -37,7 +39,7 @@ def export_image_as_tar(
     :func:`~cimlayer.create_image` makes an equal image of it. Entries have the PAX records of go-winio's backuptar, and
     those of docs/files.md for what these lack; other programs get files, directories, hard links, and symbolic links
     where one says where they lead. ``output`` is a path, which must not exist yet, or a binary file. The same image
-    gives the same bytes.
+    gives the same bytes. ``progress`` is called with :class:`~cimlayer.FilesProgress`.
 
     CorruptImageError for a name that would change the meaning of a path. LimitError for an entry that exceeds
     ``limits`` (ratio does not apply), before any of it is written. OperationCancelledError once ``cancel`` is
@@ -49,7 +51,8 @@ def export_image_as_tar(
             stack.enter_context(deferred(cancel))
         image = stack.enter_context(ImageReader(image_path))
         usage = Usage(limits, image.name)
-        tar = _ExactTarWriter(image, stack.enter_context(opened_output(output)), usage, cancel)
+        meter = Meter(image.name, progress, cancel)
+        tar = _ExactTarWriter(image, stack.enter_context(opened_output(output)), usage, meter)
         written: dict[int, str] = {}  # file ID -> the path of its first name
         for path, entry in image.walk():
             check_name(entry.name, path)

@@ -182,20 +182,15 @@ class FolderSource:
     def _add_link(self, entry: _Entry, found: Found, path: str) -> bool:
         """Whether the entry is one more name of a file; if it is the first one, it is noted."""
         status = entry.status
-        if found.link_to is not None:
-            first = self._first_names.get(found.link_to)
-            if first is None or (first.status.st_size, first.status.st_mtime_ns) != (
-                status.st_size,
-                status.st_mtime_ns,
-            ):
-                return False
-        elif status.st_nlink > 1 and not entry.is_directory():
-            first = self._first_names.setdefault((status.st_dev, status.st_ino), _Name(path, status))
-        else:
-            first = None
-        if found.path is not None and not entry.is_directory():
-            self._first_names.setdefault(found.path, _Name(path, status))
-        if first is None or first.path == path:
+        keys: list[tuple[int, int] | str] = []
+        if not entry.is_directory():
+            if kept := found.link_to or found.path:  # it may be a copy, where the host had no links
+                keys.append(kept)
+            if status.st_nlink > 1:
+                keys.append((status.st_dev, status.st_ino))
+        names = [self._first_names.setdefault(key, _Name(path, status)) for key in keys]
+        first = next((name for name in names if name.path != path and _same_content(name.status, status)), None)
+        if first is None:
             return False
         self._builder.count(path, 0)
         path, target, _ = self._builder.link(path, first.path)
@@ -310,6 +305,11 @@ def _status(name: bytes, directory: int) -> os.stat_result:
         if error.errno != errno.EIO:
             raise
         return beneath.status(name, directory)
+
+
+def _same_content(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether neither of two copies seems to have been edited since."""
+    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
 def _unsuitable(entry: _Entry, found: Found) -> str | None:

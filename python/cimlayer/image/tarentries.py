@@ -8,10 +8,10 @@ from typing import BinaryIO
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
-from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import pax_seconds, unix_nanoseconds
 from cimlayer.image.entrynames import checked_streams
 from cimlayer.image.kinds import Records, value_kinds
+from cimlayer.image.meter import Meter
 from cimlayer.limits import Usage
 
 _PIECE = 1 << 20
@@ -22,10 +22,12 @@ _MODES = {tarfile.DIRTYPE: 0o755, tarfile.SYMTYPE: 0o777}
 class TarWriter:
     """Writes an uncompressed tar to a binary file. Paths are those of the image, with backslashes."""
 
-    def __init__(self, image: ImageReader, file: BinaryIO, usage: Usage, cancel: CancellationToken) -> None:
+    def __init__(self, image: ImageReader, file: BinaryIO, usage: Usage, meter: Meter) -> None:
         self._image = image
         self._usage = usage
-        self._cancel = cancel
+        self._meter = meter
+        self._entries = 0
+        self._content_bytes = 0
         self._file = file
         self._buffer = memoryview(bytearray(_PIECE))
         self._kinds = value_kinds()
@@ -74,9 +76,12 @@ class TarWriter:
     def finish(self) -> None:
         """The end of the archive. The file stays open."""
         self._file.write(_END)
+        self._meter.step(self._entries, self._content_bytes)
+        self._meter.finish()
 
     def _header(self, info: tarfile.TarInfo, entry: ImageEntry | None = None) -> None:
-        self._cancel.raise_if_cancelled()
+        self._meter.step(self._entries, self._content_bytes)
+        self._entries += 1
         path = info.name
         info.name = _slashed(path)
         info.mode = _MODES.get(info.type, 0o644)
@@ -95,11 +100,13 @@ class TarWriter:
     def _content(self, entry: ImageEntry, stream: str | None, size: int) -> None:
         if 0 < size <= _PIECE:
             self._file.write(self._image.read(entry, stream))
+            self._content_bytes += size
         elif size:
             with self._image.open(entry, stream=stream) as content:
                 while count := content.readinto(self._buffer):
-                    self._cancel.raise_if_cancelled()
+                    self._meter.step(self._entries, self._content_bytes)
                     self._file.write(self._buffer[:count])
+                    self._content_bytes += count
         self._file.write(bytes(-size % tarfile.BLOCKSIZE))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cimlayer.blobs.digests import Digest
 from cimlayer.errors import FormatError
-from cimlayer.events import CancellationToken
+from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.layer.windowsversion import windows_version
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 from cimlayer.oci.documents import SHOWN
@@ -76,6 +76,7 @@ def export_image(
     os_version: str | None = None,
     compression: Compression | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> ExportedImage:
     """Write a layer and all below it as a container image.
@@ -84,7 +85,7 @@ def export_image(
     ``docker-archive:FILE[:NAME:TAG]`` or ``dir:DIR``. An image is added to an OCI image layout; archives and ``dir:``
     folders must not exist. Each layer's tar is that of :func:`~cimlayer.export_layer`, compressed with
     ``compression``: ``gzip`` (the default), ``zstd`` or ``none``, which a docker archive always has. The same chain
-    gives the same image.
+    gives the same image. ``progress`` is called with :class:`~cimlayer.FilesProgress` of one layer after the other.
 
     The platform, the history and, of the top layer, the configuration are those of the image that the layers were
     imported from. ``config`` replaces fields of the latter (OCI image specification, "Image Configuration",
@@ -107,7 +108,7 @@ def export_image(
             raise ValueError(f"{destination}: its layers cannot have the compression {kind!r}")
         written = []
         for at, layer in enumerate(chain):
-            blob = LayerBlob(layer, list(reversed(chain[:at])), kind, limits, cancel)
+            blob = LayerBlob(layer, list(reversed(chain[:at])), kind, limits, progress, cancel)
             written.append(target.layer(blob, origins[at]))
         platform = _platform(origins, os_version, top)
         of_config = _described(_config(platform, origins, written, config or {}), _CONFIG)

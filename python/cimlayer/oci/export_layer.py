@@ -13,13 +13,14 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
-from cimlayer.events import CancellationToken
+from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.compare import walk_differences
 from cimlayer.image.entrynames import check_name
 from cimlayer.image.export import opened_output
 from cimlayer.image.inspect import image_chain
 from cimlayer.image.kinds import value_kinds
+from cimlayer.image.meter import Meter
 from cimlayer.image.tarentries import TarWriter
 from cimlayer.layer.paths import get_cim_path_from_layer
 from cimlayer.layer.standard import HIVES, LAYOUT, is_standard_file
@@ -34,6 +35,7 @@ def export_layer(
     output: str | os.PathLike[str] | BinaryIO,
     *,
     limits: Limits = DEFAULT_LIMITS,
+    progress: ProgressCallback | None = None,
     cancel: CancellationToken | None = None,
 ) -> int:
     """Write a layer as an uncompressed OCI layer tar, and return the sum of the sizes of the files in it, in bytes.
@@ -43,6 +45,7 @@ def export_layer(
     this one whose images it is forked from; FileNotFoundError if one of them is missing. ``output`` is a path, which
     must not exist yet, or a binary file. Entries have the PAX records of go-winio's backuptar, in the order of the
     tree; the same layer gives the same bytes. Importing the tar on the same parents gives the same tree.
+    ``progress`` is called with :class:`~cimlayer.FilesProgress`.
 
     Files that an import generates are left out: a base layer's ``layout`` and full hives in ``Hives``, and the merged
     hive of every delta of the layer (hcsshim, process.go); the delta itself is included. The boot store and the system
@@ -67,7 +70,7 @@ def export_layer(
         _check_parent(image, parent)
         file = stack.enter_context(opened_output(output))
         usage = Usage(limits, image.name)
-        tar = TarWriter(image, file, usage, cancel)
+        tar = TarWriter(image, file, usage, Meter(image.name, progress, cancel))
         return _LayerExport(image, parent, tar, usage, cancel).write()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from cimlayer.blobs.digests import Digest
-from cimlayer.events import CancellationToken
+from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.limits import Limits
 from cimlayer.oci.export_layer import export_layer
 from cimlayer.oci.origins import Origin
@@ -53,18 +53,27 @@ class LayerBlob:
         parents: Sequence[Path],
         compression: Compression,
         limits: Limits,
+        progress: ProgressCallback | None,
         cancel: CancellationToken,
     ) -> None:
         self.layer = layer
         self._parents = parents
         self._compression: Compression = compression
         self._limits = limits
+        self._progress = progress
         self._cancel = cancel
 
     def write(self, output: Output) -> WrittenLayer:
         """Export the layer, compress and hash it."""
         tar = _HashingOutput(output if self._compression == "none" else _Compressed(output, self._compression))
-        export_layer(self.layer, self._parents, cast(BinaryIO, tar), limits=self._limits, cancel=self._cancel)
+        export_layer(
+            self.layer,
+            self._parents,
+            cast(BinaryIO, tar),
+            limits=self._limits,
+            progress=self._progress,
+            cancel=self._cancel,
+        )
         blob = tar
         if isinstance(tar.output, _Compressed):
             blob = tar.output.finish()
