@@ -14,7 +14,8 @@ from support import ROOT
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 PACKAGE, STUBS, NATIVE = ROOT / "python" / "cimlayer", ROOT / "python" / "cimfs_ext", ROOT / "cimfs_ext"
 
-ROOMS = [re.findall("`([^`]+)`", cell) for cell in re.findall(r"^\| (`[a-z_`_ ]+`) \|", ARCHITECTURE, re.MULTILINE)]
+_ORDER = ARCHITECTURE.partition("## The rooms")[0]
+ROOMS = [re.findall("`([^`]+)`", cell) for cell in re.findall(r"^\| (`[a-z_`_ ]+`) \|", _ORDER, re.MULTILINE)]
 FLOORS = {room: -row for row, rooms in enumerate(ROOMS) for room in rooms}
 
 CIMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+)?c?import\s+(\(?[\w., ]+)", re.MULTILINE)
