@@ -69,12 +69,12 @@ SHAPES: dict[str, tuple[bytes, dict[str, bytes | None] | str]] = {
     "a file through a link": (tar_of(("symlink", "a", "/etc"), ("file", "a/b", FIRST)), {"a": None, "a\\b": FIRST}),
     "a file through a file": (tar_of(("file", "a", SECOND), ("file", "a/b", FIRST)), {"a": None, "a\\b": FIRST}),
     "links that lead out": (tar_of(("symlink", "a", "/etc/shadow"), ("symlink", "b", "../etc")), {"a": b"", "b": b""}),
-    "names of one case": (tar_of(("file", "Aa", FIRST), ("file", "aA", SECOND)), {"aA": SECOND}),
+    "names of one case": (tar_of(("file", "Aa", FIRST), ("file", "aA", SECOND)), "one name for Windows"),
     "directories of one case": (
         tar_of(("directory", "D"), ("file", "D/a", FIRST), ("directory", "d"), ("file", "d/A", SECOND)),
-        {"D": None, "D\\A": SECOND},
+        "one name for Windows",
     ),
-    "a file over a directory": (tar_of(("file", "D/a", FIRST), ("file", "d", SECOND)), {"d": SECOND}),
+    "a file over a directory": (tar_of(("file", "D/a", FIRST), ("file", "d", SECOND)), "one name for Windows"),
     "reserved names": (
         tar_of(("file", "CON"), ("file", "nul.txt"), ("file", "dot."), ("file", "space "), ("file", "...")),
         dict.fromkeys(["CON", "nul.txt", "dot.", "space ", "..."], b""),

@@ -124,14 +124,17 @@ class Output:
 
 
 def json_text(value: object) -> str:
-    """A value as JSON in one line, in ASCII. Integers beyond 2^53 are strings of digits."""
+    """A value as JSON in one line, in ASCII. Integers beyond 2^53 are strings of digits, but for a ``filetime``.
+
+    That is always beyond it, and stands beside the same time as text.
+    """
     text = json.dumps(value)
     return json.dumps(_exact(value)) if _LONG_NUMBER.search(text) else text
 
 
 def _exact(value: object) -> object:
     if isinstance(value, dict):
-        return {name: _exact(member) for name, member in value.items()}
+        return {name: member if name == "filetime" else _exact(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
         return [_exact(element) for element in value]
     is_large = isinstance(value, int) and not -_LARGEST_EXACT <= value <= _LARGEST_EXACT

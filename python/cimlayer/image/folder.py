@@ -243,9 +243,12 @@ class FolderSource:
 
     def _opened(self, entry: _Entry) -> io.RawIOBase:
         file = beneath.open_file(entry.name, entry.directory)
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        try:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "it was replaced while it was read")
+        except BaseException:
             file.close()
-            raise OSError(errno.EINVAL, "it was replaced while it was read")
+            raise
         return file
 
     def _add_stream(self, path: str, stream: HostStream) -> None:

@@ -29,8 +29,8 @@ from cimlayer.formats.fileinfo import (
     FILE_ATTRIBUTE_SPARSE_FILE,
     attribute_names,
     filetime_from_ns,
+    iso_time,
     pax_seconds,
-    time_text,
 )
 from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK, parse_reparse_data, tar_target
 from cimlayer.formats.sddl import sddl_from_descriptor
@@ -201,7 +201,8 @@ def _export_times(_info: tarfile.TarInfo, entry: ImageEntry, _times: _Times) -> 
 
 
 def _text_of_times(facts: Facts) -> Fields:
-    return {name.replace("_", " "): facts[name] for name in _TIMES}
+    times = {name: facts[name] for name in _TIMES}
+    return {name.replace("_", " "): time["iso"] or f"FILETIME {time['filetime']}" for name, time in times.items()}
 
 
 TIMES: ValueKind[_Times] = ValueKind(
@@ -211,7 +212,9 @@ TIMES: ValueKind[_Times] = ValueKind(
     record=lambda times: dict(zip(_TIMES, times, strict=True)),
     attribute=lambda times: b"%d %d %d %d" % times,
     export=_export_times,
-    show=lambda times: {name: time_text(time) for name, time in zip(_TIMES, times, strict=True)},
+    show=lambda times: {
+        name: {"iso": iso_time(time), "filetime": time} for name, time in zip(_TIMES, times, strict=True)
+    },
     text=_text_of_times,
     plain=lambda entry, _times: entry.creation_time == entry.last_write_time == entry.change_time,
     of_host=_times_of_host,

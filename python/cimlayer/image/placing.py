@@ -76,6 +76,9 @@ class Placement:
         head, _, leaf = path.rpartition("\\")
         parent = self._directories.get(head)
         if parent is None:
+            for end in [at for at, unit in enumerate(head) if unit == "\\"]:  # from above, as deep as it may be
+                if head[:end] not in self._directories:
+                    self._directories[head[:end]] = self._placed(head[:end], name, offset)
             parent = self._directories[head] = self._placed(head, name, offset)
         names = self._names.setdefault(parent, {})
         known = names.setdefault(upcase_key(leaf), leaf)
