@@ -18,6 +18,7 @@ from typing import TypeVar
 from cimlayer.errors import ImageBusyError
 from cimlayer.events import CancellationToken
 from cimlayer.host.filelocks import lock_holder, open_to_lock, try_lock, unlock_and_close
+from cimlayer.host.interrupts import deferred
 
 _T = TypeVar("_T")
 
@@ -40,16 +41,21 @@ def try_hold(file: Path) -> Iterator[bool]:
     """Hold a file alone, if nobody else does; the value says so. FileNotFoundError if its name is gone meanwhile."""
     owner = os.getpid()
     descriptor = open_to_lock(file)
+    is_open = True
     try:
-        got = try_lock(descriptor)
-        if got and not os.path.samestat(os.fstat(descriptor), file.stat(follow_symlinks=False)):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
-        yield got
-    finally:
-        if os.getpid() == owner:
-            unlock_and_close(descriptor)
-        else:
+        try:
+            got = try_lock(descriptor)
+            if got and not os.path.samestat(os.fstat(descriptor), file.stat(follow_symlinks=False)):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+            yield got
+        finally:
+            with deferred():
+                is_open = False
+                (unlock_and_close if os.getpid() == owner else os.close)(descriptor)
+    except BaseException:
+        if is_open:  # an interrupt came at the beginning of the lines above
             os.close(descriptor)
+        raise
 
 
 def patiently(call: Callable[[], _T], lock_timeout: float, cancel: CancellationToken | None = None) -> _T:
