@@ -259,9 +259,17 @@ def _is_transient(error: Exception) -> bool:
 
 def _portable(error: Exception) -> Exception:
     """The error as another process can have it."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
+    if not _survives_pickle(error):
+        error.__cause__ = error.__context__ = None  # tblib, which dask uses, pickles them, too
+    if not _survives_pickle(error):
         text = f"{type(error).__name__}: {error}"
         return OSError(errno.EIO, text) if isinstance(error, OSError) else ValueError(text)
     return error
+
+
+def _survives_pickle(error: Exception) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return False
+    return True
