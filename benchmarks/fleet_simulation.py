@@ -129,12 +129,6 @@ def make_images(count: int, seed: int) -> Images:
 # ---- an executor in virtual time ----
 
 
-@dataclass(slots=True)
-class Worker:
-    free: float
-    dies: float
-
-
 class Cluster(Executor):
     """Workers that do what they are given, first come first served; also the clock."""
 

@@ -30,11 +30,6 @@ from support.commands import cpu_time_below
 from support.containers import Store, base_tar, plain
 from support.containers import tar_of as tar_of_files
 from support.images import NULL_DACL
-
-if sys.version_info >= (3, 14):
-    pass
-else:
-    pass
 from support.limited import (
     END,
     MIB,

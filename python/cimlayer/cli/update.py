@@ -10,7 +10,7 @@ import click
 from cimfs_ext.imagepath import image_path
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.output import Output, amount, counted, escaped
+from cimlayer.cli.output import Output, amount, counted, warn
 from cimlayer.cli.stopping import stoppable
 from cimlayer.cli.waiting import wait_option
 from cimlayer.image.update import parse_changes, update_image
@@ -63,7 +63,7 @@ def command(
             path, changes, output=output, sync=not no_sync, limits=limits, lock_timeout=lock_timeout, cancel=cancel
         )
     for text in done.warnings:
-        click.echo(f"cimlayer: warning: {escaped(text)}", err=True)
+        warn(text)
     result = output or path
     with printed.after(f"{result} was written"):
         if as_json:

@@ -80,16 +80,6 @@ def is_ntfs(directory: int) -> bool:
         return False
 
 
-def shows_streams(directory: int) -> bool:
-    """Whether alternate streams are attributes too, which an option of the mount decides."""
-    try:
-        os.listxattr(directory)
-        os.getxattr(directory, _STREAM + "cimlayer")
-    except OSError as error:
-        return error.errno == errno.ENODATA
-    return True
-
-
 def read_values(directory: int, name: bytes) -> dict[str, object]:
     """What an entry has, by kinds: attributes, times (creation, last write, change, last access) and buffers."""
     values: dict[str, object] = {}
