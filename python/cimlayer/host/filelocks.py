@@ -30,7 +30,7 @@ if sys.platform == "win32":
         os.close(descriptor)
 
     def lock_holder(path: Path) -> int | None:
-        """The process that has locked a file; None if nobody has, or if it cannot be told."""
+        """The process that has locked a file; None if nobody has, or if that is not known."""
         with suppress(OSError):
             handle = winfiles.open_to_hold(native_path(path), False)
             try:
@@ -63,7 +63,7 @@ else:
         os.close(descriptor)
 
     def lock_holder(path: Path) -> int | None:
-        """The process that has locked a file; None if nobody has, or if it cannot be told.
+        """The process that has locked a file; None if nobody has, or if that is not known.
 
         Linux lists locks as ``1: FLOCK ADVISORY WRITE pid major:minor:inode start end`` (proc_locks(5)), the device in
         hexadecimal. A file system whose files do not have its own device number, such as btrfs, is not found there, nor

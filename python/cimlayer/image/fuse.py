@@ -1,6 +1,6 @@
 """An image as a read-only file system of the host: answers to the kernel's FUSE client (linux/fuse.h, fuse(4)).
 
-An image never changes, so that the kernel may keep all that it was told. What it asks for every file of a directory is
+An image never changes, so the kernel may cache every answer. What it asks for every file of a directory is
 packed in compiled code (``cimfs_ext/mounted.pyx``); the rest is here.
 """
 

@@ -78,8 +78,8 @@ def open_hive(image: ImageReader | str | os.PathLike[str], name: str | PurePath)
 def read_hive(file: BinaryIO) -> bytes:
     """The hive at the beginning of a seekable file, for ``Hive.open`` to judge (docs/format.md, "Hives").
 
-    As many bytes as the base block says that there are, not more than 2 GiB; of what does not begin as a hive does
-    just so much that it can be told.
+    As many bytes as the base block says there are, at most 2 GiB; of anything that does not begin like a hive, only
+    enough to recognise that.
     """
     base = file.read(_BASE_BLOCK)
     bins = int.from_bytes(base[_BINS_SIZE], "little")

@@ -1,4 +1,4 @@
-r"""What a utility VM's registry hives say and must be told, for it to boot from a CIM.
+r"""What a utility VM's registry hives say, and what is set in them so that it boots from a CIM.
 
 Sources: hcsshim, internal/wclayer/cim/process.go and registry.go.
 """

@@ -174,7 +174,7 @@ class _LayerExport:
         return self._metadata(self._image, entry) != self._metadata(self._parent, older)
 
     def _metadata(self, image: ImageReader, entry: ImageEntry) -> list[object]:
-        """Streams are told apart by where they are stored: one that was stored anew counts as new, and none is read."""
+        """Streams are compared by where they are stored: one that was stored anew counts as new, and none is read."""
         streams = [(stream.name, image.location(entry, stream.name)) for stream in image.streams(entry)]
         return [*(kind.value(image, entry) for kind in self._kinds), streams]
 
@@ -227,7 +227,7 @@ class _LayerExport:
 
 
 def _check_no_whiteout(path: str) -> None:
-    """Neither such a file nor its removal can be told: the tar of the one removes, that of the other may be opaque."""
+    """A tar can express neither such a file nor its removal: the one would remove, the other may be opaque."""
     if path.rpartition("\\")[2].startswith(_WHITEOUT):
         raise FormatError("a name that means a whiteout in a layer tar", path)
 

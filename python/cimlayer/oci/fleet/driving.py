@@ -73,8 +73,8 @@ def drive(
 ) -> Iterator[ImageResult]:
     """Have an executor do a scheduler's tasks, ``at_once`` of them or all that can be done, until all images are over.
 
-    Yields results as they come. However this ends, what still runs is told to by ``stop``, and waited for. ``alive`` is
-    called now and then.
+    Yields results as they come. However this ends, what still runs is asked to end by ``stop``, and waited for.
+    ``alive`` is called now and then.
     """
     running: dict[Future[Outcome], Task] = {}
     report = _Report(progress)

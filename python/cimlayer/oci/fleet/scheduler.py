@@ -330,5 +330,5 @@ def _chosen(layer: _Layer) -> tuple[_Image, PlannedLayer] | None:
 
 
 def _is_in_blob(error: Exception) -> bool:
-    """Whether an error is in the content of a blob whose digest is right: it is found out before this is told."""
+    """Whether an error is in the content of a blob whose digest is right: a wrong digest is reported first."""
     return isinstance(error, FormatError) and not isinstance(error, (DigestMismatchError, LimitError))

@@ -1,4 +1,4 @@
-"""Requests to one repository of a container registry: authorized, redirected, and told apart by how they fail."""
+"""Requests to one repository of a container registry: authorized, redirected, and their failures classified."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ class Exchange:
 
     @property
     def framed(self) -> bool:
-        """Whether the end of the body can be told from a connection that was closed early."""
+        """Whether the end of the body can be distinguished from a connection that was closed early."""
         return self._response.length_remaining is not None or bool(self._response.chunked)
 
     def read(self, size: int) -> bytes:
