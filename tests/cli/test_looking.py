@@ -146,7 +146,7 @@ def test_stat_shows_what_the_image_says(image: Path) -> None:
 
 def test_stat_json_has_everything_in_one_object(image: Path) -> None:
     facts = json.loads(succeed("stat", image, "Files/hello.txt", "--json"))
-    assert facts["last_write_time"] == "2020-01-01T00:00:00.1234567Z"
+    assert facts["last_write_time"] == {"iso": "2020-01-01T00:00:00.1234567Z", "filetime": 132223104001234567}
     assert facts["names"] == ["Files/again.txt", "Files/hello.txt"]
     assert facts["security_descriptor"]["sddl"] == SDDL
     assert facts["streams"] == [{"name": "Zone.Identifier", "size": 4}]
