@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,23 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell has what it starts in the background ignore interrupts, and so would the processes of the tests.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _encodable(data: Any) -> Any:
+    """The same with half surrogate pairs, which names have here and UTF-8 has not, as escapes."""
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {_encodable(key): _encodable(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return type(data)(map(_encodable, data))
+    return data
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A failure that shows such a name would otherwise end the run, since pytest-xdist sends reports as UTF-8."""
+    return _encodable((yield))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import program, run, succeed
+from support.commands import call, program, run
 from support.images import make_image
 from support.terminals import open_terminal
 
@@ -145,4 +145,4 @@ def test_hives_of_a_layer_are_completed(completed: Complete, place: Path) -> Non
 
 def test_completion_refuses_another_shell() -> None:
     assert "'tcsh' is not one of" in run("completion", "tcsh").stderr.decode()
-    assert succeed("completion", "bash").endswith("complete -o nosort -F _cimlayer_completion cimlayer\n")
+    assert call("completion", "bash").stdout.endswith("complete -o nosort -F _cimlayer_completion cimlayer\n")

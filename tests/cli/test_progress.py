@@ -21,6 +21,7 @@ from support.clitests import (
     image,  # noqa: F401  fixtures
 )
 from support.commands import run, succeed
+from support.platforms import not_under_wine
 from support.terminals import open_terminal, read_all, resize, shown_on_a_terminal
 
 MIB = 1 << 20
@@ -100,7 +101,7 @@ COMMANDS = (
     "verify IMAGE",
     "diff IMAGE COPY",
     "import TAR LAYER",
-    "extract IMAGE DEST",
+    pytest.param("extract IMAGE DEST", marks=not_under_wine("half a surrogate pair in a name")),
     "export IMAGE -o DEST",
     "export-image MADE oci:DEST --os-version 10.0.1.2",
 )

@@ -36,6 +36,7 @@ from cimlayer.image.mount import (
 )
 from cimlayer.layer.blockwriter import BlockCimLayerWriter
 from support.libraries import Recorder, build_recording, needs_dlopen, wide
+from support.platforms import posix_only
 
 VOLUME = UUID("01234567-89ab-cdef-fedc-ba9876543210")
 ROOT_HASH = bytes(range(0xA0, 0xC0))
@@ -424,6 +425,7 @@ def test_windows_path_is_absolute_with_backslashes_and_a_prefix_if_long(given: s
     assert native_path(given, windows=True) == expected
 
 
+@posix_only("names and files that Windows does not have")
 def test_other_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert native_path("a\\b/../c", windows=False) == str(tmp_path / "c")

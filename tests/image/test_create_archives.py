@@ -183,7 +183,7 @@ def test_root_directory_that_windows_has_not_is_refused(tmp_path: Path, source: 
 
 
 def test_descriptor_is_that_of_what_has_none(tmp_path: Path, source: Path) -> None:
-    tree = read_tree(create(tmp_path, source, security_descriptor=SDDL))
+    tree = read_tree(create(tmp_path, source, security_descriptor=SDDL, metadata="none"))
     assert {node.security_descriptor for node in tree.values()} == {descriptor_from_sddl(SDDL)}
     with pytest.raises(ValueError, match="SDDL"):
         cimlayer.create_image(tmp_path / "images/other.cim", source, security_descriptor="nonsense")
@@ -212,8 +212,8 @@ def test_parent_must_be_there_and_beside_it(tmp_path: Path, source: Path) -> Non
 
 def test_command_has_the_options(tmp_path: Path, source: Path) -> None:
     parent = make_image(tmp_path, "parent.cim", {"a": b"x"})
-    options = ["--parent", parent, "--root-directory", "r", "--security-descriptor", SDDL, "--no-sync"]
-    succeed("create", tmp_path / "child.cim", source, *options)
+    options = ["--parent", parent, "--root-directory", "r", "--security-descriptor", SDDL, "--metadata", "none"]
+    succeed("create", tmp_path / "child.cim", source, *options, "--no-sync")
     tree = read_tree(tmp_path / "child.cim")
     assert set(tree) == {"a", "r", "r\\d", "r\\d\\f"}
     assert (tree["a"].security_descriptor, tree["r\\d\\f"].security_descriptor) == (

@@ -17,6 +17,7 @@ from cimlayer.errors import CorruptImageError, ImageError, LimitError, Operation
 from support.commands import call, succeed
 from support.image_layers import MOUNT_POINT, link_data
 from support.images import DIRECTORY, METADATA, NULL_DACL, add, forge_name, make_image, names_in, read_tree, writer
+from support.platforms import needs_symlinks
 from support.trees import link_groups
 
 NAMES = st.sampled_from(
@@ -133,6 +134,7 @@ def test_layers_come_back_as_images(corpus: Path, tmp_path: Path, layer: str) ->
     assert_equal_images(image, there_and_back(image, tmp_path))
 
 
+@needs_symlinks
 def test_other_programs_get_files_directories_and_links(tmp_path: Path) -> None:
     with writer(tmp_path, None, "image.cim") as image:
         add(image, "d", attributes=DIRECTORY)

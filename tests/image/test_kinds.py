@@ -26,6 +26,7 @@ from support import ROOT
 from support.commands import succeed
 from support.image_layers import bare_layer
 from support.images import METADATA, add, make_image
+from support.platforms import posix_only
 
 
 def object_id(image: cimlayer.ImageReader, entry: ImageEntry) -> bytes:
@@ -74,11 +75,8 @@ def test_an_added_kind_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_an_added_kind_is_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = make_image(tmp_path, "one.cim", {"d": None, "a": b"x"})
     added(monkeypatch, OBJECT_ID)
-    attached: dict[str, bytes] = {}
-    monkeypatch.setattr(os, "setxattr", lambda _fd, name, value: attached.update({name.decode(): value}))
     with cimlayer.ImageReader(image) as reader:
         extract(reader, "", tmp_path / "out", metadata="sidecar")
-        extract(reader, "", tmp_path / "attached", metadata="xattr")
         entry = reader.stat("a")
         assert "user.cimlayer.object_id" in attribute_names(reader, entry)
         assert attribute_value(reader, entry, "user.cimlayer.object_id") == b"a of one.cim"
@@ -86,6 +84,16 @@ def test_an_added_kind_is_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     records = [json.loads(line) for line in (tmp_path / "out.metadata/entries.jsonl").read_text("utf-8").splitlines()]
     noted = {record["path"]: record.get("object_id") for record in records}
     assert noted == {"d": None, "a": base64.b64encode(b"a of one.cim").decode()}
+
+
+@posix_only("extended attributes of files")
+def test_an_added_kind_is_an_extended_attribute_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = make_image(tmp_path, "one.cim", {"d": None, "a": b"x"})
+    added(monkeypatch, OBJECT_ID)
+    attached: dict[str, bytes] = {}
+    monkeypatch.setattr(os, "setxattr", lambda _fd, name, value: attached.update({name.decode(): value}))
+    with cimlayer.ImageReader(image) as reader:
+        extract(reader, "", tmp_path / "attached", metadata="xattr")
     assert attached["user.cimlayer.object_id"] == b"a of one.cim"
 
 
@@ -135,7 +143,7 @@ def test_what_a_kind_has_of_the_host_is_created_from_a_folder(tmp_path: Path, mo
     tagged = dataclasses.replace(kinds.EXTENDED_ATTRIBUTES, of_host=lambda _status, _leads_to_directory: tag)
     rest = [kind for kind in kinds.KINDS if kind not in (kinds.ATTRIBUTES, kinds.EXTENDED_ATTRIBUTES)]
     monkeypatch.setattr(kinds, "KINDS", (hidden, tagged, *rest))
-    create_image(tmp_path / "image.cim", tmp_path / "folder", sync=False)
+    create_image(tmp_path / "image.cim", tmp_path / "folder", metadata="none", sync=False)
     with cimlayer.ImageReader(tmp_path / "image.cim") as image:
         assert image.stat("a").attributes == 2
         assert image.extended_attributes("a") == tag

@@ -26,7 +26,7 @@ def tree(directory: Path) -> dict[str, bytes | str | None]:
     found: dict[str, bytes | str | None] = {}
     # In Python 3.10, rglob fails on a link to too long a name.
     paths = [Path(parent, name) for parent, *names in os.walk(directory) for name in (*names[0], *names[1])]
-    for path in sorted(paths):
+    for path in sorted(paths, key=lambda path: path.parts):  # in which case counts on Windows, too
         name = path.relative_to(directory).as_posix()
         found[name] = str(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
     return found

@@ -49,7 +49,7 @@ def add_base_hives(tar: TarBuilder, leave_out: str = "") -> None:
 def snapshot(directory: Path) -> dict[str, tuple[str, bytes]]:
     """Everything below a directory, byte for byte."""
     return {
-        str(path.relative_to(directory)): ("directory", b"") if path.is_dir() else ("file", path.read_bytes())
+        path.relative_to(directory).as_posix(): ("directory", b"") if path.is_dir() else ("file", path.read_bytes())
         for path in sorted(directory.rglob("*"))
     }
 

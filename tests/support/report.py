@@ -47,4 +47,4 @@ class Report:
         lines += ["", "## Failed"]
         for failure in failures:
             lines += ["", f"### {failure.nodeid}", "", "```", failure.longreprtext, "```"]
-        self.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="backslashreplace")

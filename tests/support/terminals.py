@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from support.commands import program
+from support.platforms import WINDOWS
 
 
 def open_terminal(columns: int = 80) -> tuple[int, int]:
     """Our end and the program's end of a terminal of that width; skips the test where there is none."""
-    pty = pytest.importorskip("pty")
+    if WINDOWS:
+        pytest.skip("no pseudo-terminals there")
+    import pty
+
     ours, theirs = pty.openpty()
     resize(theirs, columns)
     return ours, theirs
