@@ -65,6 +65,7 @@ cdef extern from "liblayer/winfiles.h" nogil:
     int layer_win_hold(intptr_t)
     uint32_t layer_win_holder(intptr_t)
     int layer_win_set_reparse(intptr_t, const void *, size_t)
+    int layer_win_let_read(const uint16_t *, const char *)
     int layer_win_rename(intptr_t, intptr_t, const char *, int)
     int layer_win_make_sparse(intptr_t)
     int layer_win_stamp(intptr_t, const layer_win_stamps *)
@@ -234,6 +235,12 @@ def hold(intptr_t handle):
 def holder(intptr_t handle):
     """The process that holds a file by another handle; 0 if none does."""
     return layer_win_holder(handle)
+
+
+def let_read(str path not None, bytes group not None):
+    """Let a group, which a SID in text names, read a file besides those who may."""
+    cdef bytes units = (path + "\0").encode("utf-16-le", "surrogatepass")
+    check(layer_win_let_read(<const uint16_t *><const char *>units, group), path)
 
 
 def names(intptr_t directory):

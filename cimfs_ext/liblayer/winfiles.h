@@ -100,6 +100,8 @@ int layer_win_set_descriptor(layer_win_file file, const void *descriptor, size_t
 /* A list of FILE_FULL_EA_INFORMATION, which was checked; *whole as above. */
 int layer_win_set_eas(layer_win_file file, const uint8_t *list, size_t size, int *whole);
 int layer_win_set_reparse(layer_win_file file, const void *data, size_t size);
+/* Let a group, which a SID in text names, read a file besides those who may; the path is UTF-16. */
+int layer_win_let_read(const uint16_t *path, const char *group);
 
 /* Up to capacity bytes; size 0 if there are none; ERROR_MORE_DATA if they are more. */
 int layer_win_descriptor(layer_win_file file, void *data, size_t capacity, size_t *size);

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import struct
-import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,13 @@ from cimlayer.formats.disks import (
     create_scratch_disk,
     gpt,
 )
+from cimlayer.formats.sddl import sddl_from_descriptor
+from cimlayer.host import beneath
 from support.disks import GIB, MIB, opened, partition_image, run
+from support.platforms import WINDOWS, not_under_wine
+
+if sys.platform == "win32":
+    from cimfs_ext import winfiles
 
 SCRATCH_SIZE = 20 * GIB
 
@@ -174,24 +181,34 @@ def test_an_impossible_size_is_an_error_and_leaves_the_old_file(tmp_path: Path, 
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("disk", b"old")]
 
 
-@pytest.mark.parametrize("status", [0, 5])
-def test_on_windows_virtual_machines_may_read_both_disks_or_neither_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+@pytest.mark.parametrize("refused", [None, "d"])
+def test_virtual_machines_may_read_both_disks_or_neither_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str | None
 ) -> None:
-    granted = []
+    admitted = []
 
-    def icacls(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
-        granted.append(Path(command[1]).name.split(".")[1])
-        assert command[0] == "icacls"
-        assert command[2:] == ["/grant", "*S-1-5-83-0:(R)"]
-        return subprocess.CompletedProcess(command, status if granted[-1] == "d" else 0, b"", b"denied")
+    def admit(path: Path) -> None:
+        admitted.append(path.name.split(".")[1])
+        if admitted[-1] == refused:
+            raise PermissionError(errno.EACCES, "denied", str(path))
 
-    monkeypatch.setattr("cimlayer.formats.disks.sys.platform", "win32")
-    monkeypatch.setattr("subprocess.run", icacls)
-    with contextlib.nullcontext() if status == 0 else pytest.raises(PermissionError, match="denied"):
+    monkeypatch.setattr("cimlayer.formats.disks._admit_virtual_machines", admit)
+    with contextlib.nullcontext() if refused is None else pytest.raises(PermissionError, match="denied"):
         create_scratch_disk(tmp_path / "b", tmp_path / "d", 64 * MIB)
-    assert granted == ["b", "d"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == (["b", "d"] if status == 0 else [])
+    assert admitted == ["b", "d"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["b", "d"] if refused is None else [])
+
+
+@pytest.mark.skipif(not WINDOWS, reason="Windows only: its groups")
+@not_under_wine("groups in a descriptor")
+def test_the_group_of_all_virtual_machines_may_read_a_disk(tmp_path: Path) -> None:
+    create_formatted_disk(tmp_path / "disk", 64 * MIB)
+    directory = beneath.open_top(tmp_path)
+    try:
+        with winfiles.OpenFile(b"disk", directory) as file:
+            assert "(A;;FR;;;S-1-5-83-0)" in sddl_from_descriptor(file.security_descriptor())
+    finally:
+        beneath.close(directory)
 
 
 def test_when_the_second_disk_cannot_be_placed_the_first_is_not_left(tmp_path: Path) -> None:

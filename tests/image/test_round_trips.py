@@ -18,6 +18,7 @@ from cimlayer.image.extract import extract
 from cimlayer.layer.paths import get_cim_path_from_layer
 from support.images import Node, assert_sound, read_tree
 from support.ntfs import mounted_ntfs
+from support.platforms import posix_only
 from support.trees import link_groups
 from support.treestrategies import TREES, Made, write_tree
 
@@ -27,6 +28,7 @@ EXAMPLES = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # files are slow to shrink
 )
+XATTR = pytest.param("xattr", marks=posix_only("extended attributes of files"))
 UNKNOWN_TIME = 0
 TOP = r"Files\Test"
 UNREADABLE = {"streams"}  # for ntfs-3g, of some files
@@ -50,7 +52,7 @@ def there_and_back(image: Path, folder: Path, again: Path, metadata: str) -> cim
     return done
 
 
-@pytest.mark.parametrize("metadata", ["sidecar", "xattr"])
+@pytest.mark.parametrize("metadata", ["sidecar", XATTR])
 @EXAMPLES
 @given(tree=TREES)
 def test_a_tree_comes_back_equal(metadata: str, tree: Mapping[str, Made]) -> None:
@@ -62,7 +64,7 @@ def test_a_tree_comes_back_equal(metadata: str, tree: Mapping[str, Made]) -> Non
         assert read_tree(directory / "two.cim") == read_tree(image)
 
 
-@pytest.mark.parametrize("metadata", ["sidecar", "xattr"])
+@pytest.mark.parametrize("metadata", ["sidecar", XATTR])
 def test_links_come_back_whatever_name_the_host_lists_first(metadata: str, tmp_path: Path) -> None:
     image = tmp_path / "one.cim"
     with cimlayer.ImageWriter(tmp_path, None, "one.cim") as writer:  # its names sort without case: b before _a

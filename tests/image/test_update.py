@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import cimlayer
 from cimlayer.errors import FormatError, ImageExistsError, LimitError, OperationCancelledError, PathNotFoundError
 from cimlayer.image.update import Change, parse_changes
-from support.commands import call, succeed
+from support.commands import call, succeed, without_codes
 from support.image_layers import link_data
 from support.images import (
     DIRECTORY,
@@ -151,8 +152,9 @@ def test_failure_names_the_entry_and_changes_nothing(
     image: Path, folder: Path, lines: list[str], error: type[Exception], message: str
 ) -> None:
     before = snapshot(image.parent)
-    with pytest.raises(error, match=message):
-        update(image, f"add {folder} first", *(line.format(folder=folder) for line in lines))
+    with pytest.raises(error) as caught:
+        update(image, f"add {folder} first", *(line.format(folder=folder.as_posix()) for line in lines))
+    assert re.search(message, without_codes(str(caught.value)).replace("\\\\", "/"))
     assert snapshot(image.parent) == before
 
 
@@ -225,4 +227,5 @@ def test_command(image: Path, folder: Path, tmp_path: Path) -> None:
     assert call("update", image).exit_code == 2
     assert call("update", image, tmp_path / "list", "-c", "delete x").exit_code == 2
     result = call("update", image, "-c", "delete none")
-    assert (result.exit_code, result.stderr) == (1, "cimlayer: none: not found in image.cim\n")
+    assert result.exit_code == 1
+    assert without_codes(result.stderr) == "cimlayer: none: not found in image.cim\n"

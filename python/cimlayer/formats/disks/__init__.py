@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -13,11 +12,14 @@ from typing import BinaryIO
 from cimlayer.formats.disks import gpt, ntfs, vhdx
 from cimlayer.formats.disks.extents import SECTOR, shifted
 from cimlayer.formats.disks.identity import DiskIdentity, IdentitySource
-from cimlayer.host.paths import errors_name
+from cimlayer.host.paths import errors_name, native_path
+
+if sys.platform == "win32":
+    from cimfs_ext import winfiles
 
 __all__ = ["DiskIdentity", "create_differencing_disk", "create_formatted_disk", "create_scratch_disk"]
 
-_VIRTUAL_MACHINES = "S-1-5-83-0"
+_VIRTUAL_MACHINES = b"S-1-5-83-0"
 
 
 def create_scratch_disk(
@@ -128,12 +130,9 @@ def _replacing(*paths: Path, sync: bool) -> Iterator[tuple[BinaryIO, ...]]:
 
 
 def _admit_virtual_machines(path: Path) -> None:
-    """On Windows, let the group of all virtual machines read the disk; elsewhere there is no such group."""
-    if sys.platform == "win32":
-        import subprocess  # noqa: PLC0415
+    """On Windows, let the group of all virtual machines read the disk; elsewhere there is no such group.
 
-        command = ["icacls", str(path), "/grant", f"*{_VIRTUAL_MACHINES}:(R)"]
-        done = subprocess.run(command, check=False, capture_output=True)
-        if done.returncode:
-            reason = done.stderr.decode(errors="replace").strip()
-            raise PermissionError(errno.EACCES, f"virtual machines get no access: {reason}", str(path))
+    As hcsshim's ``GrantVmGroupAccess`` does (``internal/security``).
+    """
+    if sys.platform == "win32":
+        winfiles.let_read(native_path(path), _VIRTUAL_MACHINES)
