@@ -20,6 +20,7 @@ from cimlayer.blobs.decompression import check_tar_start
 from cimlayer.blobs.streams import LayerStream
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
+from support.platforms import examples
 from support.tars import TarBuilder
 
 if sys.version_info >= (3, 14):
@@ -77,7 +78,7 @@ def test_all_members_are_read(form: str, size: int, cuts: list[int]) -> None:
     assert read(b"".join(map(COMPRESS[form], parts)), size) == TAR
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     cuts=st.lists(st.integers(0, len(TAR)), max_size=6),
     form=st.sampled_from(sorted(COMPRESS)),

@@ -22,6 +22,7 @@ from cimfs_ext.errors import CorruptHiveError, FormatError, KeyNotFoundError
 from cimfs_ext.regf import Hive, Key
 from support import hives
 from support.hives import REG_BINARY, REG_DWORD, REG_SZ, Builder, Node, Val, build
+from support.platforms import examples
 from support.regf import SAMPLE, opened
 
 # ---- edits ----
@@ -108,7 +109,7 @@ class TestEdits:
         with pytest.raises(TypeError, match=r"Hive\.open"):
             Hive()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(
         st.lists(
             st.tuples(

@@ -17,7 +17,7 @@ from cimlayer.errors import CorruptImageError, ImageError, LimitError, Operation
 from support.commands import call, succeed
 from support.image_layers import MOUNT_POINT, link_data
 from support.images import DIRECTORY, METADATA, NULL_DACL, add, forge_name, make_image, names_in, read_tree, writer
-from support.platforms import needs_symlinks
+from support.platforms import examples, needs_symlinks
 from support.trees import link_groups
 
 NAMES = st.sampled_from(
@@ -117,7 +117,7 @@ def there_and_back(image: Path, root: Path) -> Path:
     return root / "back.cim"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(OPERATIONS, max_size=12))
 def test_image_comes_back_from_its_tar(operations: list[tuple[str, str, object, object]]) -> None:
     with tempfile.TemporaryDirectory() as directory:

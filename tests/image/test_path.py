@@ -20,6 +20,7 @@ from cimlayer import CimPath, CorruptImageError, FileAttributes, PathNotFoundErr
 from support.cimbytes import Builder
 from support.images import DIRECTORY, add, make_image, writer
 from support.layers import reparse_of
+from support.platforms import examples
 from support.readers import small_tree
 
 if sys.version_info >= (3, 11):
@@ -220,7 +221,7 @@ def test_match(root: CimPath) -> None:
     st.lists(st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=3), max_size=6),
     st.lists(st.sampled_from(["a", "?", "*b", "**", "[ab]"]), min_size=1, max_size=4),
 )
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_glob_is_that_of_pathlib(
     tmp_path_factory: pytest.TempPathFactory, tree: list[list[str]], pattern: list[str]
 ) -> None:

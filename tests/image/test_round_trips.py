@@ -18,12 +18,12 @@ from cimlayer.image.extract import extract
 from cimlayer.layer.paths import get_cim_path_from_layer
 from support.images import Node, assert_sound, read_tree
 from support.ntfs import mounted_ntfs
-from support.platforms import posix_only
+from support.platforms import examples, posix_only
 from support.trees import link_groups
 from support.treestrategies import TREES, Made, write_tree
 
 EXAMPLES = settings(
-    max_examples=15,
+    max_examples=examples(15),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # files are slow to shrink

@@ -43,7 +43,7 @@ from support.containers import (
     tar_of,
     write,
 )
-from support.platforms import needs_symlinks, posix_only
+from support.platforms import examples, needs_symlinks, posix_only
 
 LAYER = gzipped(base_tar())
 LINUX = {"os": "linux", "architecture": "amd64"}
@@ -429,7 +429,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(value=JSON)
 def test_no_document_does_more_than_fail(value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     data = json.dumps(value).encode()

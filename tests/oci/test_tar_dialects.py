@@ -21,7 +21,7 @@ from cimlayer.image.create import create_image
 from cimlayer.image.extract import extract
 from support import layers, tars
 from support.images import assert_sound, read_files
-from support.platforms import posix_only
+from support.platforms import examples, posix_only
 from support.tars import SPARSE_FORMS, Regions, TarBuilder, sparse_tar
 
 LAST = (1 << 63) - 1
@@ -249,7 +249,7 @@ def test_sparse_file_is_whole(tmp_path: Path, form: str, shape: str) -> None:
         assert [each.name for each in opened.listdir("")] == ["after", "sparse"]
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(SPARSE_FORMS),
     st.lists(st.tuples(st.integers(0, 900), st.integers(1, 700)), max_size=30),
