@@ -5,6 +5,9 @@ from __future__ import annotations
 import runpy
 
 from support import ROOT
+from support.platforms import same_everywhere
+
+pytestmark = same_everywhere
 
 
 def test_the_chart_is_that_of_the_table() -> None:

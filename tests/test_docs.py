@@ -18,6 +18,9 @@ import pytest
 import cimlayer
 from cimlayer.cli.program import commands
 from support import ROOT
+from support.platforms import same_everywhere
+
+pytestmark = same_everywhere
 
 if sys.version_info >= (3, 14):
     from compression import zstd

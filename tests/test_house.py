@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from support import ROOT
+from support.platforms import same_everywhere
+
+pytestmark = same_everywhere
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 PACKAGE, STUBS, NATIVE = ROOT / "python" / "cimlayer", ROOT / "python" / "cimfs_ext", ROOT / "cimfs_ext"

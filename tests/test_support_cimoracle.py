@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from support import cimoracle
+from support.platforms import same_everywhere
+
+pytestmark = same_everywhere
 
 GUID = uuid.UUID("0d2e7e8a-1f6b-4f5c-9a1b-0123456789ab")
 LARGE = bytes(range(250)) * 20

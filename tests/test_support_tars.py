@@ -6,7 +6,10 @@ import tarfile
 import pytest
 
 from support import tars
+from support.platforms import same_everywhere
 from support.tars import TarBuilder, windows_pax
+
+pytestmark = same_everywhere
 
 
 def read(archive: bytes) -> dict[str, tarfile.TarInfo]:

@@ -18,7 +18,7 @@ def test_every_command_has_a_page_with_its_options() -> None:
     assert "\\-\\-exit\\-code" in PAGES["cimlayer-diff.1"]
 
 
-@pytest.mark.skipif(shutil.which("groff") is None, reason="no groff")
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
 @pytest.mark.parametrize("name", ["cimlayer.1", "cimlayer-ls.1", "cimlayer-hive-export.1"])
 def test_pages_are_clean(name: str) -> None:
     done = subprocess.run(

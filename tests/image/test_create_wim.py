@@ -21,7 +21,7 @@ from support.commands import call, succeed
 from support.image_layers import MOUNT_POINT, link_data
 from support.images import names_in, read_files, read_tree
 
-pytestmark = pytest.mark.skipif(shutil.which("wimlib-imagex") is None, reason="wimlib-imagex is not here")
+pytestmark = pytest.mark.skipif(shutil.which("wimlib-imagex") is None, reason="wimlib-imagex is not installed")
 
 COMPRESSIONS = ("--compress=none", "--compress=fast", "--compress=maximum", "--solid")
 DESCRIPTOR = descriptor_from_sddl("O:BAG:SYD:P(A;;FA;;;SY)(A;;FA;;;BA)")

@@ -361,7 +361,7 @@ def test_name_that_is_no_utf_8_is_not_there(tmp_path: Path) -> None:
                 (root / os.fsdecode(name)).stat()
 
 
-@pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not here")
+@pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not installed")
 def test_sparse_archive_of_a_mounted_image_has_its_content(tmp_path: Path) -> None:
     image = make_image(tmp_path, "image.cim", {"file": b"content" * 1000})
     with mounted(image, tmp_path / "mount") as root:

@@ -67,7 +67,7 @@ def facts_of(root: Path) -> dict[str, tuple[object, ...]]:
 @pytest.mark.parametrize("program", COPIES)
 def test_copy_is_what_extract_gives(tmp_path: Path, image: Path, program: str) -> None:
     if shutil.which(program) is None:
-        pytest.skip(f"{program} is not here")
+        pytest.skip(f"{program} is not installed")
     copy = tmp_path / "copy"
     copy.mkdir()
     try:

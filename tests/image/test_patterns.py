@@ -33,7 +33,7 @@ PATTERNS = [
 ]
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not here")
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 @pytest.mark.parametrize("patterns", PATTERNS, ids="|".join)
 def test_patterns_mean_what_they_mean_to_git(tmp_path: Path, patterns: list[str]) -> None:
     subprocess.run(["git", "init", "-q", tmp_path], check=True)

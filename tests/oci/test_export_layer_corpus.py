@@ -109,7 +109,7 @@ def test_exports_read_by_a_simple_reader_equal_the_manifest(tars: Path, name: st
             assert groups.setdefault(entry["link_group"], id(found[path])) == id(found[path])
 
 
-@pytest.mark.skipif(shutil.which("bsdtar") is None, reason="bsdtar is not here")
+@pytest.mark.skipif(shutil.which("bsdtar") is None, reason="bsdtar is not installed")
 @pytest.mark.parametrize("name", PARENTS)
 def test_bsdtar_lists_every_entry(tars: Path, name: str) -> None:
     listed = subprocess.run(

@@ -33,6 +33,10 @@ def not_under_wine(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(WINE, reason=f"not under wine: {reason}")
 
 
+# Of modules that say something of this repository, or of a computation: time is spent on it once.
+same_everywhere = not_under_wine("what is the same on every system")
+
+
 def _can_link() -> bool:
     with tempfile.TemporaryDirectory() as directory:
         link = Path(directory, "link")
