@@ -29,7 +29,7 @@ from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.garbage import collect_garbage
 from support import ROOT
 from support.images import add, assert_sound, read_files, writer
-from support.platforms import WINDOWS, not_under_wine
+from support.platforms import WINDOWS, not_under_wine, same_everywhere
 
 BASE_TAR, CHILD_TAR = ROOT / "examples" / "sample-layer.tar", ROOT / "examples" / "sample-child.tar"
 COMMITS = int(os.environ.get("CIMLAYER_CONCURRENT_COMMITS", "60"))
@@ -294,6 +294,7 @@ def run_in_subinterpreter(code: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+@same_everywhere
 def test_a_subinterpreter_can_use_the_package_or_is_told_that_it_cannot(tmp_path: Path, module: str) -> None:
     """In a process of its own: what goes wrong with interpreters goes wrong for the whole process."""
     result = tmp_path / "result"

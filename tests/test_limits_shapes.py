@@ -169,7 +169,7 @@ FILES = 2 + 30 + 1
 
 # What reads the image, its options, and the limits that it fills exactly.
 READ: dict[str, tuple[Callable[..., None], dict[str, Any], Limits]] = {
-    "extract": (extract, {}, Limits(files=FILES, bytes=30 * MIB, path_depth=3)),
+    "extract": (extract, {"metadata": "none"}, Limits(files=FILES, bytes=30 * MIB, path_depth=3)),
     "sidecar": (extract, {"metadata": "sidecar"}, Limits(files=FILES + 1, bytes=31 * MIB, path_depth=3)),
     "export": (export, {}, Limits(files=FILES + 1, bytes=31 * MIB, path_depth=3)),
 }

@@ -18,7 +18,9 @@ from cimfs_ext.image import ImageWriter
 from cimfs_ext.reader import ImageReader
 from support import cimoracle
 from support.images import DIRECTORY, NULL_DACL, Node, read_tree, snapshot, writer
-from support.platforms import examples
+from support.platforms import examples, same_everywhere
+
+pytestmark = same_everywhere
 
 NOISE = random.Random(5).randbytes(300_000)
 

@@ -15,6 +15,9 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import ImageError
 from support import cimoracle
 from support.images import DIRECTORY, METADATA, TIME, add, assert_sound
+from support.platforms import same_everywhere
+
+pytestmark = same_everywhere
 
 # CI looks at every byte of headers and object ID files, and at a sample of the regions; 1 is every byte of all files.
 STRIDE = int(os.environ.get("CIMLAYER_FLIP_STRIDE", "0"))

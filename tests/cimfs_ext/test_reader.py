@@ -19,6 +19,7 @@ from cimfs_ext.reader import ImageReader
 from support import cimoracle
 from support.cimbytes import REGION_SET, Builder, patch
 from support.images import DIRECTORY, NULL_DACL, add, make_image, read_files, writer
+from support.platforms import same_everywhere
 from support.readers import (
     NOISE,
     check_small_tree,
@@ -403,6 +404,7 @@ def small_image(tmp_path: Path) -> Path:
     return tmp_path / "a.cim"
 
 
+@same_everywhere
 def test_verify_finds_every_flipped_byte(tmp_path: Path) -> None:
     """Of content, of each kind of table, of descriptors and buffers, of the filesystem object."""
     path = small_image(tmp_path)
@@ -424,6 +426,7 @@ def test_verify_finds_every_flipped_byte(tmp_path: Path) -> None:
     assert len(objects) - len(undetected) == referred  # the others are the parent's alone
 
 
+@same_everywhere
 def test_verify_finds_flipped_bytes_of_object_id_files(tmp_path: Path) -> None:
     path = small_image(tmp_path)
     for target in tmp_path.glob("objectid_*"):

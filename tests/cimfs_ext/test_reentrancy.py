@@ -23,7 +23,7 @@ from cimfs_ext.importer import LayerImporter
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
 from support.images import writer
-from support.platforms import posix_only
+from support.platforms import posix_only, same_everywhere
 from support.threaded import (
     Call,
     a_tar,
@@ -199,6 +199,7 @@ def call_everything(made: object) -> None:
             continue
 
 
+@same_everywhere
 def test_odd_arguments_in_odd_states(image: Path, tmp_path: Path) -> None:
     def closed(made: Any) -> Any:
         made.close()

@@ -14,7 +14,10 @@ from cimlayer.errors import OperationCancelledError
 from cimlayer.events import CancellationToken
 from cimlayer.oci.registry import failures
 from support.containers import OCI_FOREIGN, OCI_LAYER, Store, digest_of
+from support.platforms import same_everywhere
 from support.registries import FakeRegistry, Request, free_port, login, running
+
+pytestmark = same_everywhere
 
 DATA = bytes(range(251)) * 4000
 DIGEST = digest_of(DATA)

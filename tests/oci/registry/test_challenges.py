@@ -7,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cimlayer.oci.registry.challenges import Challenge, parse_challenges
+from support.platforms import same_everywhere
+
+pytestmark = same_everywhere
 
 BASIC, BEARER = Challenge("basic", {"realm": "x"}), Challenge("bearer", {"realm": "https://t/", "service": "a, b"})
 

@@ -19,7 +19,10 @@ from cimlayer.errors import OperationCancelledError
 from cimlayer.events import CancellationToken
 from cimlayer.oci.registry.connections import Connections
 from support.containers import Layer, Store
+from support.platforms import same_everywhere
 from support.registries import FakeRegistry, certificates, free_port, login, running, server_context
+
+pytestmark = same_everywhere
 
 
 @pytest.fixture(scope="module")

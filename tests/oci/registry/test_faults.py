@@ -14,7 +14,10 @@ import pytest
 import cimlayer
 from support.commands import call
 from support.containers import Layer, Store, base_tar, gzipped
+from support.platforms import same_everywhere
 from support.registries import FakeRegistry, Request
+
+pytestmark = same_everywhere
 
 Fault = Callable[[Request, bytes], object]
 

@@ -17,7 +17,10 @@ from cimlayer import ExportedImage, export_image
 from cimlayer.events import CancellationToken, OperationCancelledError
 from cimlayer.oci.registry.target import registry_target
 from support.containers import OCI_FOREIGN, OCI_LAYER, Store, base_tar, child_tar, digest_of, gzipped, plain
+from support.platforms import same_everywhere
 from support.registries import FakeRegistry, Request, login, running
+
+pytestmark = same_everywhere
 
 CHUNK = 100_000
 FOREIGN = f"{OCI_FOREIGN}+gzip"
