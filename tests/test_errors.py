@@ -85,7 +85,8 @@ def test_an_offset_that_is_not_known_is_none() -> None:
     assert str(FormatError("why", "what", -1)) == "what: why"
 
 
-def test_the_text_names_layer_entry_and_offset() -> None:
+def test_the_text_names_layer_entry_and_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_SHOW_HRESULTS", False)
     assert str(in_layer(FormatError("cut short", r"Files\a", 7))) == r"layer base: Files\a: cut short (at offset 7)"
     error = image_error(CorruptImageError)
     assert error.strerror == "create file: why in region_0 at offset 4096 (layer 3)"
@@ -166,7 +167,8 @@ def test_a_missing_key_or_value_is_a_file_that_is_not_found() -> None:
         assert (caught.value.path or "").startswith("SYSTEM")
 
 
-def test_a_full_disk_is_an_oserror_with_its_errno() -> None:
+def test_a_full_disk_is_an_oserror_with_its_errno(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_SHOW_HRESULTS", False)
     error = errors.image_error(0x80070070, "write", "x")
     assert isinstance(error, ImageFullError)
     assert (error.errno, error.strerror) == (errno.ENOSPC, f"write: {os.strerror(errno.ENOSPC)}")

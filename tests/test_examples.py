@@ -49,7 +49,7 @@ def layer(tmp_path: Path) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str | Path) -> None:
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
     runpy.run_module(f"examples.{name}", run_name="__main__")
 
 
