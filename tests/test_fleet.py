@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support import ROOT
+from support.platforms import same_everywhere
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="whoever is killed there keeps its files open")
@@ -21,6 +22,7 @@ def test_a_store_is_whole_whoever_was_killed(tmp_path: Path) -> None:
     assert "40 layers, 0 problems, 0 files left behind" in done.stdout
 
 
+@same_everywhere
 def test_a_simulated_fleet_is_close_to_the_ideal() -> None:
     words = ["-m", "benchmarks.fleet_simulation", "--images", "300", "--workers", "8", "--workers", "40"]
     done = subprocess.run(

@@ -27,7 +27,7 @@ from support.hives import (
     build,
     corpus,
 )
-from support.platforms import examples, posix_only
+from support.platforms import examples, posix_only, same_everywhere
 
 OLD, NEW = b"\1\0\4\x80" + b"\1" * 16, b"\1\0\4\x80" + b"\2" * 16
 
@@ -313,6 +313,7 @@ def nodes(layered: bool) -> st.SearchStrategy[Node]:
 
 @settings(max_examples=examples(300), deadline=None)
 @given(nodes(layered=False), nodes(layered=True).filter(lambda node: node.layering & 3 != TOMBSTONE))
+@same_everywhere
 def test_merge_does_what_the_model_does(base: Node, delta: Node) -> None:
     result = merged(base, delta)
     assert facts_of(result) == facts(model_merge(base, delta))
@@ -333,6 +334,7 @@ def node_of(hive: Hive, path: str = "") -> Node:
     )
 
 
+@same_everywhere
 def test_real_delta_onto_a_real_system_hive() -> None:
     raw = bytearray(corpus("SYSTEM_WIN_10_1709"))
     struct.pack_into("<I", raw, 8, struct.unpack_from("<I", raw, 4)[0])

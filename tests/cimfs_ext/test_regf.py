@@ -10,6 +10,7 @@ from cimfs_ext.errors import CorruptHiveError, DirtyHiveWarning, FormatError
 from cimfs_ext.regf import Hive
 from support import hives
 from support.hives import REG_BINARY, REG_DWORD, REG_SZ, Builder, Node, Val, build, corpus
+from support.platforms import same_everywhere
 from support.regf import SAMPLE, opened
 
 NO_HIVEX = {"System_Delta"}  # libhivex cannot read value tombstones
@@ -19,6 +20,7 @@ NO_REGIPY_NAMES = {"ExtendedASCIIHive"}  # regipy reads Latin-1 names as ASCII
 
 
 @pytest.mark.parametrize("name", hives.GOOD)
+@same_everywhere
 def test_every_key_and_value_is_what_dissect_sees(name: str) -> None:
     hive = opened(name)
     seen = hives.our_tree(hive)

@@ -40,6 +40,7 @@ from support import layers
 from support.disks import GIB, opened
 from support.hives import dissect_tree, with_checksum
 from support.layers import REG_SZ, TIME, image_of, snapshot, strings_of
+from support.platforms import same_everywhere
 from support.shared import SHARED_LAYERS, needs_layers
 from support.tars import TarBuilder, header
 from support.utilityvms import add_utility_vm
@@ -508,6 +509,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_layers
+@same_everywhere
 def test_real_utility_vms_are_processed_by_their_build(corpus: Path) -> None:
     check_processed(corpus / "uvm-base", "26100")
     assert (corpus / "uvm-2022" / "uvmbuildversion").read_bytes() == b"20348"

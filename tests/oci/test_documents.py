@@ -43,7 +43,9 @@ from support.containers import (
     tar_of,
     write,
 )
-from support.platforms import examples, needs_symlinks, posix_only
+from support.platforms import examples, needs_symlinks, posix_only, same_everywhere
+
+pytestmark = same_everywhere
 
 LAYER = gzipped(base_tar())
 LINUX = {"os": "linux", "architecture": "amd64"}
