@@ -1,4 +1,4 @@
-"""Makes the tars that the benchmarks import: `python -m benchmarks.inputs [A B C D]`, from the root.
+"""Makes the tars that the benchmarks import: `python -m benchmarks.inputs [A B C D E]`, from the root.
 
 Each is a Windows base layer, made only when it is missing, the same bytes every time, with a `.gz` beside it:
 
@@ -6,6 +6,7 @@ A  30,000 real files out of public Windows wheels, about 1 GB: large DLLs and ma
 B  100,000 small files, about 500 MB
 C  200,000 files of about 1 KiB in 4,000 directories
 D  one directory with 100,000 entries
+E  1,000,000 files of 100 bytes in 10,000 directories
 """
 
 import argparse
@@ -159,7 +160,17 @@ def _make_d(layer: LayerTar) -> None:
     add_made_up_files(layer, directories=1, files_in_each=100_000, mean_size=128)
 
 
-MAKERS: dict[str, Callable[[LayerTar], None]] = {"A": _make_a, "B": _make_b, "C": _make_c, "D": _make_d}
+def _make_e(layer: LayerTar) -> None:
+    add_made_up_files(layer, directories=10_000, files_in_each=100, mean_size=100)
+
+
+MAKERS: dict[str, Callable[[LayerTar], None]] = {
+    "A": _make_a,
+    "B": _make_b,
+    "C": _make_c,
+    "D": _make_d,
+    "E": _make_e,
+}
 
 
 def make(name: str) -> Path:
@@ -186,7 +197,7 @@ def make(name: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the inputs of the benchmarks.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="A, B, C or D (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="A to E (default: all)")
     names = parser.parse_args().names or list(MAKERS)
     if unknown := set(names) - set(MAKERS):
         parser.error(f"no such input: {', '.join(sorted(unknown))}")
