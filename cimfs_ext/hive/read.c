@@ -384,6 +384,7 @@ static int read_tree(hive *h, hive_bytes file, hive_error *error)
     h->sequence = load32(base + BASE_SEQUENCE1);
     h->last_written = load64(base + BASE_LAST_WRITTEN);
     h->source_size = file.size;
+    h->arena.size = file.size / 8; /* so that the first chunk, twice that, is large enough for huge pages */
     h->layered = says_layered(base);
     h->dirty = h->sequence != load32(base + BASE_SEQUENCE2);
     memcpy(h->file_name, base + BASE_FILE_NAME, sizeof h->file_name);

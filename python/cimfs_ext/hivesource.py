@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MAX_FILE = 4096 + (1 << 31)  # base block and bins, where the top bit of an offset means volatile storage
 _PIECE = 1 << 20
 _HUGE_BLOCK = 1 << 22  # bytes from which memory is asked for in huge pages
+_HUGE_PAGE = 1 << 21
 
 
 class BinaryReader(Protocol):
@@ -44,19 +45,20 @@ def load(source: Buffer | str | os.PathLike[str] | BinaryReader) -> Buffer:
 def read_file(file: BinaryIO, size: int) -> memoryview:
     """Up to ``size`` bytes from where a file is; fewer only at its end.
 
-    Where the system has huge pages, large blocks use them: in pages of 4 KiB, getting the memory takes twice as long as
+    Where the system has huge pages, large blocks use them: in pages of 4 KiB, getting the memory takes longer than
     reading the file into it.
     """
     if size < _HUGE_BLOCK or not hasattr(mmap, "MADV_HUGEPAGE"):
         data = memoryview(bytearray(size))
     else:
         try:
-            block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            whole = -(-size // _HUGE_PAGE) * _HUGE_PAGE  # which the system aligns
+            block = mmap.mmap(-1, whole, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             raise MemoryError from error
         with contextlib.suppress(OSError):  # a kernel without huge pages
             block.madvise(mmap.MADV_HUGEPAGE)
-        data = memoryview(block)
+        data = memoryview(block)[:size]
     used = 0
     while used < size and (count := file.readinto(data[used:])):  # type: ignore[attr-defined]
         used += count
