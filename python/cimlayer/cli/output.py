@@ -80,7 +80,7 @@ class Output:
         """``before_line`` makes room for a line where progress is shown on the same terminal."""
         self._stream = sys.stdout
         self._colored = colored(self._stream)
-        self._escaped = self._colored or self._stream.isatty()
+        self.escapes = self._colored or self._stream.isatty()  # whether `shown` changes anything
         self._before_line = before_line if self._stream.isatty() else None
         if isinstance(self._stream, io.TextIOWrapper):
             self._stream.reconfigure(errors="backslashreplace")
@@ -100,12 +100,17 @@ class Output:
         """One line; a line break inside it is not treated specially."""
         if self._before_line is not None:
             self._before_line()
-        self._stream.write("".join(map(self._shown, parts)) + "\n")
+        texts = (self.shown(part) if isinstance(part, str) else self.shown(*part) for part in parts)
+        self._stream.write("".join(texts) + "\n")
 
-    def _shown(self, part: Part) -> str:
-        text, style = (part, "") if isinstance(part, str) else part
-        text = escaped(text) if self._escaped else text
+    def shown(self, text: str, style: str = "") -> str:
+        """A part of a line as it is written."""
+        text = escaped(text) if self.escapes else text
         return painted(text, style) if style and self._colored else text
+
+    def written(self, lines: str) -> None:
+        """Whole lines, in which names are shown already."""
+        self._stream.write(lines)
 
     def text(self, text: str) -> None:
         """Several lines."""
