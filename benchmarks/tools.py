@@ -163,6 +163,49 @@ MOUNT = Task(
     gzip_baseline="ls -lR",
 )
 
+_TO_PIPE = "| cat > {out}/list && test -s {out}/list"
+
+LIST = Task(
+    preparation="cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
+    " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress",
+    tools=(
+        _both("find", Role.LIMIT, f"find {{prepared}}/tree {_TO_PIPE}", "find --version"),
+        _both("ls -lR", Role.LIMIT, f"ls -lR {{prepared}}/tree {_TO_PIPE}", COREUTILS),
+        *(
+            _both(
+                f"cimlayer {words}", Role.OURS, f"cimlayer {words} {{prepared}}/cim-layers/1.cim {_TO_PIPE}", CIMLAYER
+            )
+            for words in ("ls -R", "ls -lR", "ls -R --json", "find", "tree")
+        ),
+        _both("unsquashfs -l", Role.PEER, f"unsquashfs -l {{prepared}}/squashfs {_TO_PIPE}", "unsquashfs -version"),
+        _both("unsquashfs -ll", Role.PEER, f"unsquashfs -ll {{prepared}}/squashfs {_TO_PIPE}", "unsquashfs -version"),
+        _both("bsdtar -t", Role.PEER, f"bsdtar -tf {{input}} {_TO_PIPE}", "bsdtar --version"),
+    ),
+    plain_baseline="find",
+    gzip_baseline="find",
+)
+
+
+def _ten_times(command: str) -> str:
+    return f"for n in 1 2 3 4 5 6 7 8 9 10; do {command} > {{out}}/said || exit; done"
+
+
+START = Task(
+    preparation="cimlayer import --no-sync examples/sample-layer.tar {prepared}/1",
+    tools=(
+        _both("python -c pass", Role.LIMIT, _ten_times("{python} -c pass"), "{python} --version"),
+        _both(
+            "python -c 'import click'",
+            Role.LIMIT,
+            _ten_times("{python} -c 'import click'"),
+            '{python} -c \'from importlib.metadata import version; print("click", version("click"))\'',
+        ),
+        _both("cimlayer ls", Role.OURS, _ten_times("cimlayer ls {prepared}/cim-layers/1.cim"), CIMLAYER),
+    ),
+    plain_baseline="python -c pass",
+    gzip_baseline="python -c pass",
+)
+
 _IMAGE = f"docker://{REGISTRY}/image:1"
 _IMPORT_IMAGE = "cimlayer import-image --quiet --no-sync"
 
@@ -190,4 +233,12 @@ PULL = Task(
     gzip_baseline="import-image oci:",
 )
 
-TASKS = {"import": IMPORT, "verify": VERIFY, "extract": EXTRACT, "pull": PULL, "mount": MOUNT}
+TASKS = {
+    "import": IMPORT,
+    "verify": VERIFY,
+    "extract": EXTRACT,
+    "pull": PULL,
+    "mount": MOUNT,
+    "list": LIST,
+    "start": START,
+}
