@@ -24,7 +24,7 @@ cdef enum:
     MAX_DIGITS = 20
     SIZE_WIDTH = 12
 
-FORMS = {"name": NAME, "target": TARGET, "long": LONG, "json": JSON}
+cdef dict FORMS = {"name": NAME, "target": TARGET, "long": LONG, "json": JSON}
 
 
 cdef struct Listed:

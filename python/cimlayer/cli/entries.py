@@ -11,10 +11,8 @@ import click
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.entrylines import EntryLines
 from cimfs_ext.reader import ImageReader
-from cimlayer.cli.output import Output, amount, json_text, mode
+from cimlayer.cli.output import Output, amount, json_text
 from cimlayer.errors import FormatError
-from cimlayer.formats.fileinfo import attribute_names
-from cimlayer.formats.reparse import parse_reparse_data
 
 Form = Literal["name", "target", "long", "json"]
 
@@ -42,14 +40,22 @@ def entry_lines(image: ImageReader, output: Output, form: Form, human: bool = Fa
         image,
         form,
         write=output.written,
-        attributes=_json_attributes if form == "json" else mode,
+        attributes=_json_attributes if form == "json" else _letters,
         target=partial(link_target, image),
         size=amount if human else None,
         show=output.shown if output.escapes else None,
     )
 
 
+def _letters(attributes: int) -> str:
+    from cimlayer.formats.fileinfo import attribute_letters  # noqa: PLC0415  names alone need none
+
+    return attribute_letters(attributes)
+
+
 def _json_attributes(attributes: int) -> str:
+    from cimlayer.formats.fileinfo import attribute_names  # noqa: PLC0415
+
     return json_text(attribute_names(attributes))
 
 
@@ -57,6 +63,8 @@ def link_target(image: ImageReader, entry: ImageEntry) -> str | None:
     """Where a link leads; None for anything else, and for a link that cannot be read (stat shows the error)."""
     if not entry.is_reparse_point:
         return None
+    from cimlayer.formats.reparse import parse_reparse_data  # noqa: PLC0415  many images have no links
+
     try:
         return parse_reparse_data(image.reparse_data(entry)).target
     except FormatError:

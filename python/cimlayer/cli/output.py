@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from cimfs_ext.entries import ImageEntry
-from cimlayer.formats.fileinfo import ATTRIBUTES
+if TYPE_CHECKING:
+    from cimfs_ext.entries import ImageEntry
 
 # In the context of a call: options that all commands have, and the directory that layers are made in.
 COLOR, QUIET, VERBOSE, LAYERS = "cimlayer.color", "cimlayer.quiet", "cimlayer.verbose", "cimlayer.layers"
@@ -22,7 +21,6 @@ COLOR, QUIET, VERBOSE, LAYERS = "cimlayer.color", "cimlayer.quiet", "cimlayer.ve
 _SHOWN_BYTES = 32
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _LARGEST_EXACT = 2**53 - 1  # in the numbers of JavaScript, jq and most other readers of JSON
-_LONG_NUMBER = re.compile("[0-9]{16}")
 _STYLES = {
     "directory": "1;34",
     "link": "36",
@@ -133,8 +131,10 @@ def json_text(value: object) -> str:
 
     That is always beyond it, and stands beside the same time as text.
     """
+    import json  # noqa: PLC0415  which takes its time to load
+
     text = json.dumps(value)
-    return json.dumps(_exact(value)) if _LONG_NUMBER.search(text) else text
+    return json.dumps(_exact(value)) if re.search("[0-9]{16}", text) else text
 
 
 def _exact(value: object) -> object:
@@ -144,12 +144,6 @@ def _exact(value: object) -> object:
         return [_exact(element) for element in value]
     is_large = isinstance(value, int) and not -_LARGEST_EXACT <= value <= _LARGEST_EXACT
     return str(value) if is_large else value
-
-
-def mode(attributes: int) -> str:
-    """Attributes as a column of letters."""
-    bits = int(attributes)  # & of an IntFlag takes long
-    return "".join(letter if bits & bit else "-" for bit, letter, _ in ATTRIBUTES)
 
 
 def type_of(entry: ImageEntry) -> str:

@@ -89,6 +89,12 @@ def pax_seconds(filetime: int) -> str:
     return f"-{text}" if ticks < 0 else text
 
 
+def attribute_letters(attributes: int) -> str:
+    """Attributes as a column of letters."""
+    bits = int(attributes)  # & of an IntFlag takes long
+    return "".join(letter if bits & bit else "-" for bit, letter, _ in ATTRIBUTES)
+
+
 def attribute_names(attributes: int) -> list[str]:
     """Attributes in words."""
     bits = int(attributes)  # & of an IntFlag takes long
