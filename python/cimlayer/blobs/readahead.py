@@ -16,7 +16,7 @@ from cimlayer.events import CancellationToken
 from cimlayer.host.cpus import available_cpus
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 
-PIECES_AHEAD = 4
+PIECES_AHEAD = 16  # enough for a large file or a slow write not to keep the reader waiting
 _LONGEST_FAREWELL = 0.3  # seconds that a reader gets to end
 
 Piece = tuple[memoryview, int]  # bytes of a tar, and how many bytes of its blob were read until then
