@@ -155,11 +155,15 @@ EXTRACT = Task(
     baselines=_each("cp -r"),
 )
 
+IN_THREE_FORMS = (
+    "cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
+    " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress"
+)
+
 LISTED = "ls -lR {out}/mount > {out}/list"
 
 MOUNT = Task(
-    preparation="cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
-    " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress",
+    preparation=IN_THREE_FORMS,
     tools=(
         _any("ls -lR", Role.LIMIT, "ls -lR {prepared}/tree > {out}/list", COREUTILS),
         _any(
@@ -186,8 +190,7 @@ MOUNT = Task(
 _TO_PIPE = "| cat > {out}/list && test -s {out}/list"
 
 LIST = Task(
-    preparation="cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
-    " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress",
+    preparation=IN_THREE_FORMS,
     tools=(
         _any("find", Role.LIMIT, f"find {{prepared}}/tree {_TO_PIPE}", "find --version"),
         _any("ls -lR", Role.LIMIT, f"ls -lR {{prepared}}/tree {_TO_PIPE}", COREUTILS),
@@ -195,8 +198,18 @@ LIST = Task(
             _any(f"cimlayer {words}", Role.OURS, f"cimlayer {words} {{prepared}}/cim-layers/1.cim {_TO_PIPE}", CIMLAYER)
             for words in ("ls -R", "ls -lR", "ls -R --json", "find", "tree")
         ),
-        _any("unsquashfs -l", Role.PEER, f"unsquashfs -l {{prepared}}/squashfs {_TO_PIPE}", "unsquashfs -version"),
-        _any("unsquashfs -ll", Role.PEER, f"unsquashfs -ll {{prepared}}/squashfs {_TO_PIPE}", "unsquashfs -version"),
+        _any(
+            "unsquashfs -l",
+            Role.PEER,
+            f"unsquashfs -l {{prepared}}/squashfs {_TO_PIPE}",
+            "unsquashfs -version | grep unsquashfs",
+        ),
+        _any(
+            "unsquashfs -ll",
+            Role.PEER,
+            f"unsquashfs -ll {{prepared}}/squashfs {_TO_PIPE}",
+            "unsquashfs -version | grep unsquashfs",
+        ),
         _any("bsdtar -t", Role.PEER, f"bsdtar -tf {{input}} {_TO_PIPE}", "bsdtar --version"),
     ),
     baselines=_each("find"),
