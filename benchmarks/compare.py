@@ -19,9 +19,8 @@ from pathlib import Path
 
 from benchmarks.inputs import DATA
 from benchmarks.plot import chart
-from benchmarks.tools import TASKS, Role, Task, Tool
+from benchmarks.tools import TASKS, Form, Role, Task, Tool
 
-GZIP_MAGIC = b"\x1f\x8b"
 MIB = 1 << 20
 CLAIMED = 1536 * MIB
 MANY_FILES = 1000
@@ -80,11 +79,6 @@ def _version(command: str) -> str:
     return lines[0] if outcome.returncode == 0 and lines else ""
 
 
-def _is_gzip(tar: Path) -> bool:
-    with tar.open("rb") as file:
-        return file.read(2) == GZIP_MAGIC
-
-
 def _read_into_cache(path: Path) -> None:
     buffer = bytearray(MIB)
     with path.open("rb", buffering=0) as file:
@@ -126,15 +120,15 @@ def measure(task: Task, tar: Path, rounds: int, only: list[str], directory: Path
 
 
 def _measure(task: Task, tar: Path, rounds: int, only: list[str], directory: Path) -> list[Result]:
-    is_gzip = _is_gzip(tar)
+    form = Form.of(tar)
     out, prepared = directory / "out", directory / "prepared"
     names = {"python": sys.executable, "input": tar, "out": out, "prepared": prepared}
     words = {name: shlex.quote(str(value)) for name, value in names.items()}
 
     results = []
     for tool in task.tools:
-        template = tool.gzip if is_gzip else tool.plain
-        if template and (not only or tool.name in only):
+        template = tool.commands.get(form)
+        if template is not None and (not only or tool.name in only):
             missing = "" if _version(tool.version.format(**words)) else "not installed, or too old for the job"
             results.append(Result(tool, template.format(**words), missing=missing))
     if task.preparation:
@@ -211,7 +205,9 @@ def _versions(results: list[Result]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare cimlayer with other tools on the same input.")
     parser.add_argument("--task", choices=TASKS, default="import")
-    parser.add_argument("--input", type=Path, default=DATA / "A.tar", help="a tar, plain or gzip (default: A.tar)")
+    parser.add_argument(
+        "--input", type=Path, default=DATA / "A.tar", help="a tar (default: A.tar)"
+    )
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--only", action="append", default=[], metavar="TOOL", help="repeat for more than one")
     parser.add_argument("--output-dir", type=Path, default=DATA, help="where the tools write (default: beside A.tar)")
@@ -237,7 +233,7 @@ def main() -> None:
     megabytes = options.input.stat().st_size / 1e6
     print(f"`{options.task}` of {options.input.name}, {megabytes:,.0f} MB, {options.rounds} rounds.", machine)
     print()
-    print("\n".join(_table(results, task.gzip_baseline if _is_gzip(options.input) else task.plain_baseline)))
+    print("\n".join(_table(results, task.baselines[Form.of(options.input)])))
     print("", *_against_peers(results), f"A peak below {floor:.0f} MiB cannot be told.", sep="\n")
     print("", *(f"- {version}" for version in _versions(results)), sep="\n")
 

@@ -1,25 +1,29 @@
-"""Makes the tars that the benchmarks import: `python -m benchmarks.inputs [A B C D]`, from the root.
+"""Makes the tars that the benchmarks import: `python -m benchmarks.inputs [NAME ...]`, from the root.
 
-Each is a Windows base layer, made only when it is missing, the same bytes every time, with a `.gz` beside it:
+Each is a Windows base layer, made only when it is missing, the same bytes every time:
 
 A  30,000 real files out of public Windows wheels, about 1 GB: large DLLs and many small files
 B  100,000 small files, about 500 MB
-C  200,000 files of about 1 KiB in 4,000 directories
+C  200,000 files of about 6 KB in 4,000 directories, 1.2 GB
 D  one directory with 100,000 entries
+E  four files of 256 MiB
+
+A name is that of a file (`A.tar`, `A.9.tar.gz`), or a letter alone: the plain tar and its `.tar.gz`.
 """
 
 import argparse
+import gzip
 import io
 import random
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copyfileobj
 
-from isal import igzip
-
+from benchmarks.layouts import Layout
 from examples.descriptors import (
     ADMINISTRATORS,
     FULL_ACCESS,
@@ -152,47 +156,100 @@ def _make_b(layer: LayerTar) -> None:
 
 
 def _make_c(layer: LayerTar) -> None:
-    add_made_up_files(layer, directories=4000, files_in_each=50, mean_size=1024)
+    add_made_up_files(layer, directories=4000, files_in_each=50, mean_size=6000)
 
 
 def _make_d(layer: LayerTar) -> None:
     add_made_up_files(layer, directories=1, files_in_each=100_000, mean_size=128)
 
 
-MAKERS: dict[str, Callable[[LayerTar], None]] = {"A": _make_a, "B": _make_b, "C": _make_c, "D": _make_d}
+def _make_e(layer: LayerTar) -> None:
+    add_made_up_files(layer, directories=1, files_in_each=1, mean_size=100)
+    numbers = random.Random(5)
+    block = numbers.randbytes(1 << 20)
+    for number in range(4):
+        halves = (numbers.randbytes(1 << 19) + block[: 1 << 19] for _ in range(256))
+        layer.file(f"Files/huge-{number}.bin", b"".join(halves), DESCRIPTORS[number])
+
+
+MAKERS: dict[str, Callable[[LayerTar], None]] = {
+    "A": _make_a,
+    "B": _make_b,
+    "C": _make_c,
+    "D": _make_d,
+    "E": _make_e,
+}
+
+
+# ---- compressed ----
+
+
+def _gzip(level: int) -> Callable[[Path, Path], None]:
+    def compress(tar: Path, target: Path) -> None:
+        with tar.open("rb") as source, target.open("wb") as out, gzip.GzipFile("", "wb", level, out, 0) as sink:
+            copyfileobj(source, sink, 1 << 20)
+
+    return compress
+
+
+def _zstd(level: int) -> Callable[[Path, Path], None]:
+    def compress(tar: Path, target: Path) -> None:
+        subprocess.run(["zstd", "-q", "-f", f"-{level}", str(tar), "-o", str(target)], check=True)
+
+    return compress
+
+
+def _go(tar: Path, target: Path) -> None:
+    """What a Go program pushes: skopeo has the writer of podman and buildah, docker's is alike."""
+    with tempfile.TemporaryDirectory(dir=tar.parent) as directory:
+        layout = Layout(Path(directory) / "layout")
+        image = layout.add_image("image", [layout.add_plain_layer(tar)])
+        copied = Path(directory) / "copied"
+        subprocess.run(["skopeo", "copy", "-q", "--dest-compress", f"oci:{image}", f"dir:{copied}"], check=True)
+        max(copied.iterdir(), key=lambda path: path.stat().st_size).rename(target)
+
+
+FORMS: dict[str, Callable[[Path, Path], None]] = {
+    ".tar.gz": _gzip(6),  # as `gzip` has it, and most that is served
+    ".1.tar.gz": _gzip(1),
+    ".9.tar.gz": _gzip(9),
+    ".go.tar.gz": _go,
+    ".tar.zst": _zstd(3),
+    ".19.tar.zst": _zstd(19),
+}
 
 
 def make(name: str) -> Path:
-    """The path of input `name`, which is made first, with its `.gz`, where it is missing."""
+    """The path of an input, which is made where it is missing: `C.tar`, or another form of it."""
     DATA.mkdir(exist_ok=True)
-    tar, compressed = DATA / f"{name}.tar", DATA / f"{name}.tar.gz"
-    if not tar.exists():
-        partial = tar.with_suffix(".partial")
-        with partial.open("wb") as out, LayerTar(out) as layer:
-            add_hives(layer)
-            MAKERS[name](layer)
-        partial.rename(tar)
-    if not compressed.exists():
-        partial = compressed.with_suffix(".partial")
-        with (
-            tar.open("rb") as source,
-            partial.open("wb") as out,
-            igzip.IGzipFile("", "wb", compresslevel=1, fileobj=out, mtime=0) as sink,  # type: ignore[no-untyped-call]
-        ):
-            copyfileobj(source, sink, 1 << 20)
-        partial.rename(compressed)
-    return tar
+    path = DATA / name
+    letter, form = name[:1], name[1:]
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        if form == ".tar":
+            with partial.open("wb") as out, LayerTar(out) as layer:
+                add_hives(layer)
+                MAKERS[letter](layer)
+        else:
+            FORMS[form](make(f"{letter}.tar"), partial)
+        partial.rename(path)
+    return path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the inputs of the benchmarks.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="A, B, C or D (default: all)")
-    names = parser.parse_args().names or list(MAKERS)
-    if unknown := set(names) - set(MAKERS):
-        parser.error(f"no such input: {', '.join(sorted(unknown))}")
+    known = {letter + form for letter in MAKERS for form in (".tar", *FORMS)}
+    parser.add_argument("names", nargs="*", metavar="NAME", help="A, A.tar, A.tar.gz, ... (default: all letters)")
+    names = [
+        each
+        for name in parser.parse_args().names or MAKERS
+        for each in ((f"{name}.tar", f"{name}.tar.gz") if name in MAKERS else (name,))
+    ]
+    if unknown := set(names) - known:
+        parser.error(f"no such input: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
     for name in names:
-        tar = make(name)
-        print(f"{tar}: {tar.stat().st_size:,} bytes, {tar.with_suffix('.tar.gz').stat().st_size:,} as gzip")
+        path = make(name)
+        print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

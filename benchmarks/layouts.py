@@ -51,6 +51,16 @@ class Layout:
         blob = igzip.compress(tar, 1)
         return StoredLayer(self._put(blob, f"{OCI}.layer.v1.tar+gzip"), f"sha256:{hashlib.sha256(tar).hexdigest()}")
 
+    def add_plain_layer(self, tar: Path) -> StoredLayer:
+        """One that is not compressed; the blob is one more name of the file."""
+        whole = hashlib.sha256()
+        with tar.open("rb") as file:
+            while piece := file.read(1 << 20):
+                whole.update(piece)
+        (self._blobs / whole.hexdigest()).hardlink_to(tar)
+        digest = f"sha256:{whole.hexdigest()}"
+        return StoredLayer({"mediaType": f"{OCI}.layer.v1.tar", "digest": digest, "size": tar.stat().st_size}, digest)
+
     def add_image(self, name: str, layers: Sequence[StoredLayer]) -> str:
         """What import-image takes for it."""
         diff_ids = [layer.diff_id for layer in layers]

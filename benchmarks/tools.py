@@ -4,8 +4,10 @@ In a command `{input}` is the tar, `{out}` a fresh directory, `{prepared}` what 
 `{python}` this interpreter.
 """
 
+from __future__ import annotations
+
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,14 +23,27 @@ class Role(Enum):
     OURS = "ours"
 
 
+class Form(Enum):
+    """How a tar is compressed, by the first bytes of its file."""
+
+    PLAIN = b""
+    GZIP = b"\x1f\x8b"
+    ZSTD = b"\x28\xb5\x2f\xfd"
+
+    @classmethod
+    def of(cls, path: Path) -> Form:
+        with path.open("rb") as file:
+            head = file.read(4)
+        return next(form for form in reversed(cls) if head.startswith(form.value))
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool's commands by what the input is; an empty one means that it has no business with such input."""
+    """A tool's commands by the form of the input; one that is missing has no business with it."""
 
     name: str
     role: Role
-    plain: str
-    gzip: str
+    commands: Mapping[Form, str]
     version: str
     """Prints the version in its first line, and fails where the tool is missing or too old for the job."""
 
@@ -38,63 +53,72 @@ class Task:
     """Tools that do the same job; ratios are to the time of the baseline for the kind of input."""
 
     tools: tuple[Tool, ...]
-    plain_baseline: str
-    gzip_baseline: str
+    baselines: Mapping[Form, str]
     preparation: str = ""
     service: Callable[[Path], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     """Runs during the preparation and all rounds; its files are in the directory `{prepared}`."""
 
 
-def _both(name: str, role: Role, command: str, version: str) -> Tool:
-    return Tool(name, role, command, command, version)
+def _any(name: str, role: Role, command: str, version: str) -> Tool:
+    return Tool(name, role, dict.fromkeys(Form, command), version)
+
+
+def _each(baseline: str) -> Mapping[Form, str]:
+    return dict.fromkeys(Form, baseline)
 
 
 COREUTILS = "cp --version"
 IGZIP = "igzip --version"
 GUNZIP = "igzip -dc {input} |"
+SQFSTAR = " sqfstar -quiet -no-progress -noI -noD -noF -noX {out}/image"
 CIMLAYER = "cimlayer --version"
 
 IMPORT = Task(
     tools=(
-        Tool("read", Role.LIMIT, "dd if={input} of=/dev/null bs=1M", "", COREUTILS),
-        Tool("cat", Role.LIMIT, "cat {input} > {out}/copy", "", COREUTILS),
-        Tool("dd bs=1M", Role.LIMIT, "dd if={input} of={out}/copy bs=1M", "", COREUTILS),
-        Tool("cp", Role.LIMIT, "cp {input} {out}/copy", "", COREUTILS),
-        Tool("igzip", Role.LIMIT, "", "igzip -dc {input} > /dev/null", IGZIP),
+        Tool("read", Role.LIMIT, {Form.PLAIN: "dd if={input} of=/dev/null bs=1M"}, COREUTILS),
+        Tool("cat", Role.LIMIT, {Form.PLAIN: "cat {input} > {out}/copy"}, COREUTILS),
+        Tool("dd bs=1M", Role.LIMIT, {Form.PLAIN: "dd if={input} of={out}/copy bs=1M"}, COREUTILS),
+        Tool("cp", Role.LIMIT, {Form.PLAIN: "cp {input} {out}/copy"}, COREUTILS),
+        Tool("cp, sync", Role.LIMIT, {Form.PLAIN: "cp {input} {out}/copy && sync {out}/copy"}, COREUTILS),
+        Tool("igzip", Role.LIMIT, {Form.GZIP: "igzip -dc {input} > /dev/null"}, IGZIP),
+        Tool("zstd -T1", Role.LIMIT, {Form.ZSTD: "zstd -dqc -T1 {input} > /dev/null"}, "zstd --version"),
         Tool(
             "python-isal",
             Role.LIMIT,
-            "",
-            "{python} -m isal.igzip -dc {input} > /dev/null",
+            {Form.GZIP: "{python} -m isal.igzip -dc {input} > /dev/null"},
             "{python} -c 'import isal; print(f\"python-isal {{isal.__version__}}\")'",
         ),
-        _both("cimlayer", Role.OURS, "cimlayer import {input} {out}/1", CIMLAYER),
-        _both("cimlayer --no-sync", Role.OURS, "cimlayer import --no-sync {input} {out}/1", CIMLAYER),
+        _any("cimlayer", Role.OURS, "cimlayer import {input} {out}/1", CIMLAYER),
+        _any("cimlayer --no-sync", Role.OURS, "cimlayer import --no-sync {input} {out}/1", CIMLAYER),
         Tool(
             "mkfs.erofs",
             Role.PEER,
-            "mkfs.erofs --quiet --tar=f --sort=none -Enoinline_data {out}/image {input}",
-            "mkfs.erofs --quiet --tar=f --gzip --sort=none -Enoinline_data {out}/image {input}",
+            {
+                Form.PLAIN: "mkfs.erofs --quiet --tar=f --sort=none -Enoinline_data {out}/image {input}",
+                Form.GZIP: "mkfs.erofs --quiet --tar=f --gzip --sort=none -Enoinline_data {out}/image {input}",
+            },
             "mkfs.erofs --help 2>&1 | grep -q -e --tar && mkfs.erofs --version",
         ),
         Tool(
             "igzip, mkfs.erofs",
             Role.PEER,
-            "",
-            GUNZIP + " mkfs.erofs --quiet --tar=f --sort=none -Enoinline_data {out}/image",
+            {Form.GZIP: GUNZIP + " mkfs.erofs --quiet --tar=f --sort=none -Enoinline_data {out}/image"},
             "mkfs.erofs --help 2>&1 | grep -q -e --tar && mkfs.erofs --version",
         ),
-        _both("tar2sqfs", Role.PEER, "tar2sqfs -q -c lz4 {out}/image < {input}", "tar2sqfs --version"),
+        _any("tar2sqfs", Role.PEER, "tar2sqfs -q -c lz4 {out}/image < {input}", "tar2sqfs --version"),
         Tool(
             "sqfstar",
             Role.PEER,
-            "sqfstar -quiet -no-progress -noI -noD -noF -noX {out}/image < {input}",
-            GUNZIP + " sqfstar -quiet -no-progress -noI -noD -noF -noX {out}/image",
+            {
+                Form.PLAIN: SQFSTAR + " < {input}",
+                Form.GZIP: GUNZIP + SQFSTAR,
+                Form.ZSTD: "zstd -dqc -T1 {input} |" + SQFSTAR,
+            },
             "sqfstar -version",
         ),
-        _both("bsdtar", Role.PEER, "bsdtar -xf {input} -C {out}", "bsdtar --version"),
-        _both("GNU tar", Role.PEER, "tar --warning=no-unknown-keyword -xf {input} -C {out}", "tar --version"),
-        _both(
+        _any("bsdtar", Role.PEER, "bsdtar -xf {input} -C {out}", "bsdtar --version"),
+        _any("GNU tar", Role.PEER, "tar --warning=no-unknown-keyword -xf {input} -C {out}", "tar --version"),
+        _any(
             "Python tarfile",
             Role.PEER,
             "{python} -c 'import sys, tarfile;"
@@ -102,36 +126,33 @@ IMPORT = Task(
             "{python} --version",
         ),
     ),
-    plain_baseline="cp",
-    gzip_baseline="igzip",
+    baselines={Form.PLAIN: "cp", Form.GZIP: "igzip", Form.ZSTD: "zstd -T1"},
 )
 
 VERIFY = Task(
     preparation="cimlayer import --no-sync {input} {prepared}/1",
     tools=(
-        _both(
+        _any(
             "read",
             Role.LIMIT,
             "for file in {prepared}/cim-layers/*; do dd if=$file of=/dev/null bs=1M; done",
             COREUTILS,
         ),
-        _both("cimlayer verify", Role.OURS, "cimlayer verify {prepared}/cim-layers/1.cim", CIMLAYER),
+        _any("cimlayer verify", Role.OURS, "cimlayer verify {prepared}/cim-layers/1.cim", CIMLAYER),
     ),
-    plain_baseline="read",
-    gzip_baseline="read",
+    baselines=_each("read"),
 )
 
 EXTRACT = Task(
     preparation="cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
     " && bsdtar -xf {input} -C {prepared}/tree",
     tools=(
-        _both("cp -r", Role.LIMIT, "cp -r {prepared}/tree {out}/tree", COREUTILS),
-        _both("cimlayer extract", Role.OURS, "cimlayer extract {prepared}/cim-layers/1.cim {out}/tree", CIMLAYER),
-        _both("bsdtar", Role.PEER, "bsdtar -xf {input} -C {out}", "bsdtar --version"),
-        _both("GNU tar", Role.PEER, "tar --warning=no-unknown-keyword -xf {input} -C {out}", "tar --version"),
+        _any("cp -r", Role.LIMIT, "cp -r {prepared}/tree {out}/tree", COREUTILS),
+        _any("cimlayer extract", Role.OURS, "cimlayer extract {prepared}/cim-layers/1.cim {out}/tree", CIMLAYER),
+        _any("bsdtar", Role.PEER, "bsdtar -xf {input} -C {out}", "bsdtar --version"),
+        _any("GNU tar", Role.PEER, "tar --warning=no-unknown-keyword -xf {input} -C {out}", "tar --version"),
     ),
-    plain_baseline="cp -r",
-    gzip_baseline="cp -r",
+    baselines=_each("cp -r"),
 )
 
 LISTED = "ls -lR {out}/mount > {out}/list"
@@ -140,8 +161,8 @@ MOUNT = Task(
     preparation="cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
     " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress",
     tools=(
-        _both("ls -lR", Role.LIMIT, "ls -lR {prepared}/tree > {out}/list", COREUTILS),
-        _both(
+        _any("ls -lR", Role.LIMIT, "ls -lR {prepared}/tree > {out}/list", COREUTILS),
+        _any(
             "cimlayer mount, ls -lR",
             Role.OURS,
             "mkdir {out}/mount && cimlayer mount {prepared}/cim-layers/1.cim {out}/mount"
@@ -149,7 +170,7 @@ MOUNT = Task(
             CIMLAYER,
         ),
         *(
-            _both(
+            _any(
                 f"{name}, ls -lR",
                 Role.PEER,
                 f"mkdir {{out}}/mount && {name} {{prepared}}/squashfs {{out}}/mount"
@@ -159,8 +180,7 @@ MOUNT = Task(
             for name in ("squashfuse", "squashfuse_ll")
         ),
     ),
-    plain_baseline="ls -lR",
-    gzip_baseline="ls -lR",
+    baselines=_each("ls -lR"),
 )
 
 _IMAGE = f"docker://{REGISTRY}/image:1"
@@ -171,14 +191,14 @@ PULL = Task(
     preparation="{python} -m benchmarks.images {input} {prepared}/oci"
     f" && skopeo copy -q --dest-tls-verify=false oci:{{prepared}}/oci:1 {_IMAGE}",
     tools=(
-        _both("import-image oci:", Role.OURS, _IMPORT_IMAGE + " oci:{prepared}/oci:1 {out}/layers", CIMLAYER),
-        _both(
+        _any("import-image oci:", Role.OURS, _IMPORT_IMAGE + " oci:{prepared}/oci:1 {out}/layers", CIMLAYER),
+        _any(
             "import-image docker://",
             Role.OURS,
             f"{_IMPORT_IMAGE} --tls-verify=false {_IMAGE} {{out}}/layers",
             "docker-registry --version",
         ),
-        _both(
+        _any(
             "skopeo, import-image oci:",
             Role.PEER,
             f"skopeo copy -q --src-tls-verify=false {_IMAGE} oci:{{out}}/oci:1"
@@ -186,8 +206,7 @@ PULL = Task(
             "skopeo --version",
         ),
     ),
-    plain_baseline="import-image oci:",
-    gzip_baseline="import-image oci:",
+    baselines=_each("import-image oci:"),
 )
 
 TASKS = {"import": IMPORT, "verify": VERIFY, "extract": EXTRACT, "pull": PULL, "mount": MOUNT}

@@ -31,6 +31,7 @@ _NOT_TARS = (
 )
 _BLOCK = 512  # bytes of a tar's header
 _INPUT = 1 << 17  # bytes of a blob taken at a time
+_OUTPUT = 1 << 18  # bytes made at a time: isal's buffer for them grows by doubling, which costs more beyond
 _FIRST_INPUT = 1 << 14  # what is behind a member is copied, and members may be small
 
 
@@ -140,7 +141,7 @@ class _Members:
         while True:
             if self._member is None and not self._begin_member():
                 return 0
-            data = self._decompress(len(buffer))
+            data = self._decompress(min(len(buffer), _OUTPUT))
             if self._member.eof:
                 self._at -= len(self._member.unused_data)
                 self._member = None

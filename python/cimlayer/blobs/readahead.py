@@ -16,17 +16,18 @@ from cimlayer.events import CancellationToken
 from cimlayer.host.cpus import available_cpus
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 
-PIECES_AHEAD = 4
+PIECES_AHEAD = 16  # enough for a large file or a slow write not to keep the reader waiting
 _LONGEST_FAREWELL = 0.3  # seconds that a reader gets to end
 
 Piece = tuple[memoryview, int]  # bytes of a tar, and how many bytes of its blob were read until then
+_Read = tuple[LayerStream, memoryview, int] | LayerStream | BaseException  # a stream alone has ended
 
 
 class PieceReader:
     """Hands out the pieces of streams, one stream after another, in order.
 
     With more than one job (default: as many as there are CPUs) a thread reads up to ``ahead`` pieces ahead, also from
-    the next stream; their memory is used again and again. What a stream raises is raised where its piece would have
+    the next stream; the caller's thread hashes what it uses. What a stream raises is raised where its piece would have
     come. ``reading`` is the token that the streams were made with: leaving the ``with`` block cancels it, so the
     thread ends; only one that a foreign file object keeps waiting is left behind.
     """
@@ -43,7 +44,7 @@ class PieceReader:
         self._thread: threading.Thread | None = None
         self._here: Generator[Piece, None, None] | None = None
         if (jobs if jobs is not None else available_cpus()) > 1:
-            self._full: queue.SimpleQueue[Piece | BaseException | None] = queue.SimpleQueue()
+            self._full: queue.SimpleQueue[_Read] = queue.SimpleQueue()
             self._free: queue.LifoQueue[bytearray | None] = queue.LifoQueue()  # the last one used is in the cache
             for _ in range(ahead):
                 self._free.put(bytearray())  # memory for it is taken when it is needed
@@ -80,17 +81,22 @@ class PieceReader:
         buffer = memoryview(bytearray(PIECE))
         with next(self._streams) as stream:
             while count := stream.readinto(buffer):
+                stream.used(buffer[:count])
                 yield buffer[:count], stream.position
+            stream.finish()
 
     def _pieces_read_ahead(self) -> Iterator[Piece]:
-        while (item := self._next()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            assert isinstance(item[0].obj, bytearray)
-            self._free.put(item[0].obj)
+        while isinstance(item := self._next(), tuple):
+            stream, piece, position = item
+            stream.used(piece)
+            yield piece, position
+            assert isinstance(piece.obj, bytearray)
+            self._free.put(piece.obj)
+        if isinstance(item, BaseException):
+            raise item
+        item.finish()
 
-    def _next(self) -> Piece | BaseException | None:
+    def _next(self) -> _Read:
         while True:
             try:
                 return self._full.get(timeout=LONGEST_WAIT)
@@ -108,10 +114,10 @@ class PieceReader:
                         if not count:
                             self._free.put(buffer)
                             break
-                        self._full.put((piece[:count], stream.position))
+                        self._full.put((stream, piece[:count], stream.position))
                     if buffer is None:
                         return
-                self._full.put(None)
+                self._full.put(stream)
         except BaseException as error:
             self._full.put(error)
 

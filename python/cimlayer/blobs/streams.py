@@ -17,7 +17,10 @@ class LayerStream:
 
     ``digest`` and ``size`` (in bytes) are those of the blob, ``diff_id`` is the tar's digest; all may be None. ``name``
     is what errors call the blob.
-    ``readinto`` says that the tar has ended only after everything was found to be right: else it raises
+
+    What was read is hashed by :meth:`used`, and compared by :meth:`finish`, which another thread may call than the one
+    that reads: decompressing is what takes longest.
+    The tar has ended only after everything was found to be right: else there is a
     :class:`~cimlayer.errors.DigestMismatchError`, also where a damaged blob could not be decompressed. Of a tar that
     goes beyond ``limits`` nothing more is read: :class:`~cimlayer.errors.LimitError`.
     """
@@ -60,14 +63,27 @@ class LayerStream:
             raise
         self._tar_size += filled
         self._limits.check_tar(self._tar_size, self.position)
-        if self._hash is not None:
-            self._hash.update(buffer[:filled])
-        if self._size is not None and self.position > self._size:
+        if filled < len(buffer) or (self._size is not None and self.position > self._size):
             self._verify_blob()
-        if filled < len(buffer):
-            self._verify_blob()
-            self._verify_tar()
         return filled
+
+    def used(self, piece: memoryview) -> None:
+        """Take the next piece of the tar into its digest."""
+        if self._hash is not None:
+            self._hash.update(piece)
+
+    def finish(self) -> None:
+        """Check the tar's digest, after its last piece."""
+        if self._diff_id is None:
+            return
+        found = self._hash or self._blob.hash
+        assert found is not None
+        actual = Digest(self._diff_id.algorithm, found.hexdigest())
+        if actual != self._diff_id:
+            of = f" of blob {self._digest}" if self._digest else ""
+            raise DigestMismatchError(
+                f"layer {self._diff_id}{of}", f"diff ID {self._diff_id}", f"diff ID {actual}", self._tar_size
+            )
 
     def _open(self) -> Readable:
         tar = decompressed(self._blob, self._name)
@@ -89,15 +105,3 @@ class LayerStream:
             actual = Digest(self._digest.algorithm, self._blob.hash.hexdigest())
             if actual != self._digest:
                 raise DigestMismatchError(name, f"digest {self._digest}", f"digest {actual}", self.position)
-
-    def _verify_tar(self) -> None:
-        if self._diff_id is None:
-            return
-        found = self._hash or self._blob.hash
-        assert found is not None
-        actual = Digest(self._diff_id.algorithm, found.hexdigest())
-        if actual != self._diff_id:
-            of = f" of blob {self._digest}" if self._digest else ""
-            raise DigestMismatchError(
-                f"layer {self._diff_id}{of}", f"diff ID {self._diff_id}", f"diff ID {actual}", self._tar_size
-            )
