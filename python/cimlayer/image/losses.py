@@ -26,7 +26,7 @@ class Losses:
         self._plain: dict[int, bool] = {}  # by the region offset of a descriptor, which many files share
 
     def add_plain(self, entry: ImageEntry, *, as_link: bool = False, count: int = 1) -> None:
-        """So many entries with the metadata of this one become files of the host with nothing else, or symbolic links."""
+        """So many entries that are like this one become files of the host with nothing else, or symbolic links."""
         descriptor, extended_attributes, reparse_data, streams = self._image.attached(entry)
         if not ATTRIBUTES.plain(entry, ATTRIBUTES.value(self._image, entry)):
             self.counts[ATTRIBUTES.name] += count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import tarfile
 from typing import BinaryIO
 
@@ -11,6 +10,7 @@ from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import pax_seconds, unix_nanoseconds
 from cimlayer.formats.tarheader import tar_header
+from cimlayer.host.memory import whole_pages
 from cimlayer.image.entrynames import checked_streams
 from cimlayer.image.kinds import Records, value_kinds
 from cimlayer.image.meter import Meter
@@ -31,7 +31,7 @@ class TarWriter:
         self._entries = 0
         self._content_bytes = 0
         self._file = file
-        self._buffer = memoryview(mmap.mmap(-1, _PIECE))  # begins with a page: reads into others may take far longer
+        self._buffer = memoryview(whole_pages(_PIECE))
         self._kinds = value_kinds()
         self.file_bytes = 0  # sum of the sizes of the files, streams and links not counted
 
