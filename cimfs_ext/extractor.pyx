@@ -144,7 +144,7 @@ cdef bint is_ordinary(const cimfs_record *record, const cimfs_link *link) noexce
             or not 0 < link.length <= SURE_NAME):
         return False
     for i in range(link.length):
-        if link.units[i] == c":":
+        if link.units[i] == c":" or link.units[i] & 0xF800 == 0xD800:  # a half of a character, where Python counts one
             return False
     return link.units[0] != c"." or link.length > 2 or (link.length == 2 and link.units[1] != c".")
 
@@ -178,17 +178,18 @@ cdef class OrdinaryFiles:
         gets ``place`` for the ID of each; they count as ``count`` entries and have ``size`` bytes of content. All other
         entries are ``others``.
 
-        ``room`` has what may be counted: the most entries and bytes, and the characters before each name and in all
-        that make a path count as one entry more. If there are more, all entries are ``others``.
+        ``room`` has what may be counted: the most entries and bytes, and how many characters stand before each name,
+        and make a path count as one entry more. Where it may not suffice for all that the directory holds, all entries
+        are ``others``, so that each is counted in its turn.
         """
         cdef Children children
-        cdef uint64_t count = 0, size = 0
-        cdef uint64_t most_entries, most_bytes, before, per
+        cdef uint64_t count = 0, size = 0, before = room[2], per = room[3]
         cdef list others = [], files = []
         cdef bytes name
-        most_entries, most_bytes, before, per = room
         self.image.enter()
         try:
+            if not self.fits(self.image.children(directory), room):
+                return self.image.children(directory).rest(), files, 0, 0
             children = self.image.children(directory)
             while children.advance():
                 if is_ordinary(&children.record, children.link) and children.id not in first_names:
@@ -201,13 +202,20 @@ cdef class OrdinaryFiles:
                         self.note(children)
                         continue
                 others.append(children.entry())
-            if count > most_entries or size > most_bytes:
-                for file_id, _ in files:
-                    del first_names[file_id]
-                return self.image.children(directory).rest(), [], 0, 0
         finally:
             self.image.leave()
         return others, files, count, size
+
+    cdef bint fits(self, Children children, tuple room) except -1:
+        cdef uint64_t entries, size, before, per, content
+        entries, size, before, per = room
+        while children.advance():
+            content = 0 if cimfs_is_directory(&children.record) else cimfs_extent_of(children.record.data).length
+            if 1 + (before + children.link.length) // per > entries or content > size:
+                return False
+            entries -= 1 + (before + children.link.length) // per
+            size -= content
+        return True
 
     cdef int note(self, Children children) except -1:
         cdef const cimfs_record *record = &children.record
