@@ -55,6 +55,17 @@ struct cimfs_io {
     int64_t (*now)(void); /* FILETIME */
 };
 
+/*
+ * Reads and writes of a file copy at the best rate where the bytes lie at the same offset in a page of memory as in the
+ * file's: AMD's Zen 3 takes three times as long where they lie up to 63 bytes further on. Of a buffer with room for one
+ * page more, where such bytes begin.
+ */
+enum { CIMFS_HOST_PAGE = 4096 };
+static inline uint8_t *cimfs_in_page(uint8_t *buffer, uint64_t offset)
+{
+    return buffer + ((offset - (uintptr_t)buffer) & (CIMFS_HOST_PAGE - 1));
+}
+
 /* Is something in the file's place that is none? */
 static inline int cimfs_is_no_plain_file(cimfs_hresult opened)
 {
