@@ -6,7 +6,8 @@ A  30,000 real files out of public Windows wheels, about 1 GB: large DLLs and ma
 B  100,000 small files, about 500 MB
 C  200,000 files of about 6 KB in 4,000 directories, 1.2 GB
 D  one directory with 100,000 entries
-F  four files of 256 MiB
+E  four files of 256 MiB
+F  1,000,000 files of 100 bytes in 10,000 directories
 
 A name is that of a file (`A.tar`, `A.9.tar.gz`), or a letter alone: the plain tar and its `.tar.gz`.
 """
@@ -163,7 +164,7 @@ def _make_d(layer: LayerTar) -> None:
     add_made_up_files(layer, directories=1, files_in_each=100_000, mean_size=128)
 
 
-def _make_f(layer: LayerTar) -> None:
+def _make_e(layer: LayerTar) -> None:
     add_made_up_files(layer, directories=1, files_in_each=1, mean_size=100)
     numbers = random.Random(5)
     for number in range(4):
@@ -171,11 +172,16 @@ def _make_f(layer: LayerTar) -> None:
         layer.file(f"Files/huge-{number}.bin", b"".join(blocks), DESCRIPTORS[number])
 
 
+def _make_f(layer: LayerTar) -> None:
+    add_made_up_files(layer, directories=10_000, files_in_each=100, mean_size=100)
+
+
 MAKERS: dict[str, Callable[[LayerTar], None]] = {
     "A": _make_a,
     "B": _make_b,
     "C": _make_c,
     "D": _make_d,
+    "E": _make_e,
     "F": _make_f,
 }
 
