@@ -167,10 +167,9 @@ def _make_d(layer: LayerTar) -> None:
 def _make_e(layer: LayerTar) -> None:
     add_made_up_files(layer, directories=1, files_in_each=1, mean_size=100)
     numbers = random.Random(5)
-    block = numbers.randbytes(1 << 20)
     for number in range(4):
-        halves = (numbers.randbytes(1 << 19) + block[: 1 << 19] for _ in range(256))
-        layer.file(f"Files/huge-{number}.bin", b"".join(halves), DESCRIPTORS[number])
+        blocks = (numbers.randbytes(1 << 15) + numbers.randbytes(1 << 9) * 64 for _ in range(1 << 12))
+        layer.file(f"Files/huge-{number}.bin", b"".join(blocks), DESCRIPTORS[number])
 
 
 def _make_f(layer: LayerTar) -> None:
