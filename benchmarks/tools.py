@@ -71,6 +71,7 @@ COREUTILS = "cp --version"
 IGZIP = "igzip --version"
 GUNZIP = "igzip -dc {input} |"
 SQFSTAR = " sqfstar -quiet -no-progress -noI -noD -noF -noX {out}/image"
+PYTHON_ISAL = "{python} -c 'import isal; print(f\"python-isal {{isal.__version__}}\")'"
 CIMLAYER = "cimlayer --version"
 
 IMPORT = Task(
@@ -86,7 +87,7 @@ IMPORT = Task(
             "python-isal",
             Role.LIMIT,
             {Form.GZIP: "{python} -m isal.igzip -dc {input} > /dev/null"},
-            "{python} -c 'import isal; print(f\"python-isal {{isal.__version__}}\")'",
+            PYTHON_ISAL,
         ),
         _any("cimlayer", Role.OURS, "cimlayer import {input} {out}/1", CIMLAYER),
         _any("cimlayer --no-sync", Role.OURS, "cimlayer import --no-sync {input} {out}/1", CIMLAYER),
@@ -153,6 +154,38 @@ EXTRACT = Task(
         _any("GNU tar", Role.PEER, "tar --warning=no-unknown-keyword -xf {input} -C {out}", "tar --version"),
     ),
     baselines=_each("cp -r"),
+)
+
+_EXPORTED = "cimlayer import --no-sync {input} {prepared}/1 && cimlayer export {prepared}/1 -o {prepared}/tar"
+
+EXPORT = Task(
+    preparation=_EXPORTED,
+    tools=(
+        _any("cp", Role.LIMIT, "cp {prepared}/tar {out}/tar", COREUTILS),
+        _any("cat", Role.LIMIT, "cat {prepared}/tar | cat > /dev/null", COREUTILS),
+        _any("cimlayer export", Role.OURS, "cimlayer export {prepared}/1 -o {out}/tar", CIMLAYER),
+        _any("cimlayer export | cat", Role.OURS, "cimlayer export {prepared}/1 | cat > /dev/null", CIMLAYER),
+    ),
+    baselines=_each("cp"),
+)
+
+EXPORT_IMAGE = Task(
+    preparation=_EXPORTED,
+    tools=(
+        _any("igzip", Role.LIMIT, "igzip -2 -c {prepared}/tar > {out}/tar.gz", IGZIP),
+        _any("cimlayer export-image", Role.OURS, "cimlayer export-image -q {prepared}/1 dir:{out}/image", CIMLAYER),
+        _any(
+            "python-isal, all cores",
+            Role.PEER,
+            "{python} -c 'import os, shutil, sys; from isal import igzip_threaded;"
+            ' shutil.copyfileobj(open(sys.argv[1], "rb"),'
+            ' igzip_threaded.open(sys.argv[2], "wb", threads=os.cpu_count()), 1 << 20)\' {prepared}/tar {out}/tar.gz',
+            PYTHON_ISAL,
+        ),
+        _any("pigz -6", Role.PEER, "pigz -6 -c {prepared}/tar > {out}/tar.gz", "pigz --version"),
+        _any("pigz -1", Role.PEER, "pigz -1 -c {prepared}/tar > {out}/tar.gz", "pigz --version"),
+    ),
+    baselines=_each("igzip"),
 )
 
 IN_THREE_FORMS = (
@@ -265,6 +298,8 @@ TASKS = {
     "import": IMPORT,
     "verify": VERIFY,
     "extract": EXTRACT,
+    "export": EXPORT,
+    "export-image": EXPORT_IMAGE,
     "pull": PULL,
     "mount": MOUNT,
     "list": LIST,

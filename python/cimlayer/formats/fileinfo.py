@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_SYSTEM = 0x4
@@ -79,6 +80,7 @@ def unix_nanoseconds(filetime: int) -> int:
     return (filetime - _UNIX_EPOCH) * 100
 
 
+@lru_cache(1024)  # the times of a file are often equal
 def pax_seconds(filetime: int) -> str:
     """A FILETIME as the decimal seconds since 1970 of a PAX record, exact to 100 ns."""
     ticks = filetime - _UNIX_EPOCH

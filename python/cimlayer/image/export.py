@@ -13,6 +13,7 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken, ProgressCallback
+from cimlayer.formats.tarheader import tar_header
 from cimlayer.host.interrupts import deferred
 from cimlayer.host.paths import errors_name
 from cimlayer.image.entrynames import check_name
@@ -114,4 +115,4 @@ class _ExactTarWriter(TarWriter):
             text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
             for text in (info.name, info.linkname)
         )
-        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        return tar_header(info)

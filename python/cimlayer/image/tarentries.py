@@ -9,6 +9,8 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import pax_seconds, unix_nanoseconds
+from cimlayer.formats.tarheader import tar_header
+from cimlayer.host.memory import whole_pages
 from cimlayer.image.entrynames import checked_streams
 from cimlayer.image.kinds import Records, value_kinds
 from cimlayer.image.meter import Meter
@@ -29,7 +31,7 @@ class TarWriter:
         self._entries = 0
         self._content_bytes = 0
         self._file = file
-        self._buffer = memoryview(bytearray(_PIECE))
+        self._buffer = memoryview(whole_pages(_PIECE))
         self._kinds = value_kinds()
         self.file_bytes = 0  # sum of the sizes of the files, streams and links not counted
 
@@ -93,15 +95,12 @@ class TarWriter:
     def encoded(self, info: tarfile.TarInfo, path: str) -> bytes:
         """A header with its records."""
         try:
-            return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+            return tar_header(info)
         except UnicodeEncodeError as error:
             raise FormatError("a name with half a surrogate pair, which a tar cannot carry", path) from error
 
     def _content(self, entry: ImageEntry, stream: str | None, size: int) -> None:
-        if 0 < size <= _PIECE:
-            self._file.write(self._image.read(entry, stream))
-            self._content_bytes += size
-        elif size:
+        if size:
             with self._image.open(entry, stream=stream) as content:
                 while count := content.readinto(self._buffer):
                     self._meter.step(self._entries, self._content_bytes)
