@@ -6,7 +6,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, strlen
 
 from cimfs_ext.cimfs cimport CIMFS_ATTRIBUTE_DIRECTORY, CIMFS_ATTRIBUTE_REPARSE_POINT
-from cimfs_ext.filetimes cimport SECONDS, WHOLE, write_time
+from cimfs_ext.filetimes cimport SECONDS, WHOLE, time_text, write_time
 from cimfs_ext.libcimfs cimport cimfs_attributes_of, cimfs_extent_of, cimfs_record, get32, get64
 from cimfs_ext.listing cimport Walk, decode_units
 from cimfs_ext.reader cimport ImageReader
@@ -107,6 +107,7 @@ cdef class EntryLines:
     cdef object write, attributes, target, size, show
     cdef dict columns  # attribute bits -> bytes
     cdef uint16_t *text
+    cdef size_t whole  # code units of whole lines; what follows them is the line that is being made, or one that failed
     cdef size_t used, capacity
 
     def __cinit__(self, ImageReader image not None, str form not None, *, write, attributes, target, size=None,
@@ -128,9 +129,9 @@ cdef class EntryLines:
     def flush(self):
         """Write what is left."""
         cdef str text
-        if self.used:
-            text = decode_units(self.text, self.used)
-            self.used = 0
+        if self.whole:
+            text = decode_units(self.text, self.whole)
+            self.whole = 0
             self.write(text)
 
     def add(self, str name not None, entry, str before not None="", *, bint target=True):
@@ -138,8 +139,8 @@ cdef class EntryLines:
         cdef bytes units = utf16(name)
         cdef Listed about = Listed(entry.attributes, entry.file_id, entry.reparse_tag, entry.size,
                                    entry.last_write_time)
-        if before:
-            self.put_text(before)
+        self.used = self.whole
+        self.put_text(before)
         self.put_line(<const uint16_t *><const char *>units, len(units) // sizeof(uint16_t), &about,
                       entry if target else None)
 
@@ -152,6 +153,7 @@ cdef class EntryLines:
             walk = self.image.walk_below(path)
             walk.deep = recursive
             while walk.advance():
+                self.used = self.whole
                 about = listed_record(walk.here.id, &walk.here.record)
                 entry = walk.here.entry() if about.attributes & CIMFS_ATTRIBUTE_REPARSE_POINT else None
                 if recursive or self.form == JSON:
@@ -174,7 +176,8 @@ cdef class EntryLines:
                 if target:
                     self.put_text(f" -> {target}" if self.show is None else self.show(f" -> {target}", ""))
         self.put_ascii("\n")
-        if self.used >= FULL:
+        self.whole = self.used
+        if self.whole >= FULL:
             self.flush()
         return 0
 
@@ -231,7 +234,7 @@ cdef class EntryLines:
         if write_time(about.last_write_time, time):
             self.put(time, WHOLE)
         else:
-            self.put_text(f"FILETIME {about.last_write_time}")
+            self.put_text(time_text(about.last_write_time))
         self.put_ascii('", "file_id": ')
         self.put_number(about.id, 0)
         if about.attributes & CIMFS_ATTRIBUTE_REPARSE_POINT:

@@ -65,6 +65,11 @@ cdef bint write_time(int64_t filetime, uint16_t *text) noexcept nogil:
     return True
 
 
+cpdef str time_text(filetime):
+    """A FILETIME as RFC 3339 in UTC with seven decimals, or as ``FILETIME`` and its number where that has no year."""
+    return iso_time(filetime) or f"FILETIME {filetime}"
+
+
 def iso_time(filetime):
     """A FILETIME as ISO 8601 in UTC with all its seven decimals; None beyond the year 9999 or before 1601."""
     cdef uint16_t[WHOLE] text

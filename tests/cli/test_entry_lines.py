@@ -180,6 +180,15 @@ def test_what_comes_before_damage_is_listed(place: Path) -> None:
     assert "b\\again" in result.stderr
 
 
+def test_an_entry_that_cannot_be_read_is_not_listed_in_part(place: Path) -> None:
+    builder = Builder()
+    builder.save(place, builder.directory({"a": builder.add(), "b": builder.add(reparse=1 << 30)}))
+    for words in (["-l"], ["--json"]):
+        result = call("ls", *words, place)
+        assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+        assert result.stdout.endswith("a\n" if words == ["-l"] else "}\n")
+
+
 def test_an_image_that_is_listed_is_in_use(place: Path) -> None:
     builder = Builder()
     builder.save(place, builder.directory({"a": builder.add(reparse=builder.counted(link_data("b")))}))

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from cimfs_ext.filetimes import iso_time
-
 FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_SYSTEM = 0x4
 FILE_ATTRIBUTE_DIRECTORY = 0x10
@@ -101,11 +99,6 @@ def attribute_names(attributes: int) -> list[str]:
     """Attributes in words."""
     bits = int(attributes)  # & of an IntFlag takes long
     return [name for bit, _, name in ATTRIBUTES if bits & bit]
-
-
-def time_text(filetime: int) -> str:
-    """A FILETIME as RFC 3339 in UTC with seven decimals, or as ``FILETIME`` and its number where that has no year."""
-    return iso_time(filetime) or f"FILETIME {filetime}"
 
 
 def filetime_from_text(text: str) -> int:
