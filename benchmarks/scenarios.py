@@ -151,6 +151,7 @@ SCENARIOS = {
     "parse-backup-streams": Scenario(_parse_backup_streams),
     "list-mounted": Scenario(_list_mounted, _prepare_image),
     "list": Scenario(_command("ls", "-l", "-R"), _prepare_image),
+    "list-json": Scenario(_command("ls", "-R", "--json"), _prepare_image),
     "verify": Scenario(_command("verify"), _prepare_image),
 }
 

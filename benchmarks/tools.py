@@ -188,11 +188,15 @@ EXPORT_IMAGE = Task(
     baselines=_each("igzip"),
 )
 
+IN_THREE_FORMS = (
+    "cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
+    " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress"
+)
+
 LISTED = "ls -lR {out}/mount > {out}/list"
 
 MOUNT = Task(
-    preparation="cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
-    " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress",
+    preparation=IN_THREE_FORMS,
     tools=(
         _any("ls -lR", Role.LIMIT, "ls -lR {prepared}/tree > {out}/list", COREUTILS),
         _any(
@@ -214,6 +218,54 @@ MOUNT = Task(
         ),
     ),
     baselines=_each("ls -lR"),
+)
+
+_TO_PIPE = "| cat > {out}/list && test -s {out}/list"
+
+LIST = Task(
+    preparation=IN_THREE_FORMS,
+    tools=(
+        _any("find", Role.LIMIT, f"find {{prepared}}/tree {_TO_PIPE}", "find --version"),
+        _any("ls -lR", Role.LIMIT, f"ls -lR {{prepared}}/tree {_TO_PIPE}", COREUTILS),
+        *(
+            _any(f"cimlayer {words}", Role.OURS, f"cimlayer {words} {{prepared}}/cim-layers/1.cim {_TO_PIPE}", CIMLAYER)
+            for words in ("ls -R", "ls -lR", "ls -R --json", "find", "tree")
+        ),
+        _any(
+            "unsquashfs -l",
+            Role.PEER,
+            f"unsquashfs -l {{prepared}}/squashfs {_TO_PIPE}",
+            "unsquashfs -version | grep unsquashfs",
+        ),
+        _any(
+            "unsquashfs -ll",
+            Role.PEER,
+            f"unsquashfs -ll {{prepared}}/squashfs {_TO_PIPE}",
+            "unsquashfs -version | grep unsquashfs",
+        ),
+        _any("bsdtar -t", Role.PEER, f"bsdtar -tf {{input}} {_TO_PIPE}", "bsdtar --version"),
+    ),
+    baselines=_each("find"),
+)
+
+
+def _ten_times(command: str) -> str:
+    return f"for n in 1 2 3 4 5 6 7 8 9 10; do {command} > {{out}}/said || exit; done"
+
+
+START = Task(
+    preparation="cimlayer import --no-sync examples/sample-layer.tar {prepared}/1",
+    tools=(
+        _any("python -c pass", Role.LIMIT, _ten_times("{python} -c pass"), "{python} --version"),
+        _any(
+            "python -c 'import click'",
+            Role.LIMIT,
+            _ten_times("{python} -c 'import click'"),
+            '{python} -c \'from importlib.metadata import version; print("click", version("click"))\'',
+        ),
+        _any("cimlayer ls", Role.OURS, _ten_times("cimlayer ls {prepared}/cim-layers/1.cim"), CIMLAYER),
+    ),
+    baselines=_each("python -c pass"),
 )
 
 _IMAGE = f"docker://{REGISTRY}/image:1"
@@ -250,4 +302,6 @@ TASKS = {
     "export-image": EXPORT_IMAGE,
     "pull": PULL,
     "mount": MOUNT,
+    "list": LIST,
+    "start": START,
 }

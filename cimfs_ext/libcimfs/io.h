@@ -40,6 +40,8 @@ struct cimfs_io {
     cimfs_hresult (*truncate)(cimfs_file file, uint64_t size);
     /* Writes will go on in this range: take disk blocks for it now, if that makes them cheaper. A hint; may be NULL. */
     void (*reserve)(cimfs_file file, uint64_t offset, uint64_t size);
+    /* Begin to write this range to the disk, which sync will wait for. A hint; may be NULL. */
+    void (*write_back)(cimfs_file file, uint64_t offset, uint64_t size);
     cimfs_hresult (*sync)(cimfs_file file);
     cimfs_hresult (*sync_directory)(cimfs_file directory);
     cimfs_hresult (*rename)(cimfs_file directory, const char *from, const char *to);

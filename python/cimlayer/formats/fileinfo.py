@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from cimfs_ext.entries import filetime_to_datetime
+from cimfs_ext.filetimes import iso_time
 
 FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_SYSTEM = 0x4
@@ -91,18 +91,16 @@ def pax_seconds(filetime: int) -> str:
     return f"-{text}" if ticks < 0 else text
 
 
+def attribute_letters(attributes: int) -> str:
+    """Attributes as a column of letters."""
+    bits = int(attributes)  # & of an IntFlag takes long
+    return "".join(letter if bits & bit else "-" for bit, letter, _ in ATTRIBUTES)
+
+
 def attribute_names(attributes: int) -> list[str]:
     """Attributes in words."""
     bits = int(attributes)  # & of an IntFlag takes long
     return [name for bit, _, name in ATTRIBUTES if bits & bit]
-
-
-def iso_time(filetime: int) -> str | None:
-    """A FILETIME as ISO 8601 in UTC with all its seven decimals; None beyond the year 9999 or before 1601."""
-    time = filetime_to_datetime(filetime)
-    if time is None:
-        return None
-    return f"{time.replace(microsecond=0, tzinfo=None).isoformat()}.{filetime % _TICKS:07}Z"
 
 
 def time_text(filetime: int) -> str:
