@@ -17,7 +17,7 @@ from cimfs_ext.reader import ImageReader
 DIRECTORY = 0x10
 FILES_PER_DIRECTORY = 100
 FORK_LIMIT = 2 << 20
-COUNTS = (2_000, 200_000)
+COUNTS = (2_000, 1_000_000)
 
 
 def fill(image: ImageWriter, count: int) -> None:
@@ -45,15 +45,17 @@ def directory_size(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.iterdir())
 
 
-def test_fork_that_adds_ten_files(benchmark, parent: tuple[Path, int]) -> None:
+@pytest.mark.parametrize("directories", [1, 10], ids="in {} directories".format)
+def test_fork_that_adds_ten_files(benchmark, parent: tuple[Path, int], directories: int) -> None:
+    """In ten directories of a large parent, ten file tables change; 2,000 files have but two."""
     directory, count = parent
-    names = (f"fork{i}.cim" for i in itertools.count())
+    names = (f"fork{directories}-{i}.cim" for i in itertools.count())
     before = directory_size(directory)
 
     def fork() -> None:
         with ImageWriter(directory, "parent.cim", next(names), sync=False) as image:
             for i in range(10):
-                at = i * count // 10 // FILES_PER_DIRECTORY
+                at = i % directories * count // 10 // FILES_PER_DIRECTORY
                 data = b"added to the fork: %d" % i
                 image.create_file(f"d{at}\\added{i}.txt", size=len(data))
                 image.write(data)

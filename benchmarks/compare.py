@@ -205,9 +205,7 @@ def _versions(results: list[Result]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare cimlayer with other tools on the same input.")
     parser.add_argument("--task", choices=TASKS, default="import")
-    parser.add_argument(
-        "--input", type=Path, default=DATA / "A.tar", help="a tar (default: A.tar)"
-    )
+    parser.add_argument("--input", type=Path, default=DATA / "A.tar", help="a tar (default: A.tar)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--only", action="append", default=[], metavar="TOOL", help="repeat for more than one")
     parser.add_argument("--output-dir", type=Path, default=DATA, help="where the tools write (default: beside A.tar)")

@@ -7,6 +7,7 @@ B  100,000 small files, about 500 MB
 C  200,000 files of about 6 KB in 4,000 directories, 1.2 GB
 D  one directory with 100,000 entries
 E  four files of 256 MiB
+F  1,000,000 files of 100 bytes in 10,000 directories
 
 A name is that of a file (`A.tar`, `A.9.tar.gz`), or a letter alone: the plain tar and its `.tar.gz`.
 """
@@ -166,10 +167,13 @@ def _make_d(layer: LayerTar) -> None:
 def _make_e(layer: LayerTar) -> None:
     add_made_up_files(layer, directories=1, files_in_each=1, mean_size=100)
     numbers = random.Random(5)
-    block = numbers.randbytes(1 << 20)
     for number in range(4):
-        halves = (numbers.randbytes(1 << 19) + block[: 1 << 19] for _ in range(256))
-        layer.file(f"Files/huge-{number}.bin", b"".join(halves), DESCRIPTORS[number])
+        blocks = (numbers.randbytes(1 << 15) + numbers.randbytes(1 << 9) * 64 for _ in range(1 << 12))
+        layer.file(f"Files/huge-{number}.bin", b"".join(blocks), DESCRIPTORS[number])
+
+
+def _make_f(layer: LayerTar) -> None:
+    add_made_up_files(layer, directories=10_000, files_in_each=100, mean_size=100)
 
 
 MAKERS: dict[str, Callable[[LayerTar], None]] = {
@@ -178,6 +182,7 @@ MAKERS: dict[str, Callable[[LayerTar], None]] = {
     "C": _make_c,
     "D": _make_d,
     "E": _make_e,
+    "F": _make_f,
 }
 
 

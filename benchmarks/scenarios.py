@@ -17,7 +17,7 @@ from cimfs_ext.contentid import ContentHash, content_id
 from cimfs_ext.mounted import MountedFiles
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
-from cimlayer import extract, import_layer
+from cimlayer import export_layer, extract, import_layer
 from cimlayer.cli.program import commands
 from cimlayer.image.entrynames import target_inside
 from examples.layer_tar import LayerTar
@@ -83,6 +83,10 @@ def _extract(directory: Path) -> None:
         extract(image, "", directory / "tree")
 
 
+def _export(directory: Path) -> None:
+    export_layer(directory / "1", None, directory / "tar")
+
+
 def _list_mounted(directory: Path) -> None:
     """What `ls -lR` of a mounted image asks, without the kernel."""
     with ImageReader(directory / "cim-layers" / "1.cim") as image:
@@ -142,10 +146,12 @@ SCENARIOS = {
     "import-deep-path": Scenario(_import_base, _prepare_deep_path),
     "import-child": Scenario(_import_child, _prepare_child),
     "extract": Scenario(_extract, _prepare_image),
+    "export": Scenario(_export, _prepare_image),
     "merge-hives": Scenario(_merge_hives, _prepare_hives),
     "parse-backup-streams": Scenario(_parse_backup_streams),
     "list-mounted": Scenario(_list_mounted, _prepare_image),
     "list": Scenario(_command("ls", "-l", "-R"), _prepare_image),
+    "list-json": Scenario(_command("ls", "-R", "--json"), _prepare_image),
     "verify": Scenario(_command("verify"), _prepare_image),
 }
 

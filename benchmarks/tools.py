@@ -71,6 +71,7 @@ COREUTILS = "cp --version"
 IGZIP = "igzip --version"
 GUNZIP = "igzip -dc {input} |"
 SQFSTAR = " sqfstar -quiet -no-progress -noI -noD -noF -noX {out}/image"
+PYTHON_ISAL = "{python} -c 'import isal; print(f\"python-isal {{isal.__version__}}\")'"
 CIMLAYER = "cimlayer --version"
 
 IMPORT = Task(
@@ -86,7 +87,7 @@ IMPORT = Task(
             "python-isal",
             Role.LIMIT,
             {Form.GZIP: "{python} -m isal.igzip -dc {input} > /dev/null"},
-            "{python} -c 'import isal; print(f\"python-isal {{isal.__version__}}\")'",
+            PYTHON_ISAL,
         ),
         _any("cimlayer", Role.OURS, "cimlayer import {input} {out}/1", CIMLAYER),
         _any("cimlayer --no-sync", Role.OURS, "cimlayer import --no-sync {input} {out}/1", CIMLAYER),
@@ -155,11 +156,47 @@ EXTRACT = Task(
     baselines=_each("cp -r"),
 )
 
+_EXPORTED = "cimlayer import --no-sync {input} {prepared}/1 && cimlayer export {prepared}/1 -o {prepared}/tar"
+
+EXPORT = Task(
+    preparation=_EXPORTED,
+    tools=(
+        _any("cp", Role.LIMIT, "cp {prepared}/tar {out}/tar", COREUTILS),
+        _any("cat", Role.LIMIT, "cat {prepared}/tar | cat > /dev/null", COREUTILS),
+        _any("cimlayer export", Role.OURS, "cimlayer export {prepared}/1 -o {out}/tar", CIMLAYER),
+        _any("cimlayer export | cat", Role.OURS, "cimlayer export {prepared}/1 | cat > /dev/null", CIMLAYER),
+    ),
+    baselines=_each("cp"),
+)
+
+EXPORT_IMAGE = Task(
+    preparation=_EXPORTED,
+    tools=(
+        _any("igzip", Role.LIMIT, "igzip -2 -c {prepared}/tar > {out}/tar.gz", IGZIP),
+        _any("cimlayer export-image", Role.OURS, "cimlayer export-image -q {prepared}/1 dir:{out}/image", CIMLAYER),
+        _any(
+            "python-isal, all cores",
+            Role.PEER,
+            "{python} -c 'import os, shutil, sys; from isal import igzip_threaded;"
+            ' shutil.copyfileobj(open(sys.argv[1], "rb"),'
+            ' igzip_threaded.open(sys.argv[2], "wb", threads=os.cpu_count()), 1 << 20)\' {prepared}/tar {out}/tar.gz',
+            PYTHON_ISAL,
+        ),
+        _any("pigz -6", Role.PEER, "pigz -6 -c {prepared}/tar > {out}/tar.gz", "pigz --version"),
+        _any("pigz -1", Role.PEER, "pigz -1 -c {prepared}/tar > {out}/tar.gz", "pigz --version"),
+    ),
+    baselines=_each("igzip"),
+)
+
+IN_THREE_FORMS = (
+    "cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
+    " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress"
+)
+
 LISTED = "ls -lR {out}/mount > {out}/list"
 
 MOUNT = Task(
-    preparation="cimlayer import --no-sync {input} {prepared}/1 && mkdir {prepared}/tree"
-    " && bsdtar -xf {input} -C {prepared}/tree && mksquashfs {prepared}/tree {prepared}/squashfs -quiet -no-progress",
+    preparation=IN_THREE_FORMS,
     tools=(
         _any("ls -lR", Role.LIMIT, "ls -lR {prepared}/tree > {out}/list", COREUTILS),
         _any(
@@ -181,6 +218,54 @@ MOUNT = Task(
         ),
     ),
     baselines=_each("ls -lR"),
+)
+
+_TO_PIPE = "| cat > {out}/list && test -s {out}/list"
+
+LIST = Task(
+    preparation=IN_THREE_FORMS,
+    tools=(
+        _any("find", Role.LIMIT, f"find {{prepared}}/tree {_TO_PIPE}", "find --version"),
+        _any("ls -lR", Role.LIMIT, f"ls -lR {{prepared}}/tree {_TO_PIPE}", COREUTILS),
+        *(
+            _any(f"cimlayer {words}", Role.OURS, f"cimlayer {words} {{prepared}}/cim-layers/1.cim {_TO_PIPE}", CIMLAYER)
+            for words in ("ls -R", "ls -lR", "ls -R --json", "find", "tree")
+        ),
+        _any(
+            "unsquashfs -l",
+            Role.PEER,
+            f"unsquashfs -l {{prepared}}/squashfs {_TO_PIPE}",
+            "unsquashfs -version | grep unsquashfs",
+        ),
+        _any(
+            "unsquashfs -ll",
+            Role.PEER,
+            f"unsquashfs -ll {{prepared}}/squashfs {_TO_PIPE}",
+            "unsquashfs -version | grep unsquashfs",
+        ),
+        _any("bsdtar -t", Role.PEER, f"bsdtar -tf {{input}} {_TO_PIPE}", "bsdtar --version"),
+    ),
+    baselines=_each("find"),
+)
+
+
+def _ten_times(command: str) -> str:
+    return f"for n in 1 2 3 4 5 6 7 8 9 10; do {command} > {{out}}/said || exit; done"
+
+
+START = Task(
+    preparation="cimlayer import --no-sync examples/sample-layer.tar {prepared}/1",
+    tools=(
+        _any("python -c pass", Role.LIMIT, _ten_times("{python} -c pass"), "{python} --version"),
+        _any(
+            "python -c 'import click'",
+            Role.LIMIT,
+            _ten_times("{python} -c 'import click'"),
+            '{python} -c \'from importlib.metadata import version; print("click", version("click"))\'',
+        ),
+        _any("cimlayer ls", Role.OURS, _ten_times("cimlayer ls {prepared}/cim-layers/1.cim"), CIMLAYER),
+    ),
+    baselines=_each("python -c pass"),
 )
 
 _IMAGE = f"docker://{REGISTRY}/image:1"
@@ -209,4 +294,14 @@ PULL = Task(
     baselines=_each("import-image oci:"),
 )
 
-TASKS = {"import": IMPORT, "verify": VERIFY, "extract": EXTRACT, "pull": PULL, "mount": MOUNT}
+TASKS = {
+    "import": IMPORT,
+    "verify": VERIFY,
+    "extract": EXTRACT,
+    "export": EXPORT,
+    "export-image": EXPORT_IMAGE,
+    "pull": PULL,
+    "mount": MOUNT,
+    "list": LIST,
+    "start": START,
+}

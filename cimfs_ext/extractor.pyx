@@ -8,8 +8,17 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport cimfs_error
-from cimfs_ext.libcimfs cimport cimfs_reader
-from cimfs_ext.listing cimport reader_error
+from cimfs_ext.libcimfs cimport (
+    cimfs_attributes_of,
+    cimfs_extent_of,
+    cimfs_is_directory,
+    cimfs_link,
+    cimfs_reader,
+    cimfs_record,
+    get32,
+    get64,
+)
+from cimfs_ext.listing cimport Children, decode, reader_error
 from cimfs_ext.reader cimport ImageReader
 
 
@@ -123,3 +132,113 @@ cdef class FileExtractor:
         if result < 0:
             raise reader_error(self.image.reader, result, &error, "extract", path)
         raise_host_error(result, path)
+
+
+cdef Py_ssize_t SURE_NAME = 128  # bytes that every file system takes
+
+
+cdef bint is_ordinary(const cimfs_record *record, const cimfs_link *link) noexcept:
+    """Whether this is a file without reparse data and alternate streams, under a name that can be one on any host."""
+    cdef uint32_t i
+    if (cimfs_is_directory(record) or get64(record.reparse) or get32(record.reparse_tag) or get64(record.streams)
+            or not 0 < link.length <= SURE_NAME):
+        return False
+    for i in range(link.length):
+        if link.units[i] == c":" or link.units[i] & 0xF800 == 0xD800:  # a half of a character, where Python counts one
+            return False
+    return link.units[0] != c"." or link.length > 2 or (link.length == 2 and link.units[1] != c".")
+
+
+cdef bytes host_name(const cimfs_link *link):
+    """The name in UTF-8."""
+    return decode(link).encode("utf-8", "surrogatepass")
+
+
+@cython.no_gc_clear  # without its image it is of no use
+cdef class OrdinaryFiles:
+    """Sorts out the ordinary files of directories, which need nothing but to be written, without an object for each.
+
+    ``alike`` counts those that were sorted out by the metadata that tells what is lost of them: each value is a list of
+    the number and of one entry that has it.
+
+    Not for several threads.
+    """
+
+    cdef ImageReader image
+    cdef readonly dict alike
+
+    def __cinit__(self, ImageReader image not None):
+        self.image = image
+        self.alike = {}
+
+    def take(self, directory, dict first_names not None, place, *, room):
+        """What a directory holds: ``(others, files, count, size)``.
+
+        ``files`` are the ``(file ID, name as bytes)`` of ordinary files that ``first_names`` does not have yet, which
+        gets ``place`` for the ID of each; they count as ``count`` entries and have ``size`` bytes of content. All other
+        entries are ``others``.
+
+        ``room`` has what may be counted: the most entries and bytes, and how many characters stand before each name,
+        and make a path count as one entry more. Where it may not suffice for all that the directory holds, all entries
+        are ``others``, so that each is counted in its turn.
+        """
+        cdef Children children
+        cdef uint64_t count = 0, size = 0, before = room[2], per = room[3]
+        cdef list others = [], files = []
+        cdef bytes name
+        self.image.enter()
+        try:
+            if not self.fits(self.image.children(directory), room):
+                return self.image.children(directory).rest(), files, 0, 0
+            children = self.image.children(directory)
+            while children.advance():
+                if is_ordinary(&children.record, children.link) and children.id not in first_names:
+                    name = host_name(children.link)
+                    if len(name) <= SURE_NAME:
+                        first_names[children.id] = place
+                        files.append((children.id, name))
+                        count += 1 + (before + children.link.length) // per
+                        size += cimfs_extent_of(children.record.data).length
+                        self.note(children)
+                        continue
+                others.append(children.entry())
+        finally:
+            self.image.leave()
+        return others, files, count, size
+
+    cdef bint fits(self, Children children, tuple room) except -1:
+        cdef uint64_t entries, size, before, per, content
+        entries, size, before, per = room
+        while children.advance():
+            content = 0 if cimfs_is_directory(&children.record) else cimfs_extent_of(children.record.data).length
+            if 1 + (before + children.link.length) // per > entries or content > size:
+                return False
+            entries -= 1 + (before + children.link.length) // per
+            size -= content
+        return True
+
+    cdef int note(self, Children children) except -1:
+        cdef const cimfs_record *record = &children.record
+        key = (cimfs_attributes_of(record), get64(record.security_descriptor), get64(record.ea) != 0,
+               get64(record.creation_time) == get64(record.last_write_time) == get64(record.change_time))
+        counted = self.alike.get(key)
+        if counted is None:
+            counted = self.alike[key] = [0, children.entry()]
+        counted[0] += 1
+        return 0
+
+    def name_of(self, directory, uint32_t file_id):
+        """The name, as bytes, under which :meth:`take` found a file of a directory."""
+        cdef Children children
+        cdef bytes name
+        self.image.enter()
+        try:
+            children = self.image.children(directory)
+            while children.advance():
+                if children.id == file_id and is_ordinary(&children.record, children.link):
+                    name = host_name(children.link)
+                    if len(name) <= SURE_NAME:
+                        return name
+        finally:
+            self.image.leave()
+        raise self.image.not_found(f"file {file_id}")

@@ -56,6 +56,7 @@ cdef extern from "liblayer/importer.h" nogil:
         LAYER_IMPORT_STANDARD_HOLE
         LAYER_IMPORT_STANDARD_END
         LAYER_IMPORT_STANDARD_LINK
+        LAYER_IMPORT_ALIGNED
         LAYER_IMPORT_PASSED_OVER
         LAYER_IMPORT_PAUSE
         LAYER_IMPORT_BAD_ENTRY
@@ -65,6 +66,7 @@ cdef extern from "liblayer/importer.h" nogil:
 
     struct layer_importer:
         int plain
+        int asks_aligned
         layer_tar tar
         layer_import_event error
         layer_path path
@@ -114,6 +116,8 @@ cdef class LayerImporter:
       ``standard_data(memoryview)`` for each piece and ``standard_hole(size)`` for each run of zeros, then
       ``end_standard_file()``; ``times`` are the creation, last write, change and last access FILETIME
     - ``link_to_standard_file(path, target)``
+    - ``aligned_file(path, offset)``, if there is such a method: the content of a file of 64 KiB or more begins at
+      that offset in the tar, a multiple of 4,096
     - ``passed_over(name, what)``: an entry that has no place in an image
     - ``pause()``, now and then while the zeros of a large hole are written: what it raises ends the import
 
@@ -148,6 +152,7 @@ cdef class LayerImporter:
         if layer_importer_init(&self.importer, &self.builder.builder) < 0:
             raise MemoryError
         self.importer.plain = self.importer.tar.specials = plain
+        self.importer.asks_aligned = hasattr(handler, "aligned_file")
         self.builder.builder.limits = layer_limits(max_files, max_bytes, max_path_depth)
 
     def __dealloc__(self):
@@ -241,6 +246,8 @@ cdef class LayerImporter:
             self.handler.opaque_whiteout(path_of(&self.importer.path))
         elif event == LAYER_IMPORT_STANDARD_LINK:
             self.handler.link_to_standard_file(path_of(&self.importer.path), path_of(&self.importer.target))
+        elif event == LAYER_IMPORT_ALIGNED:
+            self.handler.aligned_file(path_of(&self.importer.path), self.importer.tar.offset)
         elif event == LAYER_IMPORT_PASSED_OVER:
             self.handler.passed_over(self.entry_name(), self.importer.tar.entry.other.decode())
         elif event == LAYER_IMPORT_PAUSE:

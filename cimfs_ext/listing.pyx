@@ -7,9 +7,11 @@ from operator import itemgetter
 from cimfs_ext import entries, errors
 
 cimport cython
+from cpython.object cimport PyObject_GenericSetAttr
 from cpython.unicode cimport PyUnicode_DecodeUTF16
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
-from libc.string cimport memcmp, memset
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_FILE_NOT_FOUND, cimfs_error, cimfs_hresult
 from cimfs_ext.fileobjects cimport raised_by_files
@@ -52,10 +54,15 @@ cdef object reader_error(const cimfs_reader *reader, cimfs_hresult code, const c
 
 cdef str decode(const cimfs_link *link):
     """A name."""
+    return decode_units(link.units, link.length)
+
+
+cdef str decode_units(const uint16_t *units, size_t length):
     cdef int order = -1
-    return PyUnicode_DecodeUTF16(<const char *>link.units, link.length * 2, "surrogatepass", &order)
+    return PyUnicode_DecodeUTF16(<const char *>units, length * sizeof(uint16_t), "surrogatepass", &order)
 
 
+cdef object new_object = object.__new__
 cdef dict flags = {}  # number -> FileAttributes: there are few, and making one takes longer than an entry
 
 
@@ -70,11 +77,19 @@ cdef object attributes_of(const cimfs_record *record):
 cdef object entry_of(uint32_t id, str name, const cimfs_record *record):
     cdef cimfs_extent data = cimfs_extent_of(record.data)
     cdef bint directory = cimfs_is_directory(record)
-    return entries.ImageEntry(
-        name, id, attributes_of(record), 0 if directory else data.length,
-        <int64_t>get64(record.creation_time), <int64_t>get64(record.last_write_time),
-        <int64_t>get64(record.change_time), <int64_t>get64(record.last_access_time),
-        get32(record.reparse_tag), get32(record.parent), bool(data.sparse))
+    cdef object entry = new_object(entries.ImageEntry)  # its own __init__ would take four times as long
+    PyObject_GenericSetAttr(entry, "name", name)
+    PyObject_GenericSetAttr(entry, "file_id", id)
+    PyObject_GenericSetAttr(entry, "attributes", attributes_of(record))
+    PyObject_GenericSetAttr(entry, "size", 0 if directory else data.length)
+    PyObject_GenericSetAttr(entry, "creation_time", <int64_t>get64(record.creation_time))
+    PyObject_GenericSetAttr(entry, "last_write_time", <int64_t>get64(record.last_write_time))
+    PyObject_GenericSetAttr(entry, "change_time", <int64_t>get64(record.change_time))
+    PyObject_GenericSetAttr(entry, "last_access_time", <int64_t>get64(record.last_access_time))
+    PyObject_GenericSetAttr(entry, "reparse_tag", get32(record.reparse_tag))
+    PyObject_GenericSetAttr(entry, "parent_id", get32(record.parent))
+    PyObject_GenericSetAttr(entry, "sparse", bool(data.sparse))
+    return entry
 
 
 cdef Children open_children(const cimfs_reader *reader, str image, const cimfs_record *record, str path):
@@ -204,34 +219,62 @@ cdef list compare_children(Children ours, Children theirs, bint related):
     return result
 
 
-def walk_below(image, directory, str path, uint32_t top):
-    """``ImageReader.walk``: of a directory, with its path and file ID."""
-    names = [path] if path else []  # whose join is the path of the directory: one path, however deep it lies
-    seen = {top}
-    listing = iter(image.listdir(directory))
-    outer = []
-    while True:
-        entry = next(listing, None)
-        if entry is None:
-            if not outer:
-                return
-            listing = outer.pop()
-            names.pop()
-            path = "\\".join(names)
-            continue
-        inner = f"{path}\\{entry.name}" if path else entry.name
-        if len(inner) > CIMFS_MAX_PATH:
-            raise _corrupt("a path longer than 32,767 code units", path)
-        yield inner, entry
-        if entry.is_directory:
-            if entry.file_id in seen:
-                raise _corrupt("a directory has two names, or lies in itself", inner)
-            seen.add(entry.file_id)
-            outer.append(listing)
-            listing = iter(image.listdir(entry))
-            names.append(entry.name)
-            path = inner
+@cython.final
+@cython.auto_pickle(False)
+cdef class Walk:
+    """All that lies below a directory, depth first, with its path. Not for Python code, as :class:`Children`."""
+
+    def __cinit__(self):
+        self.path = <uint16_t *>malloc((CIMFS_MAX_PATH + 1) * sizeof(uint16_t))
+        if self.path == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.path)
+
+    cdef bint advance(self) except -1:
+        """Go on to the next entry; False behind the last one."""
+        if self.deep and self.here.link != NULL and cimfs_is_directory(&self.here.record):
+            self.descend()
+        while not self.here.advance():
+            if not self.outer:
+                return False
+            self.here = self.outer.pop()
+            self.above -= 1
+            while self.above > 0 and self.path[self.above] != u"\\":
+                self.above -= 1
+        cdef uint32_t start = self.above + 1 if self.above else 0
+        cdef const cimfs_link *link = self.here.link
+        if start + link.length > CIMFS_MAX_PATH:
+            raise self.corrupt("a path longer than 32,767 code units", self.above)
+        if start:
+            self.path[self.above] = u"\\"
+        memcpy(self.path + start, link.units, link.length * sizeof(uint16_t))
+        self.length = start + link.length
+        return True
+
+    cdef int descend(self) except -1:
+        """Go on to the first child of this directory."""
+        if self.here.id in self.seen:
+            raise self.corrupt("a directory has two names, or lies in itself", self.length)
+        self.seen.add(self.here.id)
+        self.outer.append(self.here)
+        self.here = open_children(self.here.reader, self.here.image, &self.here.record, decode(self.here.link))
+        self.above = self.length
+        return 0
+
+    cdef object corrupt(self, str reason, uint32_t length):
+        return errors.CorruptImageError(errno.EBADMSG, reason, decode_units(self.path, length))
 
 
-def _corrupt(reason, path):
-    return errors.CorruptImageError(errno.EBADMSG, reason, path)
+cdef Walk open_walk(Children top, str path, uint32_t id):
+    """Begin before the first entry below a directory, given its children, path and file ID."""
+    cdef Walk walk = Walk.__new__(Walk)
+    cdef bytes units = path.encode("utf-16-le", "surrogatepass")
+    walk.above = <uint32_t>min(len(units) // sizeof(uint16_t), CIMFS_MAX_PATH)
+    memcpy(walk.path, <const char *>units, walk.above * sizeof(uint16_t))
+    walk.here = top
+    walk.outer = []
+    walk.seen = {id}
+    walk.deep = True
+    return walk

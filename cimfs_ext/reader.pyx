@@ -5,7 +5,6 @@ import os
 
 from cimfs_ext import entries, errors
 from cimfs_ext.imagepath import host_path, inner_path, split_path
-from cimfs_ext.listing import walk_below
 from cimfs_ext.streams import StreamReader
 
 cimport cython
@@ -45,7 +44,16 @@ from cimfs_ext.libcimfs cimport (
     get16,
     get64,
 )
-from cimfs_ext.listing cimport Children, compare_children, entry_of, open_children, reader_error
+from cimfs_ext.listing cimport (
+    Children,
+    Walk,
+    compare_children,
+    decode_units,
+    entry_of,
+    open_children,
+    open_walk,
+    reader_error,
+)
 from cimfs_ext.public cimport show_as
 from cimfs_ext.regionsets cimport sets_of
 from cimfs_ext.streams cimport find_stream, list_streams, offsets_of
@@ -284,15 +292,21 @@ cdef class ImageReader:
         """Yield ``(path, entry)`` for everything below a directory, depth first: what a directory holds follows it.
 
         A hostile image in which a directory lies in itself gives a CorruptImageError. Between two entries the reader
-        may be closed: then the next directory is a ValueError.
+        may be closed: then the next one is a ValueError.
         """
-        path = "" if isinstance(top, entries.ImageEntry) else path_text(top)
         self.enter()
         try:
-            top_id = self.find(top)
+            walk = self.walk_below(top)
         finally:
             self.leave()
-        return walk_below(self, top, path, top_id)
+        return _walked(self, walk)
+
+    cdef Walk walk_below(self, target):
+        cdef cimfs_record record
+        cdef uint32_t id = self.find(target)
+        self.read_record(id, &record)
+        cdef Children top = open_children(self.reader, self.name, &record, _name_of(target))
+        return open_walk(top, "" if isinstance(target, entries.ImageEntry) else path_text(target), id)
 
     def streams(self, target):
         """The alternate streams of a file or directory, in the order of their names."""
@@ -412,6 +426,18 @@ cdef class ImageReader:
             return verify_image(self.reader, self.name, progress, cancel)
         finally:
             self.leave()
+
+
+def _walked(ImageReader image, Walk walk):
+    while True:
+        image.enter()
+        try:
+            if not walk.advance():
+                return
+            found = decode_units(walk.path, walk.length), walk.here.entry()
+        finally:
+            image.leave()
+        yield found
 
 
 def _name_of(target):

@@ -15,9 +15,9 @@ from cpython.ref cimport Py_CLEAR, Py_XDECREF
 from cimfs_ext.guard cimport check_idle
 from cimfs_ext.hive cimport (
     HIVE_CORRUPT, HIVE_KEY_SYMLINK, HIVE_MAX_DEPTH, HIVE_NO_MEMORY, HIVE_NO_OFFSET, HIVE_NO_SECURITY, hive,
-    hive_add_subkey, hive_bytes, hive_create, hive_destroy, hive_error, hive_find_subkey, hive_find_value, hive_key,
-    hive_merge, hive_read, hive_remove_subkey, hive_remove_value, hive_set_value, hive_use_huge_pages,
-    hive_value, hive_write,
+    hive_add_subkey, hive_block_size, hive_bytes, hive_create, hive_destroy, hive_error, hive_find_subkey,
+    hive_find_value, hive_key, hive_merge, hive_read, hive_remove_subkey, hive_remove_value, hive_set_value,
+    hive_use_huge_pages, hive_value, hive_write,
 )
 from cimfs_ext.hivemapping cimport KeyMapping
 from cimfs_ext.hivenames cimport as_name, decode, encode, split, view, view_bytes
@@ -370,7 +370,7 @@ cdef class Hive(KeyMapping):
         Raises FormatError if it would exceed 2 GiB, beyond which offsets mean volatile storage.
         """
         cdef hive_error error
-        cdef size_t size = 0, capacity = self.hive.source_size + self.hive.source_size // 8 + 65536
+        cdef size_t size = 0, capacity = hive_block_size(self.hive.source_size + self.hive.source_size // 8 + 65536)
         cdef PyObject *out = NULL
         cdef uint8_t *data
         cdef int code

@@ -1,9 +1,7 @@
 """The region sets of an image: what its ``.cim`` file lists."""
 
 import os
-from uuid import UUID
 
-from cimfs_ext import entries
 from cimfs_ext.imagepath import split_path
 
 from libc.stdint cimport uint32_t
@@ -22,9 +20,12 @@ from cimfs_ext.libcimfs cimport (
 
 
 cdef list sets_of(const cimfs_reader *reader):
+    from uuid import UUID  # both take their time to load
+
+    from cimfs_ext.reports import RegionSet
     cdef uint32_t count, i
     cdef const cimfs_set *sets = cimfs_reader_sets(reader, &count)
-    return [entries.RegionSet(UUID(bytes_le=(<char *>sets[i].id.b)[:16]), sets[i].count) for i in range(count)]
+    return [RegionSet(UUID(bytes_le=(<char *>sets[i].id.b)[:16]), sets[i].count) for i in range(count)]
 
 
 def read_region_sets(path):

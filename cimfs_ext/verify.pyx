@@ -1,7 +1,5 @@
 """The check of a whole image, with its callbacks into Python."""
 
-from cimfs_ext import entries
-
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint32_t, uint64_t
@@ -40,9 +38,10 @@ cdef class _Check:
 cdef int on_problem(void *context, uint64_t offset, const cimfs_error *error) noexcept with gil:
     check = <_Check>context
     try:
+        from cimfs_ext.reports import Problem
         if len(check.problems) < MAX_PROBLEMS:
             reason = error.reason.decode() if error.reason != NULL else f"0x{<uint32_t>error.code:08X}"
-            check.problems.append(entries.Problem(
+            check.problems.append(Problem(
                 error.file.decode("utf-8", "surrogateescape"),
                 None if error.offset == NO_OFFSET else error.offset, reason, offset))
     except BaseException as raised:
@@ -84,5 +83,6 @@ cdef object verify_image(const cimfs_reader *reader, str name, progress, cancel)
         raise check.raised
     if code < 0:
         raise reader_error(reader, code, &error, "verify", name)
-    return entries.VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
-                                counts.unjudged, counts.problems, tuple(check.problems))
+    from cimfs_ext.reports import VerifyReport
+    return VerifyReport(counts.files, counts.directories, counts.streams, counts.objects, counts.bytes,
+                        counts.unjudged, counts.problems, tuple(check.problems))

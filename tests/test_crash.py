@@ -33,6 +33,7 @@ from support.containers import Store, base_tar, child_tar, plain
 from support.disk import Disk, State, read, restore
 from support.images import DIRECTORY, TIME, assert_sound, read_files, snapshot
 from support.libraries import build_system_calls, run_preloaded
+from support.platforms import needs_kill
 from support.tars import TarBuilder
 from support.utilityvms import add_utility_vm
 
@@ -307,7 +308,7 @@ def duration(start: Callable[[], subprocess.Popen[bytes]]) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills a process at once here")
+@needs_kill
 @pytest.mark.parametrize("reproducible", [False, True], ids=["random", "reproducible"])
 def test_a_killed_import_leaves_no_half_image_and_can_be_run_again(tmp_path: Path, reproducible: bool) -> None:
     base, child = tmp_path / "base", tmp_path / "child"
@@ -335,7 +336,7 @@ def test_a_killed_import_leaves_no_half_image_and_can_be_run_again(tmp_path: Pat
     assert -signal.SIGKILL in ends
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills a process at once here")
+@needs_kill
 def test_a_killed_import_of_a_base_layer_can_be_run_again(tmp_path: Path) -> None:
     base, other = tmp_path / "base", tmp_path / "other"
     import_layer(BASE_TAR, base, sync=False)

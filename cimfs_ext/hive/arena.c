@@ -7,10 +7,18 @@
 #include <sys/mman.h>
 #endif
 
-enum { FIRST_CHUNK = 4096, LARGEST_CHUNK = 1 << 25, HUGE_BLOCK = 1 << 22, PAGE = 4096 };
+enum {
+    FIRST_CHUNK = 4096,
+    LARGEST_CHUNK = 1 << 25,
+    HUGE_BLOCK = 1 << 22,
+    HUGE_PAGE = 1 << 21,
+    OVERHEAD = 64, /* what malloc and the object around a block take, at most */
+    PAGE = 4096,
+};
 
 typedef struct hive_chunk {
     struct hive_chunk *next;
+    size_t mapped; /* its size if it is a mapping of its own, else 0 */
     _Alignas(16) unsigned char bytes[];
 } hive_chunk;
 
@@ -25,17 +33,56 @@ int hive_no_memory(hive_error *error)
     return hive_fail(error, HIVE_NO_MEMORY, HIVE_NO_OFFSET, "out of memory");
 }
 
+size_t hive_block_size(size_t size)
+{
+    if (size < HUGE_BLOCK || size > SIZE_MAX / 2)
+        return size;
+    return (size + OVERHEAD + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE - OVERHEAD;
+}
+
 void hive_use_huge_pages(void *block, size_t size)
 {
 #ifdef MADV_HUGEPAGE
-    uintptr_t start = ((uintptr_t)block + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
-    uintptr_t end = ((uintptr_t)block + size) & ~(uintptr_t)(PAGE - 1);
+    uintptr_t start = (uintptr_t)block & ~(uintptr_t)(PAGE - 1);
+    uintptr_t end = ((uintptr_t)block + size + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
     if (size >= HUGE_BLOCK)
         (void)madvise((void *)start, end - start, MADV_HUGEPAGE); /* advice: it may be refused */
 #else
     (void)block;
     (void)size;
 #endif
+}
+
+/* A large chunk is mapped here: malloc writes in front of a block, and that first touch would come before the advice.
+ */
+static hive_chunk *new_chunk(size_t size)
+{
+#ifdef MADV_HUGEPAGE
+    if (size >= HUGE_BLOCK) {
+        void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (block == MAP_FAILED)
+            return NULL;
+        hive_use_huge_pages(block, size);
+        hive_chunk *mapped = block;
+        mapped->mapped = size;
+        return mapped;
+    }
+#endif
+    hive_chunk *chunk = malloc(size);
+    if (chunk)
+        chunk->mapped = 0;
+    return chunk;
+}
+
+static void free_chunk(hive_chunk *chunk)
+{
+#ifdef MADV_HUGEPAGE
+    if (chunk->mapped) {
+        (void)munmap(chunk, chunk->mapped);
+        return;
+    }
+#endif
+    free(chunk);
 }
 
 /* The chunk in use stands first in the list; arena.used and arena.size speak of it. */
@@ -47,11 +94,10 @@ void *hive_alloc(hive_arena *arena, size_t size)
     if (!arena->chunks || size > arena->size - arena->used) {
         size_t next = arena->size * 2 < FIRST_CHUNK ? FIRST_CHUNK : arena->size * 2;
         next = next > LARGEST_CHUNK ? LARGEST_CHUNK : next;
-        next = next < size ? size : next;
-        hive_chunk *chunk = malloc(sizeof *chunk + next);
+        next = next > size ? hive_block_size(next) : size;
+        hive_chunk *chunk = new_chunk(sizeof *chunk + next);
         if (!chunk)
             return NULL;
-        hive_use_huge_pages(chunk, sizeof *chunk + next);
         if (size == next && arena->chunks) { /* filled at once: the chunk in use keeps its place */
             chunk->next = arena->chunks->next;
             arena->chunks->next = chunk;
@@ -71,7 +117,7 @@ void hive_arena_cleanup(hive_arena *arena)
 {
     while (arena->chunks) {
         hive_chunk *next = arena->chunks->next;
-        free(arena->chunks);
+        free_chunk(arena->chunks);
         arena->chunks = next;
     }
 }

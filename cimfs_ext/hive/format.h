@@ -64,6 +64,7 @@ enum { /* value cell */
        VK_DATA = 8,
        VK_TYPE = 12,
        VK_FLAGS = 16,
+       VK_SPARE = 18,
        VK_NAME = 20,
        VK_FLAG_LATIN1 = 1,
        VK_FLAG_TOMBSTONE = 2,

@@ -141,7 +141,10 @@ int hive_merge(hive *base, const hive *delta, hive_error *error);
 
 /* Writes the hive into out if it fits into capacity; *size is what it takes in any case. */
 int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error);
-/* For a large block that will be filled at once: huge pages spare most of its page faults. */
+/* The size to allocate for a large block so that huge pages cover all of it: the system aligns multiples of a huge page
+ * alone. With small pages, the page faults take longer than filling the block. */
+size_t hive_block_size(size_t size);
+/* For a large block that will be filled at once. */
 void hive_use_huge_pages(void *block, size_t size);
 
 #endif

@@ -3,12 +3,14 @@
 
 #include <stdlib.h>
 
+enum { PAGE = 4096, PAGE_UNITS = PAGE / REGF_CELL_ALIGN };
+
 typedef struct reader {
     hive *h;
     const uint8_t *bins;
-    uint32_t size;         /* of the bins */
-    uint64_t *claimed;     /* one bit for each 8 bytes of the bins that have an owner */
-    uint32_t *descriptors; /* by cell offset / 8: index in hive.descriptors + 1 */
+    uint32_t size;          /* of the bins */
+    uint64_t *claimed;      /* one bit for each 8 bytes of the bins that have an owner */
+    uint32_t **descriptors; /* by page, then by cell offset / 8 in it: index in hive.descriptors + 1; NULL for most */
     hive_error *error;
 } reader;
 
@@ -175,8 +177,10 @@ static int read_security(reader *r, uint32_t offset, uint32_t *index)
     *index = HIVE_NO_SECURITY;
     if (offset == REGF_NONE)
         return HIVE_OK;
-    if (offset < r->size && offset % REGF_CELL_ALIGN == 0 && r->descriptors[offset / REGF_CELL_ALIGN]) {
-        *index = r->descriptors[offset / REGF_CELL_ALIGN] - 1;
+    bool possible = offset < r->size && offset % REGF_CELL_ALIGN == 0;
+    uint32_t unit = offset % PAGE / REGF_CELL_ALIGN, **page = &r->descriptors[possible ? offset / PAGE : 0];
+    if (possible && *page && (*page)[unit]) {
+        *index = (*page)[unit] - 1;
         return HIVE_OK;
     }
     cell sk;
@@ -186,9 +190,13 @@ static int read_security(reader *r, uint32_t offset, uint32_t *index)
     uint32_t size = load32(sk.body + SK_SIZE);
     if (!has_signature(sk.body, "sk", 2) || size > sk.size - SK_DESCRIPTOR)
         return corrupt(r, offset, "a security cell is malformed");
+    if (!*page)
+        *page = calloc(PAGE_UNITS, sizeof **page);
+    if (!*page)
+        return hive_no_memory(r->error);
     code = hive_add_descriptor(r->h, (hive_bytes){sk.body + SK_DESCRIPTOR, size}, index, r->error);
     if (code == HIVE_OK)
-        r->descriptors[offset / REGF_CELL_ALIGN] = *index + 1;
+        (*page)[unit] = *index + 1;
     return code;
 }
 
@@ -376,16 +384,19 @@ static int read_tree(hive *h, hive_bytes file, hive_error *error)
     h->sequence = load32(base + BASE_SEQUENCE1);
     h->last_written = load64(base + BASE_LAST_WRITTEN);
     h->source_size = file.size;
+    h->arena.size = file.size / 8; /* so that the first chunk, twice that, is large enough for huge pages */
     h->layered = says_layered(base);
     h->dirty = h->sequence != load32(base + BASE_SEQUENCE2);
     memcpy(h->file_name, base + BASE_FILE_NAME, sizeof h->file_name);
     reader r = {.h = h, .bins = base + REGF_BASE_BLOCK, .size = bins_size, .error = error};
-    uint32_t units = r.size / REGF_CELL_ALIGN;
-    r.claimed = calloc(units / 64 + 1, sizeof *r.claimed);
-    r.descriptors = calloc(units, sizeof *r.descriptors);
+    uint32_t pages = r.size / PAGE;
+    r.claimed = calloc(pages + 1, PAGE_UNITS / 8);
+    r.descriptors = calloc(pages, sizeof *r.descriptors);
     code = r.claimed && r.descriptors ? check_bins(&r) : hive_no_memory(error);
     if (code == HIVE_OK)
         code = read_key(&r, load32(base + BASE_ROOT), 0, &h->root);
+    for (uint32_t i = 0; r.descriptors && i < pages; i++)
+        free(r.descriptors[i]);
     free(r.claimed);
     free(r.descriptors);
     return code;

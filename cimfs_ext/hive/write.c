@@ -29,8 +29,10 @@ static uint64_t round_up(uint64_t size, uint64_t unit)
 /* What is left of the last bin becomes a free cell. */
 static void close_bin(writer *w)
 {
-    if (w->bins && w->used < w->end)
+    if (w->bins && w->used < w->end) {
+        memset(w->bins + w->used, 0, w->end - w->used);
         store32(w->bins + w->used, (uint32_t)(w->end - w->used));
+    }
     w->used = w->end;
 }
 
@@ -42,7 +44,7 @@ static void open_bin(writer *w, uint64_t cell_size)
         w->bins = NULL;
     if (w->bins) {
         uint8_t *bin = w->bins + w->used;
-        memset(bin, 0, size);
+        memset(bin, 0, REGF_BIN_HEADER);
         memcpy(bin, "hbin", 4);
         store32(bin + 4, (uint32_t)w->used);
         store32(bin + 8, (uint32_t)size);
@@ -51,7 +53,8 @@ static void open_bin(writer *w, uint64_t cell_size)
     w->end += size;
 }
 
-/* A new cell, all zero. *body is NULL when measuring. Offsets beyond 32 bits occur only then. */
+/* A new cell; whoever fills it fills body_size bytes. *body is NULL when measuring. Offsets beyond 32 bits occur only
+ * then. */
 static uint32_t new_cell(writer *w, uint64_t body_size, uint8_t **body)
 {
     uint64_t size = round_up(body_size + 4, REGF_CELL_ALIGN);
@@ -60,6 +63,7 @@ static uint32_t new_cell(writer *w, uint64_t body_size, uint8_t **body)
     uint32_t offset = (uint32_t)w->used;
     *body = NULL;
     if (w->bins) {
+        store64(w->bins + offset + size - REGF_CELL_ALIGN, 0); /* the padding */
         store32(w->bins + offset, 0u - (uint32_t)size);
         *body = w->bins + offset + 4;
     }
@@ -94,6 +98,7 @@ static uint32_t write_big_data(writer *w, const uint8_t *data, uint32_t size)
         uint32_t segment = new_cell(w, REGF_SEGMENT + 4, &body);
         if (body) {
             memcpy(body, data, part);
+            memset(body + part, 0, REGF_SEGMENT + 4 - part);
             store32(list + 4 * (size_t)i, segment);
         }
         data += part;
@@ -125,6 +130,7 @@ static uint32_t write_value(writer *w, const hive_value *value)
     store32(vk + VK_DATA, data);
     store32(vk + VK_TYPE, value->type);
     store16(vk + VK_FLAGS, (uint16_t)((value->name.latin1 ? VK_FLAG_LATIN1 : 0) | (tombstone ? VK_FLAG_TOMBSTONE : 0)));
+    store16(vk + VK_SPARE, 0);
     if (value->name.size)
         memcpy(vk + VK_NAME, value->name.bytes, value->name.size);
     return offset;
@@ -157,6 +163,7 @@ static uint32_t write_security(writer *w, uint32_t index)
     cell->offset = new_cell(w, SK_DESCRIPTOR + (uint64_t)descriptor.size, &sk);
     w->written[w->written_count++] = index;
     if (sk) {
+        memset(sk, 0, SK_DESCRIPTOR);
         memcpy(sk, "sk", 2);
         store32(sk + SK_SIZE, (uint32_t)descriptor.size);
         if (descriptor.size)
@@ -263,6 +270,7 @@ static uint32_t write_key(writer *w, const hive_key *key, uint32_t parent)
     if (!nk)
         return offset;
     uint16_t flags = flags_of(key, key == w->h->root);
+    memset(nk, 0, NK_NAME);
     memcpy(nk, "nk", 2);
     store16(nk + NK_FLAGS, flags);
     store64(nk + NK_LAST_WRITTEN, key->last_written);

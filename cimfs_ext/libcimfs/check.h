@@ -29,7 +29,12 @@ struct cimfs_check {
     size_t stack_count, stack_capacity;
     struct cimfs_walked walked;
     uint64_t walked_bytes, region_bytes;
-    uint8_t *piece;
+    uint8_t *piece; /* CIMFS_CHECK_PIECE bytes, and a page */
+    struct {
+        uint64_t offset; /* in its region */
+        size_t size;
+        const uint8_t *data;
+    } window;          /* what the piece has of a region */
     uint64_t reported; /* bytes at the last call of progress */
     uint32_t steps;
     struct cimfs_error error;

@@ -39,7 +39,7 @@ cimfs_hresult cimfs_image_commit(struct cimfs_image_writer *image)
     const struct cimfs_io *io = image->io;
     uint64_t filesystem;
     CIMFS_TRY(cimfs_tree_commit(&image->tree, &filesystem));
-    CIMFS_TRY(cimfs_objects_commit(&image->objects, !image->no_sync));
+    CIMFS_TRY(cimfs_objects_commit(&image->objects));
     CIMFS_TRY(io->truncate(image->draft_file, 0)); /* it may be what a crash left */
     CIMFS_TRY(fill_cim_file(image, image->draft_file, filesystem));
     if (!image->no_sync)

@@ -151,7 +151,8 @@ static cimfs_hresult open_image(struct cimfs_image_writer *image, const char *pa
     if (existing_name)
         CIMFS_TRY(open_existing(image, path, existing, extends));
     CIMFS_TRY(choose_set(image, options, extends, &set));
-    result = cimfs_objects_open(&image->objects, image->io, image->directory, &set, image->base, extends);
+    result =
+        cimfs_objects_open(&image->objects, image->io, image->directory, &set, image->base, extends, !image->no_sync);
     if (result == CIMFS_E_FILE_EXISTS)
         return cimfs_fail(image->error, result, image->objects.regions[image->objects.created].name, CIMFS_NO_OFFSET,
                           "a region file of this set already exists, without its image");

@@ -40,6 +40,8 @@ struct cimfs_io {
     cimfs_hresult (*truncate)(cimfs_file file, uint64_t size);
     /* Writes will go on in this range: take disk blocks for it now, if that makes them cheaper. A hint; may be NULL. */
     void (*reserve)(cimfs_file file, uint64_t offset, uint64_t size);
+    /* Begin to write this range to the disk, which sync will wait for. A hint; may be NULL. */
+    void (*write_back)(cimfs_file file, uint64_t offset, uint64_t size);
     cimfs_hresult (*sync)(cimfs_file file);
     cimfs_hresult (*sync_directory)(cimfs_file directory);
     cimfs_hresult (*rename)(cimfs_file directory, const char *from, const char *to);
@@ -52,6 +54,17 @@ struct cimfs_io {
     cimfs_hresult (*random)(void *data, size_t size);
     int64_t (*now)(void); /* FILETIME */
 };
+
+/*
+ * Reads and writes of a file copy at the best rate where the bytes lie at the same offset in a page of memory as in the
+ * file's: AMD's Zen 3 takes three times as long where they lie up to 63 bytes further on. Of a buffer with room for one
+ * page more, where such bytes begin.
+ */
+enum { CIMFS_HOST_PAGE = 4096 };
+static inline uint8_t *cimfs_in_page(uint8_t *buffer, uint64_t offset)
+{
+    return buffer + ((offset - (uintptr_t)buffer) & (CIMFS_HOST_PAGE - 1));
+}
 
 /* Is something in the file's place that is none? */
 static inline int cimfs_is_no_plain_file(cimfs_hresult opened)

@@ -163,6 +163,11 @@ static void posix_reserve(cimfs_file file, uint64_t offset, uint64_t size)
     if (fstatfs((int)file, &filesystem) == 0 && filesystem.f_type == EXT4_MAGIC)
         (void)fallocate((int)file, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size);
 }
+
+static void posix_write_back(cimfs_file file, uint64_t offset, uint64_t size)
+{
+    (void)sync_file_range((int)file, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
+}
 #endif
 
 static cimfs_hresult posix_sync(cimfs_file file)
@@ -237,6 +242,7 @@ const struct cimfs_io cimfs_system_io = {
     .truncate = posix_truncate,
 #ifdef __linux__
     .reserve = posix_reserve,
+    .write_back = posix_write_back,
 #endif
     .sync = posix_sync,
     .sync_directory = posix_sync,

@@ -234,10 +234,10 @@ static cimfs_hresult hold_set(const struct cimfs_objects *objects)
 }
 
 cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cimfs_io *io, cimfs_file directory,
-                                 const struct cimfs_guid *set, const struct cimfs_reader *parent, int extends)
+                                 const struct cimfs_guid *set, const struct cimfs_reader *parent, int extends, int sync)
 {
-    *objects =
-        (struct cimfs_objects){.io = io, .directory = directory, .set = *set, .extends = extends, .parent = parent};
+    *objects = (struct cimfs_objects){
+        .io = io, .directory = directory, .set = *set, .extends = extends, .sync = sync, .parent = parent};
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         objects->regions[i].file = CIMFS_NO_FILE;
     if (parent)
@@ -254,6 +254,7 @@ cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cim
         cimfs_hresult result = extends ? cimfs_region_extend(&objects->regions[i], io, directory, set, i)
                                        : cimfs_region_create(&objects->regions[i], io, directory, set, i);
         objects->created += objects->regions[i].file != CIMFS_NO_FILE;
+        objects->regions[i].sync = sync;
         CIMFS_TRY(result);
         if (i == 0)
             CIMFS_TRY(hold_set(objects));
@@ -308,7 +309,7 @@ static void id_file_names(const struct cimfs_objects *objects, uint32_t region, 
     memcpy(temporary + strlen(name), ".tmp", 5);
 }
 
-static cimfs_hresult write_id_file(struct cimfs_objects *objects, uint32_t region, int sync)
+static cimfs_hresult write_id_file(struct cimfs_objects *objects, uint32_t region)
 {
     char name[CIMFS_FILE_NAME], temporary[CIMFS_FILE_NAME + 4];
     struct cimfs_object_id *entries = NULL;
@@ -317,21 +318,22 @@ static cimfs_hresult write_id_file(struct cimfs_objects *objects, uint32_t regio
     const char *file = objects->extends ? temporary : name;
     objects->io->remove(objects->directory, file); /* left by a crash: the set's region files are new, or ours */
     CIMFS_TRY(collect_ids(objects, region, &entries, &count));
-    cimfs_hresult result = cimfs_id_file_write(objects->io, objects->directory, file, region, entries, count, sync);
+    cimfs_hresult result =
+        cimfs_id_file_write(objects->io, objects->directory, file, region, entries, count, objects->sync);
     free(entries);
     return result;
 }
 
-cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects, int sync)
+cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects)
 {
     char name[CIMFS_FILE_NAME], temporary[CIMFS_FILE_NAME + 4];
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++) {
         CIMFS_TRY(cimfs_region_flush(&objects->regions[i]));
-        if (sync)
+        if (objects->sync)
             CIMFS_TRY(objects->io->sync(objects->regions[i].file));
     }
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
-        CIMFS_TRY(write_id_file(objects, i, sync));
+        CIMFS_TRY(write_id_file(objects, i));
     cimfs_parent_ids_unmap(&objects->parent_ids);
     for (uint32_t i = 0; objects->extends && i < CIMFS_OWN_REGIONS; i++) {
         id_file_names(objects, i, name, temporary);

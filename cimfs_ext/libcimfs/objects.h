@@ -24,6 +24,7 @@ struct cimfs_objects {
     cimfs_file directory;
     struct cimfs_guid set;
     int extends;                       /* the region files belong to a committed image too */
+    int sync;                          /* a commit waits for the disk */
     uint32_t first_region;             /* index of our region 0 in the image's list */
     const struct cimfs_reader *parent; /* NULL: a new image */
     struct cimfs_region regions[CIMFS_OWN_REGIONS];
@@ -51,11 +52,15 @@ struct cimfs_object_writer {
     struct cimfs_hash hash;
 };
 
-/* Open or make the region files of set. On failure the caller still calls abandon and close. */
+/*
+ * Open or make the region files of set; a commit waits for the disk if sync. On failure the caller still calls abandon
+ * and close.
+ */
 cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cimfs_io *io, cimfs_file directory,
-                                 const struct cimfs_guid *set, const struct cimfs_reader *parent, int extends);
-/* Write out everything but the .cim: regions, object ID files; wait for the disk if sync. */
-cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects, int sync);
+                                 const struct cimfs_guid *set, const struct cimfs_reader *parent, int extends,
+                                 int sync);
+/* Write out everything but the .cim: regions, object ID files. */
+cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects);
 /* Undo what open and the writing did to the directory. */
 void cimfs_objects_abandon(struct cimfs_objects *objects);
 void cimfs_objects_close(struct cimfs_objects *objects);

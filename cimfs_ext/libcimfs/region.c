@@ -7,6 +7,7 @@
 
 #define RESERVE_FROM (4u << 20)     /* a smaller file is not worth the call */
 #define RESERVE_AT_MOST (64u << 20) /* beyond what is written */
+#define WRITE_BACK (8u << 20)       /* the disk works while the rest is made */
 
 static cimfs_hresult allocate(struct cimfs_region *region, const struct cimfs_io *io, const struct cimfs_guid *set,
                               uint16_t index)
@@ -44,6 +45,7 @@ cimfs_hresult cimfs_region_extend(struct cimfs_region *region, const struct cimf
     CIMFS_TRY(allocate(region, io, set, index));
     CIMFS_TRY(io->open(directory, region->name, CIMFS_OPEN_WRITE, &region->file));
     CIMFS_TRY(io->size(region->file, &region->committed));
+    region->on_its_way = region->committed;
     return load_last_page(region, region->committed);
 }
 
@@ -67,6 +69,10 @@ static cimfs_hresult write_pages(struct cimfs_region *region, const uint8_t *dat
     }
     CIMFS_TRY(region->io->write(region->file, data, size, region->flushed));
     region->flushed = end;
+    if (region->sync && region->io->write_back && end - region->on_its_way >= WRITE_BACK) {
+        region->io->write_back(region->file, region->on_its_way, end - region->on_its_way);
+        region->on_its_way = end;
+    }
     return CIMFS_OK;
 }
 
@@ -119,6 +125,8 @@ cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end)
     }
     CIMFS_TRY(region->io->truncate(region->file, end));
     region->reserved = end;
+    if (region->on_its_way > end)
+        region->on_its_way = end;
     return load_last_page(region, end);
 }
 

@@ -14,10 +14,12 @@
 struct cimfs_region {
     const struct cimfs_io *io;
     cimfs_file file;
-    uint64_t committed; /* the file's length before this image touched it */
-    uint64_t flushed;   /* page-aligned offset of buffer[0] in the file */
-    uint64_t reserved;  /* the file may have disk blocks up to here */
-    uint32_t used;      /* bytes in the buffer */
+    uint64_t committed;  /* the file's length before this image touched it */
+    uint64_t flushed;    /* page-aligned offset of buffer[0] in the file */
+    uint64_t reserved;   /* the file may have disk blocks up to here */
+    uint64_t on_its_way; /* to the disk, up to here */
+    int sync;            /* all of it will be waited for */
+    uint32_t used;       /* bytes in the buffer */
     uint8_t *buffer;
     uint16_t index;
     char name[CIMFS_FILE_NAME];

@@ -292,7 +292,7 @@ cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader 
 {
     struct cimfs_check check = {.io = io, .reader = reader, .events = events, .counts = counts};
     *counts = (struct cimfs_verify_counts){0};
-    check.piece = malloc(CIMFS_CHECK_PIECE);
+    check.piece = malloc(CIMFS_CHECK_PIECE + CIMFS_HOST_PAGE);
     cimfs_hresult result =
         check.piece ? io->random(check.walked.seeds, sizeof check.walked.seeds) : CIMFS_E_OUT_OF_MEMORY;
     if (result == CIMFS_OK)

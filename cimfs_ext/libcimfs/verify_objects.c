@@ -8,6 +8,7 @@
 #include "objectid.h"
 
 #define PROGRESS_BYTES (8ull << 20) /* between two calls of progress */
+#define NEAR (4ull << 10)           /* what lies between two objects is read with them if it is no more than that */
 
 /* Count bytes that were read; the caller of verify may want to stop. */
 static cimfs_hresult advance(struct cimfs_check *check, size_t count)
@@ -102,16 +103,50 @@ cimfs_hresult cimfs_check_load_ids(struct cimfs_check *check)
 
 /* ---- objects against IDs ---- */
 
+static cimfs_hresult fill_window(struct cimfs_check *check, uint64_t offset, uint64_t size)
+{
+    uint8_t *data = cimfs_in_page(check->piece, offset);
+    check->window.size = 0;
+    CIMFS_TRY(cimfs_reader_fetch(check->reader, offset, data, (size_t)size, &check->error));
+    check->window.offset = offset;
+    check->window.size = (size_t)size;
+    check->window.data = data;
+    return CIMFS_OK;
+}
+
+/* How many bytes to read at once from an object's byte on: those of the objects behind it too, as most are small. */
+static uint64_t reach(const struct cimfs_check *check, const struct cimfs_check_extent *object, uint64_t from)
+{
+    const struct cimfs_check_extent *last = check->referred.items + check->referred.count;
+    uint64_t start = object->offset + from, size = object->length - from;
+    for (const struct cimfs_check_extent *next = object + 1; next < last && size < CIMFS_CHECK_PIECE; next++) {
+        uint64_t before = next->offset - start;
+        if (before > size + NEAR || next->length > CIMFS_CHECK_PIECE)
+            break;
+        if (before + next->length > size)
+            size = before + next->length;
+    }
+    return size < CIMFS_CHECK_PIECE ? size : CIMFS_CHECK_PIECE;
+}
+
 /* Read an object from some byte on, into the hash. */
 static cimfs_hresult read_object(struct cimfs_check *check, const struct cimfs_check_extent *object, uint64_t from,
                                  struct cimfs_hash *hash)
 {
-    for (uint64_t done = from; done < object->length;) {
-        size_t count = object->length - done < CIMFS_CHECK_PIECE ? (size_t)(object->length - done) : CIMFS_CHECK_PIECE;
-        CIMFS_TRY(cimfs_reader_fetch(check->reader, object->offset + done, check->piece, count, &check->error));
-        cimfs_hash_update(hash, check->piece, count);
-        done += count;
-        CIMFS_TRY(advance(check, count));
+    while (from < object->length) {
+        uint64_t offset = object->offset + from, left = object->length - from;
+        if (offset - check->window.offset >= check->window.size) {
+            cimfs_hresult result = fill_window(check, offset, reach(check, object, from));
+            if (result < 0 && result != CIMFS_E_FAIL) /* which may be due to the objects behind it */
+                result = fill_window(check, offset, left < CIMFS_CHECK_PIECE ? left : CIMFS_CHECK_PIECE);
+            CIMFS_TRY(result);
+        }
+        uint64_t before = offset - check->window.offset, count = check->window.size - before;
+        if (count > left)
+            count = left;
+        cimfs_hash_update(hash, check->window.data + before, (size_t)count);
+        from += count;
+        CIMFS_TRY(advance(check, (size_t)count));
     }
     return CIMFS_OK;
 }
@@ -154,13 +189,22 @@ static int overlaps_listed(const struct cimfs_check_list *listed, size_t next, c
            (next > 0 && object->offset - items[next - 1].offset < items[next - 1].length);
 }
 
+/* Object ID files that we write are in order. */
+static void sort(struct cimfs_check_list *list)
+{
+    for (size_t i = 1; i < list->count; i++) {
+        if (cimfs_by_place(&list->items[i - 1], &list->items[i]) > 0) {
+            qsort(list->items, list->count, sizeof *list->items, cimfs_by_place);
+            return;
+        }
+    }
+}
+
 cimfs_hresult cimfs_check_objects(struct cimfs_check *check)
 {
     struct cimfs_check_list *referred = &check->referred, *listed = &check->listed;
-    if (referred->count)
-        qsort(referred->items, referred->count, sizeof *referred->items, cimfs_by_place);
-    if (listed->count)
-        qsort(listed->items, listed->count, sizeof *listed->items, cimfs_by_place);
+    sort(referred);
+    sort(listed);
     size_t at = 0;
     uint64_t end = 0;
     for (size_t i = 0; i < referred->count; i++) {

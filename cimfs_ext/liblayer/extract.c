@@ -47,10 +47,17 @@ static int write_content(struct layer_extraction *extraction, const struct cimfs
             return 0;
         if (atomic_load_explicit(&extraction->stop, memory_order_relaxed))
             return LAYER_HOST_STOPPED;
-        CIMFS_TRY(cimfs_reader_read_checked(extraction->reader, content, check, position, buffer, LAYER_EXTRACT_BUFFER,
+        CIMFS_TRY(cimfs_reader_read_checked(extraction->reader, content, check, position, buffer, LAYER_EXTRACT_PIECE,
                                             error, &got));
     }
     return result;
+}
+
+/* Where in the buffer a file's bytes are read to: neither this nor the write to its beginning shall be slow. */
+static uint8_t *place_in(uint8_t *buffer, const struct cimfs_extent *content)
+{
+    uint64_t within = content->offset % CIMFS_HOST_PAGE, most = CIMFS_HOST_PAGE - 64;
+    return cimfs_in_page(buffer, within < most ? within : most);
 }
 
 static int write_file(struct layer_extraction *extraction, const struct cimfs_extent *content, int holes,
@@ -59,9 +66,10 @@ static int write_file(struct layer_extraction *extraction, const struct cimfs_ex
 {
     struct cimfs_content_check check = {0};
     layer_host_file file;
+    buffer = place_in(buffer, content);
     size_t got = 0;
     if (!content->sparse && content->length > 0)
-        CIMFS_TRY(cimfs_reader_read_checked(extraction->reader, content, &check, 0, buffer, LAYER_EXTRACT_BUFFER, error,
+        CIMFS_TRY(cimfs_reader_read_checked(extraction->reader, content, &check, 0, buffer, LAYER_EXTRACT_PIECE, error,
                                             &got));
     int result = layer_host_create(directory, name, holes || content->sparse, &file);
     if (result)
@@ -117,7 +125,7 @@ int layer_extract_file(struct layer_extraction *extraction, uint32_t id, intptr_
         return 0;
     }
     int result;
-    if (content.sparse || content.length <= LAYER_EXTRACT_BUFFER) {
+    if (content.sparse || content.length <= LAYER_EXTRACT_PIECE) {
         /* One write: renaming a file takes longer than making it, and one without its time is not taken for whole. */
         result = write_file(extraction, &content, holes, &times, directory, name, buffer, error);
         if (result != LAYER_HOST_EXISTS || extraction->existing == LAYER_EXISTING_REFUSED)

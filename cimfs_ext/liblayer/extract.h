@@ -6,7 +6,10 @@
 
 #include "libcimfs/reader.h"
 
-enum { LAYER_EXTRACT_BUFFER = 1 << 18 }; /* bytes; stays in the cache between the read and the write */
+enum {
+    LAYER_EXTRACT_PIECE = 1 << 18, /* bytes; stays in the cache between the read and the write */
+    LAYER_EXTRACT_BUFFER = LAYER_EXTRACT_PIECE + CIMFS_HOST_PAGE
+};
 
 /* What becomes of a file that is there already. */
 enum layer_existing {

@@ -4,6 +4,7 @@
 
 #include "base64.h"
 #include "ea.h"
+#include "libcimfs/format.h"
 #include "libcimfs/names.h"
 #include "reparse.h"
 
@@ -261,6 +262,13 @@ static enum layer_import_event start_stream(struct layer_importer *importer)
     return proceed(layer_builder_stream(importer->builder, &importer->path, importer->tar.entry.size));
 }
 
+static int is_aligned(const struct layer_importer *importer)
+{
+    const struct layer_tar *tar = &importer->tar;
+    return importer->asks_aligned && tar->entry.size >= LAYER_LARGE && !tar->entry.sparse &&
+           tar->offset % CIMFS_PAGE == 0;
+}
+
 /* The entry's descriptor is known: make the file. */
 static enum layer_import_event start_file(struct layer_importer *importer)
 {
@@ -277,7 +285,9 @@ static enum layer_import_event start_file(struct layer_importer *importer)
     importer->state = outside ? TO_STANDARD : TO_IMAGE;
     if (outside)
         return LAYER_IMPORT_STANDARD_FILE;
-    return proceed(layer_builder_create(builder, &importer->path, &importer->metadata));
+    decision = layer_builder_create(builder, &importer->path, &importer->metadata);
+    return event_for(decision, is_aligned(importer) ? LAYER_IMPORT_ALIGNED : LAYER_IMPORT_NEED_INPUT,
+                     LAYER_IMPORT_NEED_INPUT);
 }
 
 /* Where the entry is to go is known. */

@@ -12,6 +12,7 @@
 #include "tar.h"
 
 #define LAYER_SDDL_CACHE 64u
+#define LAYER_LARGE (1u << 16)    /* bytes: of a file that is worth a call to share its blocks with the tar */
 #define LAYER_MAX_SDDL (1u << 18) /* bytes; a descriptor of 65,535 bytes takes less */
 
 enum layer_import_event {
@@ -26,6 +27,7 @@ enum layer_import_event {
     LAYER_IMPORT_STANDARD_HOLE, /* piece has the number of zeros alone */
     LAYER_IMPORT_STANDARD_END,
     LAYER_IMPORT_STANDARD_LINK, /* path, target */
+    LAYER_IMPORT_ALIGNED,       /* path: a large file whose content begins on a page of the tar */
     LAYER_IMPORT_PASSED_OVER,   /* tar.entry is nothing for an image: tar.entry.other says what it is */
     LAYER_IMPORT_PAUSE,         /* many zeros have been written, and more follow: a moment to be interrupted */
     LAYER_IMPORT_BAD_ENTRY,     /* builder->reason; tar.entry names it */
@@ -41,6 +43,7 @@ struct layer_sddl {
 struct layer_importer {
     struct layer_builder *builder;
     int plain; /* the tar is no layer's: names of whiteouts are names like any other, and all places are asked for */
+    int asks_aligned; /* ALIGNED is wanted */
     struct layer_tar tar;
     int state;
     enum layer_import_event error; /* the last event if it was one: it comes again whatever follows */

@@ -1,14 +1,14 @@
-"""What a reader says of the things in an image."""
+"""What a reader says of files and streams in an image."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from enum import IntFlag
-from uuid import UUID
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 FILE_ATTRIBUTE_DIRECTORY = 0x10
 FILE_ATTRIBUTE_REPARSE_POINT = 0x400
-
-_EPOCH = datetime(1601, 1, 1, tzinfo=timezone.utc)
 
 
 class FileAttributes(IntFlag):
@@ -32,16 +32,18 @@ class FileAttributes(IntFlag):
 FileAttributes.__module__ = "cimlayer"
 
 
-def filetime_to_datetime(filetime: int) -> datetime | None:
+def filetime_to_datetime(filetime: int) -> "datetime | None":
     """A FILETIME (units of 100 ns since 1601-01-01 UTC; [MS-DTYP] 2.3.3) as an aware datetime in UTC.
 
     Truncated to microseconds, which is all that a datetime has. None where it has no such time: before the year 1601
     and after 9999.
     """
+    from datetime import datetime, timedelta, timezone  # noqa: PLC0415  which take their time to load
+
     if filetime < 0:
         return None
     try:
-        return _EPOCH + timedelta(microseconds=filetime // 10)
+        return datetime(1601, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=filetime // 10)
     except OverflowError:
         return None
 
@@ -80,22 +82,22 @@ class ImageEntry:
         return int(self.attributes) & FILE_ATTRIBUTE_REPARSE_POINT != 0
 
     @property
-    def creation_datetime(self) -> datetime | None:
+    def creation_datetime(self) -> "datetime | None":
         """``creation_time`` as an aware datetime; this and the others as :func:`~cimlayer.filetime_to_datetime`."""
         return filetime_to_datetime(self.creation_time)
 
     @property
-    def last_write_datetime(self) -> datetime | None:
+    def last_write_datetime(self) -> "datetime | None":
         """``last_write_time``, when the content was last written, as an aware datetime."""
         return filetime_to_datetime(self.last_write_time)
 
     @property
-    def change_datetime(self) -> datetime | None:
+    def change_datetime(self) -> "datetime | None":
         """``change_time``, when the content or the metadata was last changed, as an aware datetime."""
         return filetime_to_datetime(self.change_time)
 
     @property
-    def last_access_datetime(self) -> datetime | None:
+    def last_access_datetime(self) -> "datetime | None":
         """``last_access_time`` as an aware datetime."""
         return filetime_to_datetime(self.last_access_time)
 
@@ -108,55 +110,3 @@ class StreamEntry:
 
     name: str
     size: int
-
-
-@dataclass(slots=True, frozen=True)
-class RegionSet:
-    """A set of region files, in the order of the image's region list; the image's own set stands last."""
-
-    __module__ = "cimlayer"
-
-    set_id: UUID
-    count: int
-
-    def file_names(self) -> list[str]:
-        """The region and object ID files of this set."""
-        return [f"{kind}_{self.set_id}_{n}" for kind in ("region", "objectid") for n in range(self.count)]
-
-
-@dataclass(slots=True, frozen=True)
-class Problem:
-    """One thing that :meth:`ImageReader.verify` found wrong: where, and what."""
-
-    __module__ = "cimlayer"
-
-    file: str
-    offset: int | None
-    reason: str
-    region_offset: int
-
-    def __str__(self) -> str:
-        """The problem in one line."""
-        where = f" at offset {self.offset}" if self.offset is not None else ""
-        return f"{self.file}{where}: {self.reason}"
-
-
-@dataclass(slots=True, frozen=True)
-class VerifyReport:
-    """What :meth:`ImageReader.verify` looked at. ``unjudged`` objects have no content ID of ours."""
-
-    __module__ = "cimlayer"
-
-    files: int
-    directories: int
-    streams: int
-    objects: int
-    bytes: int
-    unjudged: int
-    problem_count: int
-    problems: tuple[Problem, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found wrong."""
-        return self.problem_count == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 _SHOW_HRESULTS = sys.platform == "win32"  # elsewhere nobody can look them up
@@ -71,8 +70,11 @@ class _FileError(_Facts, OSError):
     def strerror(self) -> str:  # type: ignore[override]  # which OSError has as a variable
         """All that the error says, without ``filename``."""
         words = [self.reason]
-        if self.image_file and self.image_file != Path(self.path or "").name:
-            words.append(f"in {self.image_file}")
+        if self.image_file:
+            from pathlib import PurePath  # noqa: PLC0415  which takes its time to load
+
+            if self.image_file != PurePath(self.path or "").name:
+                words.append(f"in {self.image_file}")
         if self.offset is not None:
             words.append(f"at offset {self.offset}")
         if self.layer is not None:

@@ -62,4 +62,5 @@ cdef extern from "hive/hive.h" nogil:
     bint hive_remove_value(hive_key *key, hive_name name)
     int hive_merge(hive *base, const hive *delta, hive_error *error)
     int hive_write(const hive *h, uint8_t *out, size_t capacity, size_t *size, hive_error *error)
+    size_t hive_block_size(size_t size)
     void hive_use_huge_pages(void *block, size_t size)

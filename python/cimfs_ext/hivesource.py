@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
 import stat
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from cimfs_ext.errors import CorruptHiveError
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _MAX_FILE = 4096 + (1 << 31)  # base block and bins, where the top bit of an offset means volatile storage
 _PIECE = 1 << 20
+_HUGE_BLOCK = 1 << 22  # bytes from which memory is asked for in huge pages
+_HUGE_PAGE = 1 << 21
 
 
 class BinaryReader(Protocol):
@@ -30,13 +33,36 @@ def load(source: Buffer | str | os.PathLike[str] | BinaryReader) -> Buffer:
         raise TypeError("a path, a bytes-like object or a binary file is required, not None")
     if not isinstance(source, (str, os.PathLike)):
         return _rest(source) if hasattr(source, "read") and not isinstance(source, mmap.mmap) else source
-    with open(source, "rb") as file:
+    with open(source, "rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(source))
         if status.st_size > _MAX_FILE:
             raise CorruptHiveError("the file is larger than a hive can be", os.fspath(source), _MAX_FILE)
-        return file.read()
+        return read_file(file, status.st_size)
+
+
+def read_file(file: BinaryIO, size: int) -> memoryview:
+    """Up to ``size`` bytes from where a file is; fewer only at its end.
+
+    Where the system has huge pages, large blocks use them: in pages of 4 KiB, getting the memory takes longer than
+    reading the file into it.
+    """
+    if size < _HUGE_BLOCK or not hasattr(mmap, "MADV_HUGEPAGE"):
+        data = memoryview(bytearray(size))
+    else:
+        try:
+            whole = -(-size // _HUGE_PAGE) * _HUGE_PAGE  # which the system aligns
+            block = mmap.mmap(-1, whole, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise MemoryError from error
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            block.madvise(mmap.MADV_HUGEPAGE)
+        data = memoryview(block)[:size]
+    used = 0
+    while used < size and (count := file.readinto(data[used:])):  # type: ignore[attr-defined]
+        used += count
+    return data[:used]
 
 
 def _rest(file: BinaryReader) -> bytearray:

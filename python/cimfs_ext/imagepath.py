@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from cimfs_ext.errors import ImageNotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import PurePath
 
 CIM_DIRECTORY = "cim-layers"  # beside layer directories, as hcsshim and containerd name it
 
@@ -23,6 +26,8 @@ def inner_path(path: str | PurePath) -> str:
     """A path in an image as text, as it was given; TypeError for what is neither str nor PurePath."""
     if isinstance(path, str):
         return path
+    from pathlib import PurePath  # noqa: PLC0415  which takes its time to load
+
     if not isinstance(path, PurePath):
         raise TypeError(f"a path in an image is str or PurePath, not {type(path).__name__}")
     return str(path) if path.parts else ""
@@ -42,8 +47,12 @@ def image_path(path: str | os.PathLike[str]) -> str:
     ImageNotFoundError if the directory is none of a layer. (hcsshim, internal/wclayer/cim/common.go)
     """
     text = host_path(path)
+    if not os.path.isdir(text):  # noqa: PTH112  pathlib takes its time to load
+        return text
+    from pathlib import Path  # noqa: PLC0415
+
     layer = Path(text)
-    if not text or layer.suffix == ".cim" or not layer.is_dir():
+    if layer.suffix == ".cim":
         return text
     if layer.name in ("", ".."):
         layer = Path(os.path.abspath(text))

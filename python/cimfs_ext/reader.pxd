@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t
 
 from cimfs_ext.libcimfs cimport cimfs_attachment, cimfs_extent, cimfs_reader, cimfs_record
-from cimfs_ext.listing cimport Children
+from cimfs_ext.listing cimport Children, Walk
 
 cdef class ImageReader:
     cdef cimfs_reader *reader
@@ -19,5 +19,6 @@ cdef class ImageReader:
     cdef int find_record(self, target, cimfs_record *record) except -1
     cdef int read_record(self, uint32_t id, cimfs_record *record) except -1
     cdef Children children(self, target)
+    cdef Walk walk_below(self, target)
     cdef bytes attachment(self, target, cimfs_attachment which)
     cdef int find_extent(self, target, str stream, cimfs_extent *extent) except -1

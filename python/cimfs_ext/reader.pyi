@@ -6,7 +6,8 @@ from typing import Literal, Protocol
 
 from typing_extensions import Buffer, Self
 
-from cimfs_ext.entries import ImageEntry, RegionSet, StreamEntry, VerifyReport
+from cimfs_ext.entries import ImageEntry, StreamEntry
+from cimfs_ext.reports import RegionSet, VerifyReport
 from cimfs_ext.streams import StreamReader as StreamReader
 
 class _Cancellation(Protocol):

@@ -1,5 +1,5 @@
 from os import PathLike
 
-from cimfs_ext.entries import RegionSet
+from cimfs_ext.reports import RegionSet
 
 def read_region_sets(path: str | PathLike[str]) -> list[RegionSet]: ...

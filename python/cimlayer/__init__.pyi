@@ -6,10 +6,7 @@ from cimfs_ext.backupstream import (
 from cimfs_ext.entries import (
     FileAttributes,
     ImageEntry,
-    Problem,
-    RegionSet,
     StreamEntry,
-    VerifyReport,
     filetime_to_datetime,
 )
 from cimfs_ext.errors import (
@@ -41,6 +38,11 @@ from cimfs_ext.implementation import (
 from cimfs_ext.reader import (
     ImageReader,
     StreamReader,
+)
+from cimfs_ext.reports import (
+    Problem,
+    RegionSet,
+    VerifyReport,
 )
 from cimfs_ext.hivevalues import (
     Value as HiveValue,

@@ -85,6 +85,18 @@ class Usage:
         if path.count("\\") >= self._limits.path_depth:
             raise LimitError("path_depth", self._limits.path_depth, path, layer=self._name)
 
+    def room(self, path: str) -> tuple[int, int, int, int]:
+        """What a directory may still add, as :meth:`cimfs_ext.extractor.OrdinaryFiles.take` wants it."""
+        too_deep = bool(path) and path.count("\\") + 1 >= self._limits.path_depth
+        entries = 0 if too_deep else self._limits.files - self._files
+        before = len(path) + 1 if path else 0
+        return entries, self._limits.bytes - self._bytes, before, _CHARACTERS_OF_ENTRY
+
+    def add_counted(self, entries: int, size: int) -> None:
+        """Count what there was room for."""
+        self._files += entries
+        self._bytes += size
+
     def add_content(self, path: str, size: int) -> None:
         """Count that many bytes of content."""
         self._bytes += size

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from cimfs_ext.filetimes import iso_time
 from cimfs_ext.image import ImageWriter
 from cimlayer.cli.output import amount, counted, escaped
 from cimlayer.cli.program import _COMMANDS
-from cimlayer.formats.fileinfo import iso_time
 from support import ROOT
 from support.clitests import (
     WRITTEN,

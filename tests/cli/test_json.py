@@ -13,10 +13,10 @@ import click
 import jsonschema
 import pytest
 
+from cimfs_ext.filetimes import time_text
 from cimfs_ext.image import ImageWriter
 from cimlayer.cli.output import json_text
 from cimlayer.cli.program import commands
-from cimlayer.formats.fileinfo import time_text
 from support import ROOT
 from support.commands import call
 from support.containers import Store, base_tar, gzipped

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cimfs_ext.entries import RegionSet
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.regionsets import read_region_sets
+from cimfs_ext.reports import RegionSet
 from cimlayer import (
     CimLayerWriter,
     ImageReader,

@@ -76,7 +76,7 @@ def threads() -> Executor:
 
 
 def processes() -> Executor:
-    return ProcessPoolExecutor(2, multiprocessing.get_context("forkserver"))
+    return ProcessPoolExecutor(2, multiprocessing.get_context("spawn" if WINDOWS else "forkserver"))
 
 
 @pytest.mark.parametrize("make", [threads, processes, lambda: None])
@@ -252,6 +252,7 @@ def test_an_object_that_no_worker_can_get_is_its_images_error(tmp_path: Path) ->
 # ---- workers that die ----
 
 
+@needs_kill
 def test_the_layer_of_a_worker_that_died_is_taken_up_again(tmp_path: Path) -> None:
     sources = images(tmp_path / "sources")
     mark = tmp_path / "killed"
@@ -263,6 +264,7 @@ def test_the_layer_of_a_worker_that_died_is_taken_up_again(tmp_path: Path) -> No
     assert_clean(LayerStore(tmp_path / "store"), 6)
 
 
+@needs_kill
 def test_a_layer_that_kills_every_worker_fails_its_images_and_no_other(tmp_path: Path) -> None:
     other = layout_of(tmp_path / "other", [gzipped(base_tar(other=b"other"))])
     results = run([killing(images(tmp_path / "sources", 1)[0], None), other], tmp_path / "store")
@@ -273,6 +275,7 @@ def test_a_layer_that_kills_every_worker_fails_its_images_and_no_other(tmp_path:
     assert_clean(LayerStore(tmp_path / "store"), 1)
 
 
+@needs_kill
 def test_a_pool_of_the_caller_that_breaks_fails_what_is_left_and_another_goes_on(tmp_path: Path) -> None:
     sources = images(tmp_path / "sources")
     with processes() as pool:
@@ -325,12 +328,14 @@ import threading
 from pathlib import Path
 from cimlayer import import_images
 from support.fleets import endless
+from support.platforms import WINDOWS, needs_kill
 if __name__ == "__main__":
     sources, store, mark = sys.argv[1:]
     list(import_images([endless(Path(sources), Path(mark))], store, workers=1, sync=False))
 """
 
 
+@needs_kill
 def test_workers_end_with_the_process_that_was_killed_and_the_next_one_takes_up_the_layer(tmp_path: Path) -> None:
     source = images(tmp_path / "sources", 1)[0]
     program, mark = tmp_path / "program.py", tmp_path / "begun"

@@ -13,9 +13,10 @@ from cimlayer import Event, LayerDone, LayerReused, LayerStore, import_images
 from support import ROOT
 from support.commands import call
 from support.fleets import assert_clean, distinct, endless, family, killing
+from support.platforms import needs_kill, same_everywhere
 
 distributed = pytest.importorskip("distributed")
-pytestmark = pytest.mark.filterwarnings("default")  # those of its event loops
+pytestmark = [pytest.mark.filterwarnings("default"), same_everywhere]  # warnings are those of its event loops
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def cluster() -> Iterator[Any]:
             os.environ["PYTHONPATH"] = path
 
 
+@needs_kill
 def test_a_worker_that_is_killed_costs_nothing_but_time(cluster: Any, tmp_path: Path) -> None:
     sources: list[Any] = family(tmp_path / "sources", 8)
     sources[3] = killing(sources[3], tmp_path / "killed")

@@ -20,6 +20,7 @@ from cimlayer.limits import Limits
 from cimlayer.oci.locations import opened_source
 from cimlayer.oci.selection import select
 from support.containers import Store, base_tar, child_tar, docker_files, gzipped, packed, plain, tar_of, write
+from support.platforms import WINDOWS
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -99,12 +100,13 @@ def test_a_file_that_is_no_tar_is_refused_by_name(tmp_path: Path, data: bytes) -
 def test_each_notation_takes_its_form(tmp_path: Path) -> None:
     store = Store()
     top = store.image(LAYERS, annotations={"org.opencontainers.image.ref.name": "v:1"})
-    layout = store.layout(tmp_path / "a:b", [top])
+    colon = "" if WINDOWS else ":"  # which every absolute path has there
+    layout = store.layout(tmp_path / f"a{colon}b", [top])
     sources = [
         f"oci:{layout}",
         f"oci:{layout}:v:1",
-        f"oci-archive:{packed(layout, tmp_path / 'c:d.tar')}:v:1",
-        f"dir:{store.skopeo(tmp_path / 'e:f', top)}",
+        f"oci-archive:{packed(layout, tmp_path / f'c{colon}d.tar')}:v:1",
+        f"dir:{store.skopeo(tmp_path / f'e{colon}f', top)}",
         f"docker-archive:{tar_of(docker_files(LAYERS), tmp_path / 'g.tar')}:a:1",
         f"docker-archive:{tmp_path / 'g.tar'}:docker.io/library/a:1",
         str(layout),

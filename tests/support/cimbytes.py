@@ -11,9 +11,14 @@ from pathlib import Path
 REGION_SET = uuid.UUID("0d2e7e8a-1f6b-4f5c-9a1b-0123456789ab")
 DATA, LINKS, PE_IMAGE = range(3)
 SPARSE = 1 << 56
-UPCASE = struct.pack(
-    "<65536H", *(ord(c) if len(c := chr(i).upper()) == 1 and ord(c) < 65536 else i for i in range(65536))
-)
+_UPPER = [ord(c) if len(c := chr(i).upper()) == 1 and ord(c) < 65536 else i for i in range(65536)]
+UPCASE = struct.pack("<65536H", *_UPPER)
+
+
+def upcased(name: str) -> tuple[int, ...]:
+    """Equal for names that are the same in a directory, and in their order."""
+    units = name.encode("utf-16-le", "surrogatepass")
+    return tuple(_UPPER[unit] for (unit,) in struct.iter_unpack("<H", units))
 
 
 def common_header(file_type: int, length: int, version: int = 2) -> bytes:
@@ -82,14 +87,15 @@ class Builder:
         ea_size: int = 0,
         reparse: int = 0,
         streams: int = 0,
+        written: int = 2,
     ) -> int:
-        head = struct.pack("<HHI4Q", flags, ea_size, tag, 1, 2, 3, 4)
+        head = struct.pack("<HHIQq2Q", flags, ea_size, tag, 1, written, 3, 4)
         tail = struct.pack("<4QIHH", security, ea, reparse, streams, parent, 0, 0)
         self.records.append(head + default_stream + tail)
         return len(self.records)
 
     def directory(self, children: Mapping[str, int], place: str = "", **fields: int) -> int:
-        entries = [(name, struct.pack("<I", children[name])) for name in sorted(children, key=str.upper)]
+        entries = [(name, struct.pack("<I", children[name])) for name in sorted(children, key=upcased)]
         table = link_table(entries)
         where = stream(self.put(table, 0, place), len(table), LINKS) if entries else stream(0, 0, LINKS)
         return self.add(where, **fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -58,4 +59,5 @@ def examples(number: int) -> int:
     return max(5, number // 10) if WINE else number
 
 
+needs_kill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills a process at once here")
 needs_permissions = pytest.mark.skipif(WINDOWS or os.geteuid() == 0, reason="needs permission bits that bind this user")

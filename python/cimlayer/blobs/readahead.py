@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
@@ -14,6 +15,7 @@ from cimlayer.blobs.digests import Digest
 from cimlayer.blobs.streams import LayerStream
 from cimlayer.events import CancellationToken
 from cimlayer.host.cpus import available_cpus
+from cimlayer.host.memory import whole_pages
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 
 PIECES_AHEAD = 16  # enough for a large file or a slow write not to keep the reader waiting
@@ -45,9 +47,9 @@ class PieceReader:
         self._here: Generator[Piece, None, None] | None = None
         if (jobs if jobs is not None else available_cpus()) > 1:
             self._full: queue.SimpleQueue[_Read] = queue.SimpleQueue()
-            self._free: queue.LifoQueue[bytearray | None] = queue.LifoQueue()  # the last one used is in the cache
+            self._free: queue.LifoQueue[mmap.mmap | None] = queue.LifoQueue()  # the last one used is in the cache
             for _ in range(ahead):
-                self._free.put(bytearray())  # memory for it is taken when it is needed
+                self._free.put(whole_pages(PIECE))
             self._thread = threading.Thread(target=self._read_ahead, name="cimlayer-read", daemon=True)
 
     def __enter__(self) -> PieceReader:
@@ -78,7 +80,7 @@ class PieceReader:
         return self._here
 
     def _pieces_read_here(self) -> Generator[Piece, None, None]:
-        buffer = memoryview(bytearray(PIECE))
+        buffer = memoryview(whole_pages(PIECE))
         with next(self._streams) as stream:
             while count := stream.readinto(buffer):
                 stream.used(buffer[:count])
@@ -90,7 +92,7 @@ class PieceReader:
             stream, piece, position = item
             stream.used(piece)
             yield piece, position
-            assert isinstance(piece.obj, bytearray)
+            assert isinstance(piece.obj, mmap.mmap)
             self._free.put(piece.obj)
         if isinstance(item, BaseException):
             raise item
@@ -108,7 +110,6 @@ class PieceReader:
             for opened in self._streams:
                 with opened as stream:
                     while (buffer := self._free.get()) is not None:
-                        buffer = buffer or bytearray(PIECE)
                         piece = memoryview(buffer)
                         count = stream.readinto(piece)
                         if not count:

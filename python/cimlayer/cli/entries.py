@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import click
 
 from cimfs_ext.entries import ImageEntry
+from cimfs_ext.entrylines import EntryLines
 from cimfs_ext.reader import ImageReader
-from cimlayer.cli.output import Part, amount, mode, type_of
+from cimlayer.cli.output import Output, amount, json_text
 from cimlayer.errors import FormatError
-from cimlayer.formats.fileinfo import attribute_names, iso_time, time_text
-from cimlayer.formats.reparse import parse_reparse_data
-from cimlayer.image.entrynames import shown
+
+Form = Literal["name", "target", "long", "json"]
 
 
 def size_options(*, human: bool) -> Callable[[Callable[..., object]], Callable[..., object]]:
@@ -32,46 +34,37 @@ def size_text(size: int, human: bool) -> str:
     return amount(size) if human else str(size)
 
 
-def name_part(name: str, entry: ImageEntry) -> Part:
-    """A name, coloured; directories have a slash behind them."""
-    if entry.is_reparse_point:
-        return name + "/" * entry.is_directory, "link"
-    return (name + "/", "directory") if entry.is_directory else name
+def entry_lines(image: ImageReader, output: Output, form: Form, human: bool = False) -> EntryLines:
+    """Lines about entries on standard output, in a ``with`` block: whatever else is written there comes after it."""
+    return EntryLines(
+        image,
+        form,
+        write=output.written,
+        attributes=_json_attributes if form == "json" else _letters,
+        target=partial(link_target, image),
+        size=amount if human else None,
+        show=output.shown if output.escapes else None,
+    )
 
 
-def long_line(image: ImageReader, name: str, entry: ImageEntry, human: bool) -> list[Part]:
-    """Attributes, size, last write time, name and target."""
-    written = iso_time(entry.last_write_time)
-    time = written[:19].replace("T", " ") if written else "-"
-    size = "" if entry.is_directory else size_text(entry.size, human)
-    target = link_target(image, entry)
-    return [
-        f"{mode(entry.attributes)} {size:>12} {time:<19} ",
-        name_part(name, entry),
-        f" -> {target}" if target else "",
-    ]
+def _letters(attributes: int) -> str:
+    from cimlayer.formats.fileinfo import attribute_letters  # noqa: PLC0415  names alone need none
+
+    return attribute_letters(attributes)
 
 
-def entry_record(image: ImageReader, path: str, entry: ImageEntry) -> dict[str, object]:
-    """What ``ls --json`` and ``find --json`` say of an entry."""
-    record: dict[str, object] = {
-        "path": shown(path),
-        "type": type_of(entry),
-        "size": entry.size,
-        "attributes": attribute_names(entry.attributes),
-        "last_write_time": time_text(entry.last_write_time),
-        "file_id": entry.file_id,
-    }
-    if entry.is_reparse_point:
-        record["reparse_tag"] = entry.reparse_tag
-        record["target"] = link_target(image, entry)
-    return record
+def _json_attributes(attributes: int) -> str:
+    from cimlayer.formats.fileinfo import attribute_names  # noqa: PLC0415
+
+    return json_text(attribute_names(attributes))
 
 
 def link_target(image: ImageReader, entry: ImageEntry) -> str | None:
     """Where a link leads; None for anything else, and for a link that cannot be read (stat shows the error)."""
     if not entry.is_reparse_point:
         return None
+    from cimlayer.formats.reparse import parse_reparse_data  # noqa: PLC0415  many images have no links
+
     try:
         return parse_reparse_data(image.reparse_data(entry)).target
     except FormatError:

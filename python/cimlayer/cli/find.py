@@ -9,7 +9,7 @@ import click
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
-from cimlayer.cli.entries import entry_record, long_line, name_part, size_options
+from cimlayer.cli.entries import Form, entry_lines, size_options
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.innerpaths import INNER_PATH
@@ -87,18 +87,13 @@ def command(
     have a suffix K, M, G or T; directories have none. Prints nothing, with exit code 0, if nothing is found.
     """
     output = Output()
-    with open_image(image) as reader:
+    form: Form = "json" if as_json else "long" if long else "name"
+    with open_image(image) as reader, entry_lines(reader, output, form, human) as lines:
         tests = _tests(reader, pattern, kind, size, newer, older, attributes, owner)
         for top, top_entry in list(each_named(reader, paths or [""])):
             for path, entry in reader.walk(top) if top_entry.is_directory else [(top, top_entry)]:
-                if not all(test(path, entry) for test in tests):
-                    continue
-                if as_json:
-                    output.json(entry_record(reader, path, entry))
-                elif long:
-                    output.line(*long_line(reader, shown(path), entry, human))
-                else:
-                    output.line(name_part(shown(path), entry))
+                if all(test(path, entry) for test in tests):
+                    lines.add(shown(path), entry)
 
 
 def _tests(

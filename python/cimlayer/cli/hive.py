@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from cimfs_ext.filetimes import time_text
 from cimfs_ext.hivevalues import Value, interpret, type_name
 from cimfs_ext.regf import Hive, Key
 from cimlayer.cli import hives
@@ -16,7 +17,6 @@ from cimlayer.cli.images import open_image
 from cimlayer.cli.innerpaths import HIVE_NAME
 from cimlayer.cli.output import Output, bytes_text, escaped
 from cimlayer.errors import FormatError
-from cimlayer.formats.fileinfo import time_text
 from cimlayer.formats.hivetext import (
     DeltaChange,
     Json,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 
 from cimfs_ext.reader import ImageReader
-from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer
 
 
 def open_image(path: str) -> ImageReader:
@@ -15,5 +14,7 @@ def open_image(path: str) -> ImageReader:
 
 def require_layer(path: str) -> None:
     """Raise FileNotFoundError unless this is a layer with a CIM, complete or not."""
+    from cimlayer.layer.paths import get_cim_path_from_layer, is_cim_layer  # noqa: PLC0415  few commands need it
+
     if not is_cim_layer(path):
         raise FileNotFoundError(errno.ENOENT, f"not a CIM layer: {get_cim_path_from_layer(path)} does not exist", path)

@@ -43,16 +43,18 @@ def command(image: str, as_json: bool) -> None:
 
 def _print(output: Output, found: Inspection) -> None:
     contents = found.contents
-    output.fields(
-        {
-            "CIM": str(found.path),
-            "format": f"version {found.version}",
-            "contents": _counts(contents),
-            "size": amount(contents.bytes),
-            "stored": f"{amount(contents.stored_bytes)}, {amount(contents.saved_bytes)} saved by de-duplication",
-            "adds": f"{counted(contents.own_files, 'file')}, {amount(contents.own_stored_bytes)} of content",
-        }
-    )
+    facts = {
+        "CIM": str(found.path),
+        "format": f"version {found.version}",
+        "contents": _counts(contents),
+        "size": amount(contents.bytes),
+        "stored": f"{amount(contents.stored_bytes)}, {amount(contents.saved_bytes)} saved by de-duplication",
+        "adds": f"{counted(contents.own_files, 'file')}, {amount(contents.own_stored_bytes)} of content",
+    }
+    if contents.shared_files:
+        blocks = f"{amount(contents.shared_bytes)} in disk blocks that other files share"
+        facts["shares"] = f"{counted(contents.shared_files, 'file')}, {blocks}"
+    output.fields(facts)
     for number, one in enumerate(found.sets):
         output.line()
         last = number == len(found.sets) - 1

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
 
-from cimfs_ext.entries import ImageEntry
-from cimfs_ext.reader import ImageReader
-from cimlayer.cli.entries import entry_record, long_line, name_part, size_options
+from cimlayer.cli.entries import Form, entry_lines, size_options
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.innerpaths import INNER_PATH
 from cimlayer.cli.output import Output
 from cimlayer.image.entrynames import shown
 from cimlayer.image.patterns import has_wildcards
-from cimlayer.image.selection import Found, each_named
+from cimlayer.image.selection import each_named
 
 
 @click.command("ls")
@@ -36,35 +32,18 @@ def command(
     archive, r read-only, h hidden, s system, l reparse point, p sparse.
     """
     output = Output()
-
-    def show(name: str, path: str, entry: ImageEntry) -> None:
-        if as_json:
-            output.json(entry_record(reader, path, entry))
-        elif long:
-            output.line(*long_line(reader, name, entry, human))
-        else:
-            output.line(name_part(name, entry))
-
-    with open_image(image) as reader:
+    form: Form = "json" if as_json else "long" if long else "name"
+    with open_image(image) as reader, entry_lines(reader, output, form, human) as lines:
         found = list(each_named(reader, paths or [""]))
         several = len(paths) > 1 or any(map(has_wildcards, paths))
-        opened = [(path, entry) for path, entry in found if entry.is_directory and not directory]
+        opened = [path for path, entry in found if entry.is_directory and not directory]
         alone = [(path, entry) for path, entry in found if not entry.is_directory or directory]
         for path, entry in alone:
-            show(shown(path) if several else entry.name or "/", path, entry)
-        for number, (path, entry) in enumerate(opened):
+            lines.add(shown(path) if several or as_json else entry.name or "/", entry)
+        for number, path in enumerate(opened):
             if several and not recursive and not as_json:
+                lines.flush()
                 if number or alone:
                     output.line()
                 output.line((f"{shown(path)}:", "place"))
-            for inner, below in _contents(reader, path, entry, recursive):
-                show(shown(inner) if recursive else below.name, inner, below)
-
-
-def _contents(image: ImageReader, path: str, entry: ImageEntry, recursive: bool) -> Iterator[Found]:
-    if recursive:
-        yield from image.walk(path)
-        return
-    above = f"{path}\\" if path else ""
-    for below in image.listdir(entry):
-        yield above + below.name, below
+            lines.add_below(path, recursive=recursive)

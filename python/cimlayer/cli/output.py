@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from cimfs_ext.entries import ImageEntry
-from cimlayer.formats.fileinfo import ATTRIBUTES
+if TYPE_CHECKING:
+    from cimfs_ext.entries import ImageEntry
 
 # In the context of a call: options that all commands have, and the directory that layers are made in.
 COLOR, QUIET, VERBOSE, LAYERS = "cimlayer.color", "cimlayer.quiet", "cimlayer.verbose", "cimlayer.layers"
@@ -22,7 +21,6 @@ COLOR, QUIET, VERBOSE, LAYERS = "cimlayer.color", "cimlayer.quiet", "cimlayer.ve
 _SHOWN_BYTES = 32
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _LARGEST_EXACT = 2**53 - 1  # in the numbers of JavaScript, jq and most other readers of JSON
-_LONG_NUMBER = re.compile("[0-9]{16}")
 _STYLES = {
     "directory": "1;34",
     "link": "36",
@@ -80,7 +78,7 @@ class Output:
         """``before_line`` makes room for a line where progress is shown on the same terminal."""
         self._stream = sys.stdout
         self._colored = colored(self._stream)
-        self._escaped = self._colored or self._stream.isatty()
+        self.escapes = self._colored or self._stream.isatty()  # whether `shown` changes anything
         self._before_line = before_line if self._stream.isatty() else None
         if isinstance(self._stream, io.TextIOWrapper):
             self._stream.reconfigure(errors="backslashreplace")
@@ -100,12 +98,17 @@ class Output:
         """One line; a line break inside it is not treated specially."""
         if self._before_line is not None:
             self._before_line()
-        self._stream.write("".join(map(self._shown, parts)) + "\n")
+        texts = (self.shown(part) if isinstance(part, str) else self.shown(*part) for part in parts)
+        self._stream.write("".join(texts) + "\n")
 
-    def _shown(self, part: Part) -> str:
-        text, style = (part, "") if isinstance(part, str) else part
-        text = escaped(text) if self._escaped else text
+    def shown(self, text: str, style: str = "") -> str:
+        """A part of a line as it is written."""
+        text = escaped(text) if self.escapes else text
         return painted(text, style) if style and self._colored else text
+
+    def written(self, lines: str) -> None:
+        """Whole lines, in which names are shown already."""
+        self._stream.write(lines)
 
     def text(self, text: str) -> None:
         """Several lines."""
@@ -128,8 +131,10 @@ def json_text(value: object) -> str:
 
     That is always beyond it, and stands beside the same time as text.
     """
+    import json  # noqa: PLC0415  which takes its time to load
+
     text = json.dumps(value)
-    return json.dumps(_exact(value)) if _LONG_NUMBER.search(text) else text
+    return json.dumps(_exact(value)) if re.search("[0-9]{16}", text) else text
 
 
 def _exact(value: object) -> object:
@@ -139,12 +144,6 @@ def _exact(value: object) -> object:
         return [_exact(element) for element in value]
     is_large = isinstance(value, int) and not -_LARGEST_EXACT <= value <= _LARGEST_EXACT
     return str(value) if is_large else value
-
-
-def mode(attributes: int) -> str:
-    """Attributes as a column of letters."""
-    bits = int(attributes)  # & of an IntFlag takes long
-    return "".join(letter if bits & bit else "-" for bit, letter, _ in ATTRIBUTES)
 
 
 def type_of(entry: ImageEntry) -> str:

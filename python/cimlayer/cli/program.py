@@ -23,7 +23,6 @@ FAILED = 1
 PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 
 _JSON = "cimlayer.json"  # in the context: whether the call has --json
-_EMPTY = re.compile("(--[a-z-]+=)?")  # an argument, or an option's value
 
 # The modules are named after their commands, with underscores, except for these.
 _MODULES = {"import": "import_", "images": "list_images"}
@@ -93,7 +92,7 @@ class _Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if any(map(_EMPTY.fullmatch, args)) and not ctx.resilient_parsing:  # to pathlib, the current directory
+        if any(map(_is_empty, args)) and not ctx.resilient_parsing:  # to pathlib, the current directory
             raise click.UsageError("Arguments must not be empty.", ctx)
         ctx.meta[_JSON] = "--json" in args
         with _failures_reported(ctx):  # --help and --version print
@@ -103,6 +102,11 @@ class _Commands(click.Group):
         with _failures_reported(ctx), _warnings_reported():
             super().invoke(ctx)
             sys.stdout.flush()
+
+
+def _is_empty(word: str) -> bool:
+    """Whether an argument, or an option's value, is."""
+    return not word or (word.endswith("=") and re.fullmatch("--[a-z-]+=", word) is not None)
 
 
 @functools.cache

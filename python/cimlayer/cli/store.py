@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
+from cimfs_ext.filetimes import time_text
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output, amount, counted
 from cimlayer.cli.program import FAILED
 from cimlayer.cli.stopping import stoppable
-from cimlayer.formats.fileinfo import filetime_from_unix, time_text
+from cimlayer.formats.fileinfo import filetime_from_unix
 from cimlayer.layer.store.layerstore import LayerStore
 
 _UNITS = {"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40}

@@ -10,7 +10,7 @@ import click
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
-from cimlayer.cli.entries import link_target, name_part, size_options, size_text
+from cimlayer.cli.entries import entry_lines, size_options, size_text
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.innerpaths import INNER_PATH
@@ -37,15 +37,14 @@ def command(image: str, paths: tuple[str, ...], level: int | None, directory: bo
     """
     output = Output()
     files = directories = 0
-    with open_image(image) as reader:
+    with open_image(image) as reader, entry_lines(reader, output, "target") as lines:
         for path, top in list(each_named(reader, paths or [""])):
-            output.line(name_part(shown(path).rstrip("/"), top))
+            lines.add(shown(path).rstrip("/"), top, target=False)
             for line, entry in _tree(reader, path, top, level, directory):
                 files += not entry.is_directory
                 directories += entry.is_directory
                 length = f"[{size_text(entry.size, human):>10}]  " if size and not entry.is_directory else ""
-                target = link_target(reader, entry)
-                output.line(line + length, name_part(entry.name, entry), f" -> {target}" if target else "")
+                lines.add(entry.name, entry, line + length)
     total = counted(directories, "directory", "directories")
     output.line()
     output.line(total if directory else f"{total}, {counted(files, 'file')}")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from cimfs_ext.entries import ImageEntry, VerifyReport
+from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
+from cimfs_ext.reports import VerifyReport
 from cimlayer.cli import failures
 from cimlayer.cli.entries import size_options
 from cimlayer.cli.hostpaths import HOST_PATH

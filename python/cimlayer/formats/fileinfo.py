@@ -7,8 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-from cimfs_ext.entries import filetime_to_datetime
+from functools import lru_cache
 
 FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_SYSTEM = 0x4
@@ -81,6 +80,7 @@ def unix_nanoseconds(filetime: int) -> int:
     return (filetime - _UNIX_EPOCH) * 100
 
 
+@lru_cache(1024)  # the times of a file are often equal
 def pax_seconds(filetime: int) -> str:
     """A FILETIME as the decimal seconds since 1970 of a PAX record, exact to 100 ns."""
     ticks = filetime - _UNIX_EPOCH
@@ -89,23 +89,16 @@ def pax_seconds(filetime: int) -> str:
     return f"-{text}" if ticks < 0 else text
 
 
+def attribute_letters(attributes: int) -> str:
+    """Attributes as a column of letters."""
+    bits = int(attributes)  # & of an IntFlag takes long
+    return "".join(letter if bits & bit else "-" for bit, letter, _ in ATTRIBUTES)
+
+
 def attribute_names(attributes: int) -> list[str]:
     """Attributes in words."""
     bits = int(attributes)  # & of an IntFlag takes long
     return [name for bit, _, name in ATTRIBUTES if bits & bit]
-
-
-def iso_time(filetime: int) -> str | None:
-    """A FILETIME as ISO 8601 in UTC with all its seven decimals; None beyond the year 9999 or before 1601."""
-    time = filetime_to_datetime(filetime)
-    if time is None:
-        return None
-    return f"{time.replace(microsecond=0, tzinfo=None).isoformat()}.{filetime % _TICKS:07}Z"
-
-
-def time_text(filetime: int) -> str:
-    """A FILETIME as RFC 3339 in UTC with seven decimals, or as ``FILETIME`` and its number where that has no year."""
-    return iso_time(filetime) or f"FILETIME {filetime}"
 
 
 def filetime_from_text(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what `signal` wraps, in enumerations that take their time
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 from cimlayer.errors import OperationCancelledError
 from cimlayer.events import CancellationToken
 
+_NUMBERS = tuple(_signal.valid_signals())
 _Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -27,8 +29,8 @@ class _Deferral:
         self._handlers: dict[int, _Handler] = {}
 
     def begin(self) -> None:
-        for number in signal.valid_signals():
-            handler = signal.getsignal(number)
+        for number in _NUMBERS:
+            handler = _signal.getsignal(number)
             if callable(handler):
                 self._handlers[number] = handler
                 signal.signal(number, self._handle)

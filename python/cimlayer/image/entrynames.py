@@ -9,16 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cimfs_ext.entries import ImageEntry, StreamEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError, FormatError
-from cimlayer.formats.reparse import parse_reparse_data
+
+if TYPE_CHECKING:
+    from cimlayer.formats.reparse import ReparsePoint
 
 _SURE_NAME = 128  # bytes that all take; the least is the 143 of eCryptfs
-_FROM_ROOT = re.compile(r"(?:\\\?\?\\)?(?:[A-Za-z]:|Volume\{[0-9A-Fa-f-]{36}\})(?=\\|$)|(?=\\(?![\\?]))")
-_ROOTS = re.compile(r"(?:UtilityVM\\)?Files(?=\\)", re.IGNORECASE)  # that a drive of a layer has for its root
+_FROM_ROOT = r"(?:\\\?\?\\)?(?:[A-Za-z]:|Volume\{[0-9A-Fa-f-]{36}\})(?=\\|$)|(?=\\(?![\\?]))"
+_ROOTS = r"(?i)(?:UtilityVM\\)?Files(?=\\)"  # that a drive of a layer has for its root
 _MAX_TARGET = 1023  # bytes: of the usual file systems, XFS takes the least
 
 
@@ -64,17 +66,28 @@ def host_name(name: str, directory: int) -> bytes:
 
 def _short_name(name: str, whole: bytes, longest: int) -> bytes:
     """The beginning of a name, a hash of the whole, and its extension."""
-    extension = Path(name).suffix.encode("utf-8", "surrogatepass")
+    import hashlib  # noqa: PLC0415  few names are shortened, and these take their time to load
+    from pathlib import PurePosixPath  # noqa: PLC0415
+
+    extension = PurePosixPath(name).suffix.encode("utf-8", "surrogatepass")
     if len(extension) > longest // 4:
         extension = b""
-    import hashlib  # noqa: PLC0415  few names are shortened, and OpenSSL takes its time to load
-
     mark = b"~" + hashlib.sha256(whole).hexdigest()[:12].encode()
     room = longest - len(mark) - len(extension)
     start = whole[:room]
     while whole[len(start)] & 0xC0 == 0x80:  # not inside a character
         start = start[:-1]
     return start + mark + extension
+
+
+def _decoded(reparse_data: bytes) -> ReparsePoint | None:
+    """None for malformed data."""
+    from cimlayer.formats.reparse import parse_reparse_data  # noqa: PLC0415  which many commands do not need
+
+    try:
+        return parse_reparse_data(reparse_data)
+    except FormatError:
+        return None
 
 
 def target_inside(reparse_data: bytes, depth: int) -> str | None:
@@ -84,12 +97,9 @@ def target_inside(reparse_data: bytes, depth: int) -> str | None:
     The directory of a link is no link, so each ``..`` that stands first leads one level up; behind a name it could
     lead up from wherever another link leads.
     """
-    try:
-        point = parse_reparse_data(reparse_data)
-    except FormatError:
-        return None
-    target = point.substitute_name
-    if not point.relative or not target or "\0" in target:
+    point = _decoded(reparse_data)
+    target = point and point.substitute_name
+    if point is None or not point.relative or not target or "\0" in target:
         return None
     parts = [part for part in target.replace("\\", "/").split("/") if part != "."]
     ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
@@ -105,12 +115,11 @@ def target_from_root(reparse_data: bytes, path: str) -> list[str] | None:
     Its drive or volume is the image, or in a layer the ``Files`` that it lies in. None if it leads to another machine,
     or is malformed.
     """
-    try:
-        point = parse_reparse_data(reparse_data)
-    except FormatError:
+    point = _decoded(reparse_data)
+    if point is None:
         return None
     target = (point.substitute_name or "").replace("/", "\\")
-    drive = _FROM_ROOT.match(target)
+    drive = re.match(_FROM_ROOT, target)
     if drive is None or set(target[drive.end() :]) & {":", "\0"}:
         return None
     parts: list[str] = []
@@ -119,5 +128,5 @@ def target_from_root(reparse_data: bytes, path: str) -> list[str] | None:
             del parts[-1:]
         elif part not in ("", "."):
             parts.append(part)
-    root = _ROOTS.match(path)
+    root = re.match(_ROOTS, path)
     return (root[0].split("\\") if root else []) + parts

@@ -13,6 +13,7 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken, ProgressCallback
+from cimlayer.formats.tarheader import tar_header
 from cimlayer.host.interrupts import deferred
 from cimlayer.host.paths import errors_name
 from cimlayer.image.entrynames import check_name
@@ -21,7 +22,6 @@ from cimlayer.image.meter import Meter
 from cimlayer.image.tarentries import TarWriter
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 
-_BUFFER = 1 << 20
 _ONE_HOLE = b"0\n".ljust(tarfile.BLOCKSIZE, b"\0")  # the map of a sparse file without data
 _EXACT = {REPARSE_DATA.name: "CIMLAYER.reparse", EXTENDED_ATTRIBUTES.name: "CIMLAYER.ea"}
 
@@ -72,7 +72,7 @@ def opened_output(output: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryI
     if not isinstance(output, (str, os.PathLike)):
         yield output
         return
-    file = open(output, "xb", _BUFFER)  # noqa: SIM115  closing it may fail too: the disk is full
+    file = open(output, "xb")  # noqa: SIM115  closing it may fail too: the disk is full
     try:
         with errors_name(output), file:
             yield file
@@ -106,7 +106,7 @@ class _ExactTarWriter(TarWriter):
         info.pax_headers = {**info.pax_headers, **hole}
         info.size = len(_ONE_HOLE)
         self._header(info, entry)
-        self._file.write(_ONE_HOLE)
+        self.write(_ONE_HOLE)
 
     def encoded(self, info: tarfile.TarInfo, path: str) -> bytes:
         """Half a surrogate pair in a name is written like any other character."""
@@ -114,4 +114,4 @@ class _ExactTarWriter(TarWriter):
             text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
             for text in (info.name, info.linkname)
         )
-        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        return tar_header(info)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from cimfs_ext.entries import ImageEntry
+from cimfs_ext.extractor import OrdinaryFiles
 from cimfs_ext.imagepath import inner_path
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError
@@ -31,7 +32,7 @@ from cimlayer.image.entrynames import (
     target_from_root,
     target_inside,
 )
-from cimlayer.image.extraction import Extraction, Item, Work
+from cimlayer.image.extraction import Extraction, Item, Listing, Work
 from cimlayer.image.linking import Finisher, relative_target
 from cimlayer.image.losses import Losses
 from cimlayer.image.meter import Meter
@@ -148,9 +149,12 @@ def extract(
             cancel,
             result,
             losses,
+            OrdinaryFiles(image),
             sizes,
         )
         _Tree(work, excluded, None if whole else strip).write(tops)
+        for count, entry in work.ordinary.alike.values():
+            losses.add_plain(entry, count=count)
         result.lost = dict(losses.counts)
         meter.finish()
         return result
@@ -207,10 +211,33 @@ class _Tree:
     def _write_below(self, pending: list[tuple[str, ImageEntry, Location]]) -> None:
         while pending:
             path, directory, location = pending.pop()
-            entries = [(entry.name, entry) for entry in self._work.image.listdir(directory)]
-            below = self._write_entries(path, entries, location)
+            others, files = self._take_ordinary(path, directory, location)
+            below = self._write_entries(path, [(entry.name, entry) for entry in others], location, files)
             self._note(below)
             pending.extend(reversed(below))
+
+    def _take_ordinary(
+        self, path: str, directory: ImageEntry, location: Location
+    ) -> tuple[list[ImageEntry], list[tuple[int, bytes]]]:
+        """What a directory holds: the entries to be looked at one by one, and files to be written without that."""
+        work = self._work
+        looks_at_each = self._exclude or work.metadata is not None or work.sidecar is not None
+        if looks_at_each or work.existing == "skip" or self._is_stripped(path):
+            return work.image.listdir(directory), []
+        work.cancel.raise_if_cancelled()
+        others, files, count, size = work.ordinary.take(
+            directory,
+            self._finisher.first_names,
+            Listing(path, directory, location),
+            room=work.usage.room(path),
+        )
+        work.usage.add_counted(count, size)
+        work.result.bytes += size
+        return others, files
+
+    def _is_stripped(self, path: str) -> bool:
+        """Whether what a directory holds is on the way to what is extracted, at most."""
+        return self._strip is not None and len(path.split("\\")) * bool(path) < self._strip
 
     def _note(self, directories: list[tuple[str, ImageEntry, Location]]) -> None:
         for path, entry, _ in directories:
@@ -219,15 +246,22 @@ class _Tree:
             self._seen.add(entry.file_id)
 
     def _write_entries(
-        self, path: str, entries: list[tuple[str, ImageEntry]], location: Location
+        self,
+        path: str,
+        entries: list[tuple[str, ImageEntry]],
+        location: Location,
+        files: Iterable[tuple[int, bytes]] = (),
     ) -> list[tuple[str, ImageEntry, Location]]:
-        """Make the entries of one directory; returns those that are directories themselves, and where they lie."""
+        """Make the entries of one directory; returns those that are directories themselves, and where they lie.
+
+        ``files`` are others of the directory, as IDs and names on the host, that need nothing but to be written.
+        """
         work = self._work
         below: list[tuple[str, ImageEntry, Location]] = []
         directories: list[Item] = []
-        batch: list[tuple[int, bytes]] = []
+        batch = list(files)
         fd = work.directories.enter(location)
-        is_stripped = self._strip is not None and len(path.split("\\")) * bool(path) < self._strip
+        is_stripped = self._is_stripped(path)
         for name, entry in entries:
             work.cancel.raise_if_cancelled()
             inner = f"{path}\\{name}" if path else name
@@ -279,7 +313,7 @@ class _Tree:
         work = self._work
         if work.sidecar is None and work.metadata is None:
             if first is None or first is item:
-                work.losses.add_plain(item.entry, as_link=False)
+                work.losses.add_plain(item.entry)
             return
         if first is None or first is item:
             work.usage.add_streams(item.path, checked_streams(work.image, item.path, item.entry))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cimfs_ext.entries import ImageEntry
+from cimfs_ext.extractor import OrdinaryFiles
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import ImageError
 from cimlayer.events import CancellationToken
@@ -62,6 +63,15 @@ class Item:
 
 
 @dataclass(slots=True)
+class Listing:
+    """A directory whose ordinary files were taken together."""
+
+    path: str
+    directory: ImageEntry
+    location: Location
+
+
+@dataclass(slots=True)
 class Work:
     """The image, the destination, and how one goes to the other."""
 
@@ -77,6 +87,7 @@ class Work:
     cancel: CancellationToken
     result: Extraction
     losses: Losses
+    ordinary: OrdinaryFiles
     sizes: dict[int, int] = field(default_factory=dict)  # of files that are being written, by ID
 
     @contextmanager

@@ -8,11 +8,14 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from cimfs_ext.entries import RegionSet
 from cimfs_ext.regionsets import read_region_sets
 from cimlayer.errors import ImageError
+
+if TYPE_CHECKING:
+    from cimfs_ext.reports import RegionSet
 
 _GUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SET_FILE = re.compile(f"(region|objectid)_({_GUID})_[0-9]+")

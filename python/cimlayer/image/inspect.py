@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from cimfs_ext import imagepath
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimfs_ext.reader import ImageReader
+from cimfs_ext.reports import RegionSet
+from cimlayer.host.reflinks import shared_ranges
 from cimlayer.image.files import DiskFile, ImageDirectory
 
 REGION_SHIFT = 48
@@ -37,7 +41,8 @@ class Contents:
 
     ``bytes`` is the size of all files and alternate streams, counting a hard-linked file once; ``stored_bytes`` is what
     is stored of them, in the image or its parents: equal content once, sparse streams not at all. ``own_*`` is what is
-    stored in the image's own regions: what it adds to its parent.
+    stored in the image's own regions: what it adds to its parent. ``shared_*`` is what of that lies in disk blocks that
+    other files have too (reflinks), such as the plain tar that was imported; 0 where the file system does not say.
     """
 
     files: int = 0
@@ -50,6 +55,8 @@ class Contents:
     stored_bytes: int = 0
     own_files: int = 0
     own_stored_bytes: int = 0
+    shared_files: int = 0
+    shared_bytes: int = 0
 
     @property
     def saved_bytes(self) -> int:
@@ -95,7 +102,7 @@ def inspect_image(image_path: str | os.PathLike[str]) -> Inspection:
             )
             for one in image.region_sets
         )
-        return Inspection(path, image.version, sets, _contents(image))
+        return Inspection(path, image.version, sets, _contents(image, _SharedBlocks(path.parent, image.region_sets)))
 
 
 def image_chain(image_path: str | os.PathLike[str]) -> list[ChainLink]:
@@ -120,7 +127,31 @@ def _layer_of(image: Path) -> Path | None:
     return layer if image.parent.name == CIM_DIRECTORY and layer.is_dir() else None
 
 
-def _contents(image: ImageReader) -> Contents:
+class _SharedBlocks:
+    """What of an image's own regions lies in blocks that other files have too."""
+
+    def __init__(self, directory: Path, sets: list[RegionSet]) -> None:
+        first = sum(one.count for one in sets[:-1])
+        self._begins: list[int] = []  # region offsets
+        self._ends: list[int] = []
+        for number, name in enumerate(sets[-1].file_names()[: sets[-1].count]):
+            with contextlib.suppress(OSError), (directory / name).open("rb") as file:
+                for offset, length in shared_ranges(file.fileno()):
+                    begin = ((first + number) << REGION_SHIFT) + offset
+                    self._begins.append(begin)
+                    self._ends.append(begin + length)
+
+    def of(self, begin: int, length: int) -> int:
+        """How many bytes of what is stored there."""
+        end, shared = begin + length, 0
+        at = bisect.bisect_right(self._ends, begin)
+        while at < len(self._begins) and self._begins[at] < end:
+            shared += min(end, self._ends[at]) - max(begin, self._begins[at])
+            at += 1
+        return shared
+
+
+def _contents(image: ImageReader, shared: _SharedBlocks) -> Contents:
     own_region = sum(one.count for one in image.region_sets[:-1])
     counts = dict.fromkeys(Contents.__dataclass_fields__, 0)
     seen: set[int] = set()
@@ -136,6 +167,7 @@ def _contents(image: ImageReader) -> Contents:
         found = extents(image, entry)
         counts["streams"] += len(found) - (not entry.is_directory)
         counts["own_files"] += any(offset >> REGION_SHIFT >= own_region for offset, length in found if length)
+        counts["shared_files"] += any(shared.of(offset, length) for offset, length in found if offset)
         for offset, length in found:
             counts["bytes"] += length
             if offset:
@@ -146,6 +178,7 @@ def _contents(image: ImageReader) -> Contents:
     counts["own_stored_bytes"] = sum(
         length for offset, length in stored.items() if offset >> REGION_SHIFT >= own_region
     )
+    counts["shared_bytes"] = sum(shared.of(offset, length) for offset, length in stored.items())
     return Contents(**counts)
 
 

@@ -11,7 +11,7 @@ from cimfs_ext.entries import ImageEntry
 from cimlayer.formats.fileinfo import unix_nanoseconds
 from cimlayer.host import beneath
 from cimlayer.image.directories import Location
-from cimlayer.image.extraction import Item, Work
+from cimlayer.image.extraction import Item, Listing, Work
 
 _SEPARATOR = os.fsencode(os.sep)
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}  # any other error says that there are no links here
@@ -23,7 +23,7 @@ class Finisher:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._first_names: dict[int, Item] = {}
+        self.first_names: dict[int, Item | Listing] = {}  # of files, by ID
         self._hard_links: list[Item] = []
         self._links: list[tuple[Item, Target]] = []
         self._directories: list[Item] = []
@@ -32,16 +32,25 @@ class Finisher:
 
     def first_name(self, item: Item) -> Item:
         """The item under which a file is written; any other name of the file becomes a hard link to it."""
-        first = self._first_names.setdefault(item.entry.file_id, item)
+        first = self.first_names.setdefault(item.entry.file_id, item)
         if first is not item:
             self._hard_links.append(item)
         elif self._work.metadata is not None:
             self._files_with_metadata.append(item)
-        return first
+        return self._item(item.entry, first)
 
     def first_name_of(self, entry: ImageEntry) -> Item | None:
         """The item under which a file was written, or None."""
-        return None if entry.is_directory else self._first_names.get(entry.file_id)
+        first = None if entry.is_directory else self.first_names.get(entry.file_id)
+        return None if first is None else self._item(entry, first)
+
+    def _item(self, entry: ImageEntry, first: Item | Listing) -> Item:
+        """Of an ordinary file, which has none until a second name asks for it."""
+        if isinstance(first, Listing):
+            name = self._work.ordinary.name_of(first.directory, entry.file_id)
+            inner = "\\".join(filter(None, (first.path, name.decode("utf-8", "surrogatepass"))))
+            first = self.first_names[entry.file_id] = Item(inner, entry, first.location, name)
+        return first
 
     def add_link(self, item: Item, target: Target) -> None:
         """A symbolic link is to be made."""
@@ -71,7 +80,7 @@ class Finisher:
     def _link(self, item: Item) -> None:
         """A hard link; where there can be none, a copy, to which further names of the file are links if they can be."""
         work = self._work
-        first = self._first_names[item.entry.file_id]
+        first = self._item(item.entry, self.first_names[item.entry.file_id])
         source = beneath.duplicate(work.directories.enter(first.directory))
         try:
             with work.entered(item) as fd:
@@ -85,7 +94,7 @@ class Finisher:
                 raise
             work.write_copy(item)
             if error.errno == errno.EMLINK:
-                self._first_names[item.entry.file_id] = item
+                self.first_names[item.entry.file_id] = item
             elif work.sidecar is None:
                 work.losses.add_copy()
             if work.metadata is not None:
@@ -132,7 +141,7 @@ class Finisher:
         work = self._work
         work.result.unresolved_links.append(item.path)
         if work.metadata is None and work.sidecar is None:
-            work.losses.add_plain(item.entry, as_link=False)
+            work.losses.add_plain(item.entry)
         if item.entry.is_directory:
             with work.entered(item):
                 work.directories.make(item.name)

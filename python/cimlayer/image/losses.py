@@ -25,19 +25,19 @@ class Losses:
         self._image = image
         self._plain: dict[int, bool] = {}  # by the region offset of a descriptor, which many files share
 
-    def add_plain(self, entry: ImageEntry, *, as_link: bool) -> None:
-        """An entry becomes a file of the host with nothing else, or a symbolic link."""
+    def add_plain(self, entry: ImageEntry, *, as_link: bool = False, count: int = 1) -> None:
+        """So many entries that are like this one become files of the host with nothing else, or symbolic links."""
         descriptor, extended_attributes, reparse_data, streams = self._image.attached(entry)
-        if not ATTRIBUTES.plain(entry, entry.attributes):
-            self.counts[ATTRIBUTES.name] += 1
+        if not ATTRIBUTES.plain(entry, ATTRIBUTES.value(self._image, entry)):
+            self.counts[ATTRIBUTES.name] += count
         if not TIMES.plain(entry, TIMES.value(self._image, entry)):
-            self.counts[TIMES.name] += 1
+            self.counts[TIMES.name] += count
         if descriptor and not self._is_plain(entry, descriptor):
-            self.counts[SECURITY_DESCRIPTOR.name] += 1
+            self.counts[SECURITY_DESCRIPTOR.name] += count
         if extended_attributes:
-            self.counts[EXTENDED_ATTRIBUTES.name] += 1
+            self.counts[EXTENDED_ATTRIBUTES.name] += count
         if reparse_data and not as_link:
-            self.counts[REPARSE_DATA.name] += 1
+            self.counts[REPARSE_DATA.name] += count
         if streams:
             self.counts[STREAMS.name] += len(self._image.streams(entry))
 

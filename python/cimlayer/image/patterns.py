@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
-_WILDCARDS = re.compile(r"[*?\[]")
-_CLASS = re.compile(r"\[([!^]?)(\]?[^]/]*)\]")
-_TOKEN = re.compile(r"/\*\*$|(?:^|/)\*\*/|\*+|\?|\[[!^]?\]?[^]/]*\]|.", re.DOTALL)
+# Compiled when they are first needed, which takes as long as a small image to be listed.
+_CLASS = r"\[([!^]?)(\]?[^]/]*)\]"
+_TOKEN = r"(?s)/\*\*$|(?:^|/)\*\*/|\*+|\?|\[[!^]?\]?[^]/]*\]|."
 
 
 def has_wildcards(text: str) -> bool:
     """Whether a text is a pattern rather than a path."""
-    return _WILDCARDS.search(text) is not None
+    return not {"*", "?", "["}.isdisjoint(text)
 
 
 def read_patterns(path: str | os.PathLike[str]) -> list[str]:
     """The patterns of a file in UTF-8, one a line; empty lines and those that begin with ``#`` are none."""
-    lines = Path(path).read_text("utf-8-sig").splitlines()
+    with open(path, encoding="utf-8-sig") as file:
+        lines = file.read().splitlines()
     return [line.rstrip() for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -68,7 +68,7 @@ def _rule(pattern: str) -> tuple[re.Pattern[str], bool, bool]:
     expression = "" if anchored else "(?:.*/)?"
     try:
         return (
-            re.compile(expression + "".join(map(_expression, _TOKEN.findall(text))), re.IGNORECASE | re.DOTALL),
+            re.compile(expression + "".join(map(_expression, re.findall(_TOKEN, text))), re.IGNORECASE | re.DOTALL),
             only_directories,
             chosen,
         )
@@ -85,7 +85,7 @@ def _expression(token: str) -> str:
         return "[^/]*"
     if token == "?":
         return "[^/]"
-    found = _CLASS.fullmatch(token)
+    found = re.fullmatch(_CLASS, token)
     if found is None:
         return re.escape(token)
     characters = "".join(f"\\{unit}" if unit in "\\[]^&~|" else unit for unit in found[2])

@@ -9,6 +9,8 @@ from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import pax_seconds, unix_nanoseconds
+from cimlayer.formats.tarheader import tar_header
+from cimlayer.host.memory import whole_pages
 from cimlayer.image.entrynames import checked_streams
 from cimlayer.image.kinds import Records, value_kinds
 from cimlayer.image.meter import Meter
@@ -29,7 +31,8 @@ class TarWriter:
         self._entries = 0
         self._content_bytes = 0
         self._file = file
-        self._buffer = memoryview(bytearray(_PIECE))
+        self._buffer = memoryview(whole_pages(_PIECE))  # what is written next
+        self._filled = 0
         self._kinds = value_kinds()
         self.file_bytes = 0  # sum of the sizes of the files, streams and links not counted
 
@@ -75,7 +78,8 @@ class TarWriter:
 
     def finish(self) -> None:
         """The end of the archive. The file stays open."""
-        self._file.write(_END)
+        self.write(_END)
+        self._flush()
         self._meter.step(self._entries, self._content_bytes)
         self._meter.finish()
 
@@ -88,26 +92,42 @@ class TarWriter:
         if entry is not None:
             info.pax_headers = {**info.pax_headers, "mtime": pax_seconds(entry.last_write_time)}
             info.mtime = max(0, unix_nanoseconds(entry.last_write_time) // 1_000_000_000)
-        self._file.write(self.encoded(info, path))
+        self.write(self.encoded(info, path))
 
     def encoded(self, info: tarfile.TarInfo, path: str) -> bytes:
         """A header with its records."""
         try:
-            return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+            return tar_header(info)
         except UnicodeEncodeError as error:
             raise FormatError("a name with half a surrogate pair, which a tar cannot carry", path) from error
 
     def _content(self, entry: ImageEntry, stream: str | None, size: int) -> None:
-        if 0 < size <= _PIECE:
-            self._file.write(self._image.read(entry, stream))
-            self._content_bytes += size
-        elif size:
+        if size:
             with self._image.open(entry, stream=stream) as content:
-                while count := content.readinto(self._buffer):
+                while count := content.readinto(self._buffer[self._filled :]):
                     self._meter.step(self._entries, self._content_bytes)
-                    self._file.write(self._buffer[:count])
                     self._content_bytes += count
-        self._file.write(bytes(-size % tarfile.BLOCKSIZE))
+                    self._add(count)
+        self.write(bytes(-size % tarfile.BLOCKSIZE))
+
+    def write(self, data: bytes) -> None:
+        """Bytes of the tar as they are. All go out in whole pieces, however small the files are."""
+        at = 0
+        while at < len(data):
+            count = min(len(data) - at, _PIECE - self._filled)
+            self._buffer[self._filled : self._filled + count] = data[at : at + count]
+            at += count
+            self._add(count)
+
+    def _add(self, count: int) -> None:
+        """So many more bytes stand in the buffer."""
+        self._filled += count
+        if self._filled == _PIECE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._file.write(self._buffer[: self._filled])
+        self._filled = 0
 
 
 def _regular(path: str, size: int) -> tarfile.TarInfo:

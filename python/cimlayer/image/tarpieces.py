@@ -8,6 +8,7 @@ from typing import Literal
 
 from cimlayer.errors import FormatError
 from cimlayer.formats.fileinfo import pax_seconds
+from cimlayer.formats.tarheader import tar_header
 
 END = bytes(2 * tarfile.BLOCKSIZE)
 _TYPES = {"file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE}
@@ -38,7 +39,7 @@ class TarEntry:
         }
         info.pax_headers = {name: pax_seconds(time) for name, time in times.items() if time is not None} | self.records
         try:
-            return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+            return tar_header(info)
         except (UnicodeEncodeError, ValueError) as error:
             raise FormatError(f"an entry that cannot be taken: {error}", self.path) from error
 

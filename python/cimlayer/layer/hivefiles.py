@@ -9,6 +9,7 @@ import os
 from pathlib import PurePath
 from typing import BinaryIO
 
+from cimfs_ext.hivesource import read_file
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader, path_text
 from cimfs_ext.regf import Hive
@@ -75,7 +76,7 @@ def open_hive(image: ImageReader | str | os.PathLike[str], name: str | PurePath)
     raise FileNotFoundError(errno.ENOENT, f"no such hive in {image.name} (it has: {known})", name)
 
 
-def read_hive(file: BinaryIO) -> bytes:
+def read_hive(file: BinaryIO) -> bytes | memoryview:
     """The hive at the beginning of a seekable file, for ``Hive.open`` to judge (docs/format.md, "Hives").
 
     As many bytes as the base block says there are, at most 2 GiB; of anything that does not begin like a hive, only
@@ -87,7 +88,7 @@ def read_hive(file: BinaryIO) -> bytes:
         return base
     there = file.seek(0, io.SEEK_END)
     file.seek(0)
-    return file.read(min(_BASE_BLOCK + bins, there))
+    return read_file(file, min(_BASE_BLOCK + bins, there))
 
 
 def open_in_directory(directory: LayerDirectory, path: str, name: str, *, may_be_empty: bool = False) -> Hive:

@@ -6,7 +6,6 @@ Each takes a Win32 backup stream (Microsoft, "WIN32_STREAM_ID") or its content a
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -224,6 +223,8 @@ class _GatheredStream:
 
     def __init__(self, builder: LayerBuilder, name: str) -> None:
         self._builder, self._name = builder, name
+        import tempfile  # noqa: PLC0415  hardly any layer needs one
+
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by finish or discard
 
     def write(self, data: bytes | memoryview) -> None:

@@ -21,7 +21,6 @@ from cimlayer.host.interrupts import deferred
 from cimlayer.host.paths import native_path
 from cimlayer.image.files import set_ids
 from cimlayer.image.garbage import remove_leftovers
-from cimlayer.image.inspect import image_chain
 from cimlayer.image.locking import held, open_patiently
 from cimlayer.layer import processing
 from cimlayer.layer.directory import LayerDirectory
@@ -176,6 +175,8 @@ class CimLayerWriter:
                 if set_ids(image)[:1] != chain[number : number + 1]:
                     raise ValueError(f"{parent} is not a layer below {self._parents[0]}, or not in this order")
             if len(chain) > len(images):
+                from cimlayer.image.inspect import image_chain  # noqa: PLC0415  callers often name all parents
+
                 rest = image_chain(images[0])[len(images) :]
                 self._parents += [link.layer for link in rest if link.layer is not None]
         return images[0].name if images else None

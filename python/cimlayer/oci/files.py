@@ -13,7 +13,6 @@ import os
 import posixpath
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -219,6 +218,8 @@ def opened_files(
 @contextlib.contextmanager
 def _unpacked(stream: BinaryIO, name: str, cancel: CancellationToken, limits: Limits) -> Iterator[BinaryIO]:
     """A temporary file, without a name where the system can do that, with the plain bytes of a stream."""
+    import tempfile  # noqa: PLC0415  few sources need one
+
     every_layer = replace(limits, bytes=MOST_BYTES)  # each layer is bounded when it is imported
     tar = LayerStream(stream, limits=every_layer, cancel=cancel, name=name)
     with tempfile.TemporaryFile(prefix="cimlayer-", dir=_roomy_directory()) as file:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, cast
 
+from cimlayer.blobs.compression import Compressor, GzipCompressor, ZstdCompressor
 from cimlayer.blobs.digests import Digest
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.limits import Limits
@@ -20,7 +19,6 @@ Compression = Literal["gzip", "zstd", "none"]
 
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _MEDIA_TYPES: dict[Compression, str] = {"gzip": f"{_LAYER}+gzip", "zstd": f"{_LAYER}+zstd", "none": _LAYER}
-_GZIP_LEVEL, _ZSTD_LEVEL = 6, 3
 
 
 def ordinary_type(media_type: str) -> str:
@@ -65,7 +63,19 @@ class LayerBlob:
 
     def write(self, output: Output) -> WrittenLayer:
         """Export the layer, compress and hash it."""
-        tar = _HashingOutput(output if self._compression == "none" else _Compressed(output, self._compression))
+        blob = _HashingOutput(output)
+        if self._compression == "none":
+            tar = blob
+            self._export(tar)
+        else:
+            with GzipCompressor() if self._compression == "gzip" else ZstdCompressor() as compressor:
+                tar = _HashingOutput(_Compressed(compressor, blob))
+                self._export(tar)
+                blob.write(compressor.flush())
+        media_type = _MEDIA_TYPES[self._compression]
+        return WrittenLayer(tar.digest, BlobDescriptor(blob.digest, blob.size, media_type))
+
+    def _export(self, tar: _HashingOutput) -> None:
         export_layer(
             self.layer,
             self._parents,
@@ -74,53 +84,36 @@ class LayerBlob:
             progress=self._progress,
             cancel=self._cancel,
         )
-        blob = tar
-        if isinstance(tar.output, _Compressed):
-            blob = tar.output.finish()
-        media_type = _MEDIA_TYPES[self._compression]
-        return WrittenLayer(tar.digest, BlobDescriptor(blob.digest, blob.size, media_type))
 
 
 class _HashingOutput:
     """Counts and hashes what it hands on."""
 
     def __init__(self, output: Output) -> None:
-        self.output = output
+        self._output = output
         self.size = 0
         self._hash = Digest("sha256", "").new_hash()
 
     def write(self, data: Any, /) -> None:
         self.size += len(data)
         self._hash.update(data)
-        self.output.write(data)
+        self._output.write(data)
 
     @property
     def digest(self) -> str:
         return f"sha256:{self._hash.hexdigest()}"
 
 
+@dataclass(slots=True)
 class _Compressed:
-    """Compresses what it hands on. gzip's header has neither a name nor a time."""
+    """Compresses what it hands on."""
 
-    def __init__(self, output: Output, compression: Compression) -> None:
-        self._output = _HashingOutput(output)
-        self._compressor = _zstd_compressor() if compression == "zstd" else zlib.compressobj(_GZIP_LEVEL, wbits=31)
+    compressor: Compressor
+    output: Output
 
     def write(self, data: Any, /) -> None:
-        if compressed := self._compressor.compress(data):
-            self._output.write(compressed)
-
-    def finish(self) -> _HashingOutput:
-        self._output.write(self._compressor.flush())
-        return self._output
-
-
-def _zstd_compressor() -> Any:
-    if sys.version_info >= (3, 14):
-        from compression import zstd  # noqa: PLC0415
-    else:
-        from backports import zstd  # noqa: PLC0415
-    return zstd.ZstdCompressor(_ZSTD_LEVEL)
+        if compressed := self.compressor.compress(data):
+            self.output.write(compressed)
 
 
 Document = tuple[BlobDescriptor, bytes]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -38,6 +37,10 @@ def _machine() -> str:
         return platform.node()
 
 
+def _random_name() -> str:
+    return os.urandom(8).hex()  # what secrets.token_hex does, which loads much more
+
+
 class Claim:
     """One key, held by one process until it is released."""
 
@@ -54,7 +57,7 @@ class Claim:
 
         Of a holder that is gone, ``settle`` gets the directory that it worked in, which is removed afterwards.
         """
-        token = secrets.token_hex(8)
+        token = _random_name()
         prepared = claims / f".{token}"
         (prepared / token).mkdir(parents=True)
         descriptor = _new_holder(prepared / token / _HOLDER)
@@ -120,7 +123,7 @@ class Claim:
 
 def evict(claims: Path, key: str, settle: Callable[[Path], None]) -> None:
     """Take a claim away from a holder that is gone."""
-    gone = claims / f".{secrets.token_hex(8)}"
+    gone = claims / f".{_random_name()}"
     try:
         (claims / key).rename(gone)
     except FileNotFoundError:
@@ -135,7 +138,7 @@ def sweep(claims: Path, settle: Callable[[Path], None], *, delete: bool) -> list
     found: list[str] = []
     if not claims.is_dir():
         return found
-    token = secrets.token_hex(8)
+    token = _random_name()
     prepared = claims / f".{token}"
     (prepared / token).mkdir(parents=True)
     (prepared / token / _HOLDER).touch()

@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cimfs_ext.entries import RegionSet
 from cimfs_ext.imagepath import CIM_DIRECTORY
 from cimfs_ext.regionsets import read_region_sets
 from cimlayer.errors import ImageBusyError, ImageError
@@ -26,6 +26,9 @@ from cimlayer.layer.marks import Mark, MarkKind
 from cimlayer.layer.store.claims import Claim, sweep, workplaces
 from cimlayer.layer.store.layout import REMOVING, StoreLayout
 from cimlayer.layer.store.staging import settle
+
+if TYPE_CHECKING:
+    from cimfs_ext.reports import RegionSet
 
 _OLD = 86400.0  # seconds
 _AT_ONCE = 64  # layers that are being removed: each is a claim, with an open file

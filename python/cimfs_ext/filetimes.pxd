@@ -1,0 +1,10 @@
+"""Times as text, for other compiled modules."""
+
+from libc.stdint cimport int64_t, uint16_t
+
+cdef enum:
+    SECONDS = 19  # code units of a time without its decimals
+    WHOLE = 28
+
+cpdef str time_text(filetime)
+cdef bint write_time(int64_t filetime, uint16_t *text) noexcept nogil

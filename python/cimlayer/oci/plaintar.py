@@ -1,0 +1,77 @@
+"""An uncompressed tar on the disk, whose blocks a layer that was made of it can share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from cimfs_ext.reader import ImageReader
+from cimlayer.blobs.decompression import is_compressed
+from cimlayer.host.reflinks import BLOCK, share_blocks
+from cimlayer.image.inspect import REGION_SHIFT
+from cimlayer.layer.paths import get_cim_path_from_layer
+
+_MAGIC = 4  # bytes that tell a compressed file
+
+
+class PlainTar:
+    """A regular file that holds a tar from ``start`` on, and what of it lies on block boundaries."""
+
+    def __init__(self, file: int, start: int) -> None:
+        self._file, self._start = file, start
+        self._aligned: dict[str, int] = {}  # path in the image -> offset in the file
+
+    @classmethod
+    def of(cls, source: BinaryIO) -> PlainTar | None:
+        """None for what is compressed or no regular file, or cannot have anything on a block boundary."""
+        if sys.platform != "linux":
+            return None
+        try:
+            file, start = source.fileno(), source.tell()
+            regular = stat.S_ISREG(os.fstat(file).st_mode)
+            if not regular or start % BLOCK or is_compressed(os.pread(file, _MAGIC, start)):
+                return None
+        except (OSError, AttributeError):  # no file at all
+            return None
+        return cls(file, start)
+
+    def aligned_file(self, path: str, offset: int) -> None:
+        """Take notice of a file whose content begins on a block boundary of the tar."""
+        self._aligned[path] = self._start + offset
+
+    def share_blocks(self, layer_path: str | os.PathLike[str]) -> int:
+        """Let the image of the layer, which is complete, share those blocks; returns how many bytes it does.
+
+        The layer is as good without: where the file system cannot, or the layer is gone by now, that ends it.
+        """
+        shared = 0
+        with contextlib.suppress(OSError):
+            for offset, region, place, size in self._places(get_cim_path_from_layer(layer_path)):
+                shared += share_blocks(self._file, offset, region, place, size)
+        return shared
+
+    def _places(self, cim: Path) -> Iterator[tuple[int, int, int, int]]:
+        """For each file: the offset in the tar; the region file, open; the offset there; bytes in whole blocks."""
+        if not self._aligned:
+            return
+        with ImageReader(cim) as image, contextlib.ExitStack() as stack:
+            *parents, own = image.region_sets
+            first = sum(one.count for one in parents)
+            regions: dict[int, int] = {}
+            for path, offset in self._aligned.items():
+                try:
+                    at, size = image.location(path)
+                except (FileNotFoundError, IsADirectoryError):
+                    continue  # a later entry has taken its name
+                index = (at >> REGION_SHIFT) - first
+                if index < 0 or at == 0:
+                    continue  # the parent's
+                if index not in regions:
+                    regions[index] = os.open(cim.parent / own.file_names()[index], os.O_RDWR | os.O_CLOEXEC)
+                    stack.callback(os.close, regions[index])
+                yield offset, regions[index], at & (1 << REGION_SHIFT) - 1, size // BLOCK * BLOCK
