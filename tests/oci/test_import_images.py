@@ -50,6 +50,7 @@ from support.containers import (
     write,
 )
 from support.fleets import Immediate, assert_clean, distinct, endless, failing, family, killing, layout_of
+from support.platforms import WINDOWS, needs_kill
 
 BASE, CHILD = gzipped(base_tar(a=os.urandom(20_000))), gzipped(child_tar(b=os.urandom(20_000)))
 LAYERS = [BASE, CHILD, plain(child_tar(top=b"x" * 3000))]
@@ -324,11 +325,9 @@ def test_an_iterator_that_is_closed_stops_its_workers(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys
-import threading
 from pathlib import Path
 from cimlayer import import_images
 from support.fleets import endless
-from support.platforms import WINDOWS, needs_kill
 if __name__ == "__main__":
     sources, store, mark = sys.argv[1:]
     list(import_images([endless(Path(sources), Path(mark))], store, workers=1, sync=False))
