@@ -24,6 +24,7 @@ from support import tars
 from support.images import NULL_DACL, read_files, writer
 from support.imports import add, described, fails, imported_base, model, root  # noqa: F401  fixtures
 from support.layers import Model, snapshot
+from support.platforms import WINDOWS, posix_only
 from support.tars import TarBuilder
 
 # ---- sources ----
@@ -220,6 +221,7 @@ def test_error_of_the_source_is_raised_and_leaves_nothing(root: Path, jobs: int)
     assert snapshot(root) == before
 
 
+@pytest.mark.skipif(WINDOWS, reason="only POSIX can wait for a pipe and for something else")
 def test_source_that_does_not_block_is_waited_for(root: Path, expected: dict[str, tuple[str, bytes]]) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -300,6 +302,7 @@ def growth(root: Path, pieces: Iterator[bytes], jobs: int = 2) -> int:
     return int(answer) >> 10
 
 
+@posix_only("memory is measured with getrusage")
 def test_memory_does_not_grow_with_the_size_of_files(root: Path) -> None:
     def tar() -> Iterator[bytes]:
         yield tars.header(b"Files/huge", 300 << 20)
@@ -310,6 +313,7 @@ def test_memory_does_not_grow_with_the_size_of_files(root: Path) -> None:
     assert growth(root, tar()) < 40
 
 
+@posix_only("memory is measured with getrusage")
 def test_memory_for_headers_of_records_is_bounded(root: Path) -> None:
     record = tars.pax_record("comment", "c" * ((8 << 20) - 100))
 
@@ -334,6 +338,7 @@ def test_records_beyond_all_limits_are_refused(root: Path) -> None:
     fails(root, tar, "8,192")
 
 
+@posix_only("memory is measured with getrusage")
 def test_many_entries_of_one_name_are_cheap(root: Path) -> None:
     entry = tars.header(b"Files/same")
 
