@@ -133,7 +133,7 @@ def content(layer: Path) -> dict[str, bytes]:
 
 
 def files_below(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*")} if root.exists() else set()
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")} if root.exists() else set()
 
 
 def stored(root: Path) -> list[str]:
