@@ -58,8 +58,12 @@ class Run:
 
     def wanted(self) -> bool:
         """Whether the call still wants its jobs done."""
+        path = self.store.layout.runs / self.name
         try:
-            os.close(os.open(self.store.layout.runs / self.name, os.O_RDONLY))  # unlike stat, never from a cache
+            if os.name == "posix":
+                os.close(os.open(path, os.O_RDONLY))  # unlike stat, never from the cache of a network file system
+            else:
+                path.stat()  # while it is open, nobody could remove it
         except FileNotFoundError:
             return False
         except OSError:
