@@ -291,13 +291,17 @@ def test_a_pool_of_the_caller_that_breaks_fails_what_is_left_and_another_goes_on
 # ---- cancelling ----
 
 
+def endless_image(root: Path, mark: Path) -> Any:
+    """It shares no layer with others, which would wait for it."""
+    return endless(layout_of(root, [gzipped(base_tar(e=os.urandom(50_000)))]), mark)
+
+
 @pytest.mark.parametrize("make", [threads, lambda: None])
 def test_cancelling_stops_what_runs_and_leaves_nothing_half_made(
     tmp_path: Path, make: Callable[[], Executor | None]
 ) -> None:
-    sources: list[Any] = images(tmp_path / "sources", 2)
     mark, cancel = tmp_path / "begun", CancellationToken()
-    sources[1] = endless(layout_of(tmp_path / "endless", [gzipped(base_tar(e=os.urandom(50_000)))]), mark)
+    sources = [*images(tmp_path / "sources", 1), endless_image(tmp_path / "endless", mark)]
     over = threading.Event()
 
     def cancel_once_it_is_alone() -> None:
@@ -316,8 +320,7 @@ def test_cancelling_stops_what_runs_and_leaves_nothing_half_made(
 
 
 def test_an_iterator_that_is_closed_stops_its_workers(tmp_path: Path) -> None:
-    sources: list[Any] = images(tmp_path / "sources", 2)
-    sources[1] = endless(sources[1], tmp_path / "begun")
+    sources = [*images(tmp_path / "sources", 1), endless_image(tmp_path / "endless", tmp_path / "begun")]
     with closing(import_images(sources, tmp_path / "store", threads(), workers=2, sync=False)) as results:
         next(results)
     assert_clean(LayerStore(tmp_path / "store"), 3)
