@@ -130,9 +130,6 @@ MEASURE = """
 import resource, sys
 import cimlayer
 from cimlayer.errors import LimitError
-from support.platforms import same_everywhere
-
-pytestmark = same_everywhere
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     cimlayer.create_image(sys.argv[1], "/dev/stdin", sync=False, limits=cimlayer.Limits(files=int(sys.argv[2])))
