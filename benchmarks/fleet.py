@@ -148,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Import many images, against the bound of plain imports.")
     parser.add_argument("--executor", choices=EXECUTORS, action="append", help="repeat for more (default: all)")
     parser.add_argument("--images", type=int, default=40, metavar="N")
-    parser.add_argument("--files", type=int, default=12_000, metavar="N", help="files of a layer (default: 12000)")
+    parser.add_argument("--files", type=int, default=4000, metavar="N", help="files of a layer (default: 4000)")
     parser.add_argument("--workers", type=int, default=2, metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--output-dir", type=Path, default=DATA, help="where to work (default: benchmarks/data)")
