@@ -8,7 +8,7 @@ from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
 _LEFT, _WIDTH, _ROW, _BAR = 300, 420, 44, 15
-_COLUMNS = (("plain tar", "#4c78a8"), ("gzip", "#f58518"))
+_COLUMNS = (("plain tar", "#4c78a8"), ("gzip -6", "#f58518"))
 _STYLE = "text{font:13px sans-serif;fill:#333}.ours{font-weight:bold}rect.page{fill:#fff}"
 
 
