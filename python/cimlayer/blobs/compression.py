@@ -5,7 +5,6 @@ Source of the form: RFC 1952 (a member), RFC 1951 (blocks of deflate, which an e
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -121,10 +120,8 @@ class ZstdCompressor:
     _LEVEL = 3
 
     def __init__(self) -> None:
-        if sys.version_info >= (3, 14):
-            from compression import zstd  # noqa: PLC0415  only where zstd is written
-        else:
-            from backports import zstd  # noqa: PLC0415
+        from cimlayer.blobs import zstd  # noqa: PLC0415  only where zstd is written
+
         stream = zstd.ZstdCompressor(self._LEVEL)
         self.compress: Callable[[Any], bytes] = stream.compress
         self.flush: Callable[[], bytes] = stream.flush

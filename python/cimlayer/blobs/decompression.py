@@ -6,7 +6,6 @@ of them skippable).
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -53,11 +52,9 @@ def decompressed(blob: ArrivingBlob, name: str = "") -> Readable:
     if magic.startswith(_GZIP):
         return _Members("gzip", "member", (_GZIP,), blob, name, *_inflaters())
     if magic in _ZSTD:
-        if sys.version_info >= (3, 14):
-            from compression import zstd  # noqa: PLC0415
-        else:
-            from backports import zstd  # noqa: PLC0415
-        return _Members("zstd", "frame", _ZSTD, blob, name, zstd.ZstdDecompressor, zstd.ZstdError)
+        from cimlayer.blobs.zstd import ZstdDecompressor, ZstdError  # noqa: PLC0415
+
+        return _Members("zstd", "frame", _ZSTD, blob, name, ZstdDecompressor, ZstdError)
     return blob
 
 

@@ -98,8 +98,10 @@ def target_inside(reparse_data: bytes, depth: int) -> str | None:
     lead up from wherever another link leads.
     """
     point = _decoded(reparse_data)
-    target = point and point.substitute_name
-    if point is None or not point.relative or not target or "\0" in target:
+    if point is None or not point.relative:
+        return None
+    target = point.substitute_name
+    if not target or "\0" in target:
         return None
     parts = [part for part in target.replace("\\", "/").split("/") if part != "."]
     ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
