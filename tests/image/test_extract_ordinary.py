@@ -13,7 +13,7 @@ from cimlayer.limits import Limits
 from support.extractions import DIRECTORY, extracted
 from support.image_layers import link_data
 from support.images import METADATA, NULL_DACL, TIME, add, writer
-from support.platforms import WINE
+from support.platforms import WINDOWS, WINE
 
 LOOK_AT_EACH = {"exclude": ["no entry has this name"]}
 LONG = "l" * 120 + "é" * 20
@@ -33,16 +33,19 @@ def image(tmp_path: Path) -> Path:
     with writer(tmp_path, None, "image.cim") as image:
         for directory in ("", "d\\", "d\\e\\"):
             if directory:
-                add(image, directory[:-1], attributes=DIRECTORY)
+                add(image, directory[:-1], attributes=DIRECTORY, last_write_time=TIME)
             for number, name in enumerate(NAMES):
                 add(image, directory + name, b"x" * number, last_write_time=TIME + number)
             for number, (kind, value) in enumerate(METADATA.items()):
-                add(image, f"{directory}has {kind}", b"y" * number, **{kind: value})
-            add(image, f"{directory}plain", attributes=0x20, security_descriptor=NULL_DACL, creation_time=TIME)
-            add(image, f"{directory}streams")
+                add(image, f"{directory}has {kind}", b"y" * number, last_write_time=TIME, **{kind: value})
+            add(image, f"{directory}plain", attributes=0x20, security_descriptor=NULL_DACL, last_write_time=TIME)
+            add(image, f"{directory}created", last_write_time=TIME, creation_time=TIME - 1)
+            if not WINDOWS:  # where a time of 0 means to leave the present one
+                add(image, f"{directory}no times")
+            add(image, f"{directory}streams", last_write_time=TIME)
             image.create_alternate_stream(f"{directory}streams:s", 2)
             image.write(b"12")
-            add(image, f"{directory}link", reparse_data=link_data("ascii"))
+            add(image, f"{directory}link", last_write_time=TIME, reparse_data=link_data("ascii"))
         image.create_hard_link(r"d\0 before its first name", r"d\ascii")
         image.create_hard_link(r"d\e\again", r"d\ascii")
         image.create_hard_link(f"d\\a {LONG}", r"d\e\ascii")
