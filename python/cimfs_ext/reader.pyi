@@ -10,6 +10,8 @@ from cimfs_ext.entries import ImageEntry, StreamEntry
 from cimfs_ext.reports import RegionSet, VerifyReport
 from cimfs_ext.streams import StreamReader as StreamReader
 
+REGION_SHIFT: int
+
 class _Cancellation(Protocol):
     def raise_if_cancelled(self) -> None: ...
 
