@@ -6,8 +6,9 @@ from typing import Literal, Protocol
 
 from typing_extensions import Buffer, Self
 
-from cimfs_ext.entries import ImageEntry, StreamEntry
+from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reports import RegionSet, VerifyReport
+from cimfs_ext.streamentry import StreamEntry
 from cimfs_ext.streams import StreamReader as StreamReader
 
 REGION_SHIFT: int
