@@ -21,7 +21,8 @@ from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import QUIET, Output, amount, counted, escaped, of_call
 from cimlayer.cli.program import FAILED
 from cimlayer.cli.progress import progress_of
-from cimlayer.cli.registries import PREFIX, RegistryOptions, registry_options
+from cimlayer.cli.registries import registry_options
+from cimlayer.cli.registrychoice import PREFIX, RegistryOptions
 from cimlayer.cli.stopping import stoppable
 from cimlayer.events import Event, LayerDone, LayerReused, LayerStarted, LayerWarning, ProgressCallback, event_record
 from cimlayer.limits import Limits
