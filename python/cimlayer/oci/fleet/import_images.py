@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 
+from cimfs_ext.cpus import available_cpus
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.host.cpus import available_cpus
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.store.keys import ByteOptions
 from cimlayer.layer.store.layerstore import LayerStore
