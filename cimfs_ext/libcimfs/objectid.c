@@ -25,16 +25,21 @@ static cimfs_hresult map_table(const struct cimfs_io *io, cimfs_file file, struc
         return CIMFS_E_FILE_CORRUPT;
     table->entries = (const struct cimfs_object_id *)(const void *)(data + offset);
     table->count = (uint32_t)count;
+    table->type = header.type;
     return CIMFS_OK;
 }
 
-/* A sample tells a sorted table; where it errs, sharing is missed and nothing else. */
+/*
+ * A sample tells a sorted table; where it errs, sharing is missed and nothing else. Neighbours, so that few pages are
+ * touched of a table that is large.
+ */
 static int looks_sorted(const struct cimfs_id_table *table)
 {
-    enum { SAMPLES = 64 };
+    enum { PLACES = 4, NEIGHBOURS = 16 };
     const struct cimfs_object_id *last = NULL;
-    for (uint32_t i = 0; i < SAMPLES; i++) {
-        uint32_t at = (uint32_t)((uint64_t)i * table->count / SAMPLES);
+    uint32_t apart = table->count / PLACES > NEIGHBOURS ? table->count / PLACES : NEIGHBOURS;
+    for (uint32_t i = 0; i < PLACES * NEIGHBOURS; i++) {
+        uint64_t at = (uint64_t)(i / NEIGHBOURS) * apart + i % NEIGHBOURS;
         if (at >= table->count)
             break;
         const struct cimfs_object_id *entry = &table->entries[at];
@@ -211,6 +216,8 @@ cimfs_hresult cimfs_parent_ids_find(struct cimfs_parent_ids *ids, const struct c
     ids->search_cost += (uint64_t)ids->table_count * PROBES;
     for (uint32_t t = 0; t < ids->table_count && !*found; t++) {
         const struct cimfs_id_table *table = &ids->tables[t];
+        if ((table->type == CIMFS_REGION_METADATA) != wanted->metadata)
+            continue;
         uint32_t first = lower_bound(table, wanted->hash);
         for (uint32_t i = first; i < table->count && i - first < CIMFS_MAX_EQUAL_IDS && !*found; i++)
             *found = matches(ids, table, i, wanted, offset);
