@@ -350,7 +350,7 @@ cimfs_hresult cimfs_verify_begin(const struct cimfs_io *io, const struct cimfs_r
 
 size_t cimfs_verify_parts(const struct cimfs_check *check)
 {
-    return check->io->view ? 1 : check->part_count; /* files that are not the system's may not be read at once */
+    return check->io->view ? 1 : check->part_count; /* file objects are read by one thread */
 }
 
 void cimfs_verify_stop(struct cimfs_check *check)

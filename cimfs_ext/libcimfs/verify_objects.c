@@ -9,8 +9,8 @@
 
 #define PROGRESS_BYTES (8ull << 20) /* between two calls of progress */
 #define NEAR (4ull << 10)           /* what lies between two objects is read with them if it is no more than that */
-#define PART_BYTES (4ull << 20)     /* of a part, at least, unless it has that many objects: ... */
-#define PART_OBJECTS 4096
+#define PART_BYTES (4ull << 20)     /* of a part, at least; ... */
+#define PART_OBJECTS 4096           /* ... unless it has as many objects */
 
 static cimfs_hresult read_ids(struct cimfs_check *check, cimfs_file file, uint32_t number, uint32_t region,
                               const char **reason)
@@ -107,7 +107,7 @@ struct pass {
         const uint8_t *data;
     } window;       /* what the piece has of a region */
     uint64_t end;   /* of the last object that was read */
-    uint64_t since; /* bytes since progress was called */
+    uint64_t since; /* bytes that are not counted in what all threads have read */
     int progress;   /* may it be called? */
     int problems;   /* are they reported? */
 };
@@ -122,17 +122,25 @@ static cimfs_hresult corrupt(struct pass *pass, uint64_t offset, const char *rea
     return problem(pass, cimfs_reader_corrupt(pass->check->reader, offset, reason, pass->error), offset);
 }
 
+/* Add what was read since the last time to what all threads have read. */
+static void tell(struct pass *pass)
+{
+    atomic_fetch_add(&pass->check->read, pass->since);
+    pass->since = 0;
+}
+
 /* Count bytes that were read; the caller of verify may want to stop. */
 static cimfs_hresult advance(struct pass *pass, size_t count)
 {
     struct cimfs_check *check = pass->check;
-    atomic_fetch_add(&check->read, count);
     pass->part->bytes += count;
     pass->since += count;
-    if (!pass->progress || pass->since < PROGRESS_BYTES)
-        return atomic_load(&check->stopped) ? CIMFS_E_FAIL : CIMFS_OK;
-    pass->since = 0;
-    return cimfs_verify_progress(check);
+    if (pass->since < (pass->progress ? PROGRESS_BYTES : CIMFS_CHECK_PIECE))
+        return CIMFS_OK;
+    tell(pass);
+    if (pass->progress)
+        return cimfs_verify_progress(check);
+    return atomic_load(&check->stopped) ? CIMFS_E_FAIL : CIMFS_OK;
 }
 
 static cimfs_hresult fill_window(struct pass *pass, uint64_t offset, uint64_t size)
@@ -307,8 +315,10 @@ void cimfs_verify_share(struct cimfs_check *check, int progress)
             break;
         struct cimfs_check_part *part = &check->parts[next];
         part->sound = read_part(&pass, part) == CIMFS_OK;
-        if (!part->sound)
+        if (!part->sound) {
+            tell(&pass);
             atomic_fetch_sub(&check->read, part->bytes); /* which are read once more */
+        }
     }
     free(pass.piece);
 }
