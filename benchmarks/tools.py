@@ -135,15 +135,11 @@ IMPORT = Task(
 VERIFY = Task(
     preparation="cimlayer import --no-sync {input} {prepared}/1",
     tools=(
-        _any(
-            "read",
-            Role.LIMIT,
-            "for file in {prepared}/cim-layers/*; do dd if=$file of=/dev/null bs=1M; done",
-            COREUTILS,
-        ),
+        _any("cat", Role.LIMIT, "cat {prepared}/cim-layers/* > /dev/null", COREUTILS),
         _any("cimlayer verify", Role.OURS, "cimlayer verify {prepared}/cim-layers/1.cim", CIMLAYER),
+        _any("cimlayer verify --jobs 1", Role.OURS, "cimlayer verify --jobs 1 {prepared}/cim-layers/1.cim", CIMLAYER),
     ),
-    baselines=_each("read"),
+    baselines=_each("cat"),
 )
 
 EXTRACT = Task(

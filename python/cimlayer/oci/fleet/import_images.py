@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 
+from cimfs_ext.cpus import available_cpus
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.host.cpus import available_cpus
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.store.claims import random_name
 from cimlayer.layer.store.keys import ByteOptions
