@@ -278,7 +278,7 @@ def test_of_images_whose_worker_was_lost_each_is_tried_alone() -> None:
     assert {result.number: result.error is None for result in scheduler.results()} == {0: True, 1: False, 2: True}
 
 
-def test_a_call_that_looks_images_up_begins_with_no_other_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_takes_no_further_image_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds, count in ((-1.0, 1), (60.0, 5)):
         monkeypatch.setattr("cimlayer.oci.fleet.jobs.LOOKING_UP", seconds)
         assert [type(outcome) for outcome in look_up([ResolveJob(RUN, "-")] * 5)] == [Failed] * count

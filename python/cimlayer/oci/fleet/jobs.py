@@ -31,7 +31,7 @@ from cimlayer.oci.selection import select
 from cimlayer.oci.sources import ImageSource
 from cimlayer.tasks import LayerTask
 
-LOOKING_UP = 0.1  # seconds after which a call begins with no other image
+LOOKING_UP = 0.2  # seconds after which a call takes no further image
 
 Opener = Callable[[CancellationToken], AbstractContextManager["str | ImageSource"]]
 Source = str | os.PathLike[str] | ImageSource | Opener

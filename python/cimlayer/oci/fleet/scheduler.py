@@ -154,7 +154,7 @@ class Scheduler:
     def tasks(self, now: float) -> list[Task]:
         """What one call of the executor is to do: one layer, or some images to look up; nothing if there is none now.
 
-        A call takes dask longer than looking an image up takes where the image is a file.
+        Where an image is a file, looking it up takes less time than a call of dask.
         """
         first = self.task(now)
         if first is None:
@@ -226,7 +226,7 @@ class Scheduler:
             self._parent_gone(task, now)
 
     def left(self, tasks: Sequence[Task]) -> None:
-        """There was no time for these, so the others take long: there is more to be had from more workers."""
+        """A call had no time for these images, so looking up takes long: from now on, each has a call of its own."""
         self._together = 1
         self._images.extendleft(task.image for task in reversed(tasks))
 
@@ -235,7 +235,7 @@ class Scheduler:
         if len(tasks) == 1:
             self._again(tasks[0], error, now, everywhere=True)
             return
-        for task in tasks:  # it was one of them: nobody can say which
+        for task in tasks:  # nobody can say which of them it was
             task.image.alone = True
             self._images.append(task.image)
 
