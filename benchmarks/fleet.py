@@ -183,16 +183,19 @@ def main() -> None:
         size = sum(tar.path.stat().st_size for tar in tars)
         bounds: list[float] = []
         rounds: dict[str, list[Round]] = {name: [] for name in options.executor or EXECUTORS}
+        turns = [None, *rounds]
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-            settle(root)
-            bounds.append(bound(root / "plain", tars, workers))
-            shutil.rmtree(root / "plain")
-            for name, taken in rounds.items():
-                with EXECUTORS[name](workers) as executor:
+            for name in turns:
+                if name is None:
                     settle(root)
-                    taken.append(import_all(root / "store", locations, workers, executor))
+                    bounds.append(bound(root / "store", tars, workers))
+                else:
+                    with EXECUTORS[name](workers) as executor:
+                        settle(root)
+                        rounds[name].append(import_all(root / "store", locations, workers, executor))
                 shutil.rmtree(root / "store")
+            turns.append(turns.pop(0))  # none is always the first
     least = statistics.median(bounds)
     each = least * workers / len(tars)
     print(
