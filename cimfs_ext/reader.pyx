@@ -19,6 +19,7 @@ from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
     CIMFS_EA_BUFFER,
     CIMFS_FILES_PER_TABLE,
+    CIMFS_OFFSET_BITS,
     CIMFS_REPARSE_DATA,
     CIMFS_SECURITY_DESCRIPTOR,
     cimfs_attachment,
@@ -58,6 +59,9 @@ from cimfs_ext.public cimport show_as
 from cimfs_ext.regionsets cimport sets_of
 from cimfs_ext.streams cimport find_stream, list_streams, offsets_of
 from cimfs_ext.verify cimport verify_image
+
+
+REGION_SHIFT = CIMFS_OFFSET_BITS  # a region offset is the number of a region, and below this bit the place in it
 
 
 cpdef str path_text(path):

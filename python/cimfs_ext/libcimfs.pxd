@@ -33,6 +33,7 @@ cdef extern from "libcimfs/format.h" nogil:
     struct cimfs_table_entry:
         le16 count
     const uint32_t CIMFS_FILES_PER_TABLE
+    const int CIMFS_OFFSET_BITS
     const uint32_t CIMFS_MAX_NAME
     const uint32_t CIMFS_MAX_PATH
 

@@ -6,9 +6,12 @@ from typing import Literal, Protocol
 
 from typing_extensions import Buffer, Self
 
-from cimfs_ext.entries import ImageEntry, StreamEntry
+from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reports import RegionSet, VerifyReport
+from cimfs_ext.streamentry import StreamEntry
 from cimfs_ext.streams import StreamReader as StreamReader
+
+REGION_SHIFT: int
 
 class _Cancellation(Protocol):
     def raise_if_cancelled(self) -> None: ...
