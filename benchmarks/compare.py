@@ -87,7 +87,7 @@ def _read_into_cache(path: Path) -> None:
             pass
 
 
-def _claim_memory(directory: Path) -> None:
+def claim_memory(directory: Path) -> None:
     """Fills and frees page cache, so that the run finds free memory that is backed.
 
     Under a hypervisor with free page reporting, memory that lay free for two seconds is the host's again, and
@@ -142,7 +142,7 @@ def _measure(task: Task, tar: Path, rounds: int, only: list[str], directory: Pat
             print(f"round {number + 1} of {rounds}: {result.tool.name}", file=sys.stderr)
             out.mkdir()
             os.sync()  # what the run before left to be written is not this one's to wait for
-            _claim_memory(directory)
+            claim_memory(directory)
             try:
                 result.runs.append(_shell(result.command))
             except CommandError as error:

@@ -13,7 +13,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ from cimlayer.events import CancellationToken
 from cimlayer.layer.store.keys import ByteOptions
 from cimlayer.layer.store.layerstore import LayerStore
 from cimlayer.limits import DEFAULT_LIMITS
-from cimlayer.oci.fleet.driving import Arrival, drive
-from cimlayer.oci.fleet.jobs import Job, LayerJob, Made, Outcome, Resolved, ResolveJob, Run
+from cimlayer.oci.fleet.driving import Arrival, Call, drive
+from cimlayer.oci.fleet.jobs import LOOKING_UP, LayerJob, Made, Outcome, Resolved, ResolveJob, Run
 from cimlayer.oci.fleet.scheduler import Scheduler, Task
 from cimlayer.oci.imported import ImportedLayer
 from cimlayer.oci.planned import PlannedLayer
@@ -138,9 +138,9 @@ class Cluster(Executor):
         self._time = 0.0
         self._idle = [(0.0, number) for number in range(workers)]  # when each is free
         self._dies = [self._life() for _ in range(workers)]
-        self._busy: list[tuple[float, int, Future[Outcome], Outcome | None, int]] = []
-        self._queued: list[tuple[Future[Outcome], Job]] = []
-        self._tasks: dict[Future[Outcome], Task] = {}
+        self._busy: list[tuple[float, int, Call, list[Outcome] | None, int]] = []
+        self._queued: list[tuple[Call, LayerJob | list[ResolveJob]]] = []
+        self._tasks: dict[Call, Sequence[Task]] = {}
         self._count = itertools.count()
         self._made: dict[str, ImportedLayer] = {}
         self.work = 0.0  # seconds that workers were busy
@@ -153,7 +153,7 @@ class Cluster(Executor):
         return self._chance.expovariate(1 / self._costs.life)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Outcome] = Future()
+        future: Call = Future()
         self._queued.append((future, args[0]))
         return future
 
@@ -162,25 +162,26 @@ class Cluster(Executor):
     def now(self) -> float:
         return self._time
 
-    def watch(self, future: Future[Outcome], task: Task) -> None:
-        self._tasks[future] = task
+    def watch(self, future: Call, tasks: Sequence[Task]) -> None:
+        self._tasks[future] = tasks
 
     def next(self, timeout: float) -> Arrival | None:
         self._start()
         if not self._busy or self._busy[0][0] > self._time + timeout:
             self._time += timeout
             return None
-        self._time, _, future, outcome, worker = heapq.heappop(self._busy)
-        if outcome is None:
+        self._time, _, future, outcomes, worker = heapq.heappop(self._busy)
+        if outcomes is None:
             self.deaths += 1
             self._dies[worker] = self._time + self._costs.restart + self._life()
             heapq.heappush(self._idle, (self._time + self._costs.restart, worker))
             future.set_exception(BrokenProcessPool("a process was terminated"))
         else:
             heapq.heappush(self._idle, (self._time, worker))
-            future.set_result(outcome)
-            if isinstance(outcome, Made):
-                self._made[outcome.layer.path.name] = outcome.layer
+            future.set_result(outcomes)
+            for outcome in outcomes:
+                if isinstance(outcome, Made):
+                    self._made[outcome.layer.path.name] = outcome.layer
         self.busy_at.append((self._time, len(self._busy)))
         return future, self._tasks.pop(future)
 
@@ -191,25 +192,28 @@ class Cluster(Executor):
                 break
             started += 1
             _, worker = heapq.heappop(self._idle)
-            seconds, outcome = self._do(job)
+            seconds, outcomes = self._do(job)
             if self._time + seconds > self._dies[worker] > self._time:
-                seconds, outcome = self._dies[worker] - self._time, None
+                seconds, outcomes = self._dies[worker] - self._time, None
             elif self._dies[worker] <= self._time:  # it died, and came back, while it had nothing to do
                 self._dies[worker] = self._time + self._life()
             self.work += seconds
-            heapq.heappush(self._busy, (self._time + seconds, next(self._count), future, outcome, worker))
+            heapq.heappush(self._busy, (self._time + seconds, next(self._count), future, outcomes, worker))
         del self._queued[:started]
         self.busy_at.append((self._time, len(self._busy)))
 
-    def _do(self, job: Job) -> tuple[float, Outcome | None]:
-        if isinstance(job, ResolveJob):
-            chain = self._images.planned(int(str(job.source)))
-            found = tuple(self._made.get(layer.path.name) for layer in chain)
-            return self._costs.resolve, Resolved("windows", None, "", chain, found)
-        assert isinstance(job, LayerJob)
+    def _do(self, job: LayerJob | list[ResolveJob]) -> tuple[float, list[Outcome] | None]:
+        if isinstance(job, list):
+            done = job[: math.floor(LOOKING_UP / self._costs.resolve) + 1]
+            return self._costs.resolve * len(done), [self._look_up(each) for each in done]
         size = job.layer.layer.blob.size or 0
         self.downloaded += size
-        return self._costs.layer + size / self._costs.rate, Made(job.layer.imported(size, reused=False))
+        return self._costs.layer + size / self._costs.rate, [Made(job.layer.imported(size, reused=False))]
+
+    def _look_up(self, job: ResolveJob) -> Resolved:
+        chain = self._images.planned(int(str(job.source)))
+        found = tuple(self._made.get(layer.path.name) for layer in chain)
+        return Resolved("windows", None, "", chain, found)
 
 
 # ---- one run ----

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,19 @@ from cimlayer.events import CancellationToken
 from cimlayer.layer.store.keys import ByteOptions
 from cimlayer.layer.store.layerstore import LayerStore
 from cimlayer.limits import DEFAULT_LIMITS
-from cimlayer.oci.fleet.driving import Arrival, drive
-from cimlayer.oci.fleet.jobs import Busy, Failed, LayerJob, Made, Outcome, ParentGone, Resolved, ResolveJob, Run
+from cimlayer.oci.fleet.driving import Arrival, Call, drive
+from cimlayer.oci.fleet.jobs import (
+    Busy,
+    Failed,
+    LayerJob,
+    Made,
+    Outcome,
+    ParentGone,
+    Resolved,
+    ResolveJob,
+    Run,
+    look_up,
+)
 from cimlayer.oci.fleet.scheduler import ATTEMPTS, ImageResult, Scheduler, Task
 from cimlayer.oci.planned import PlannedLayer
 from cimlayer.oci.platforms import WINDOWS
@@ -71,7 +82,7 @@ class Fleet:
         self.tried.append((key, int(str(task.job.source))))
         outcome = self.fate(key, len([one for one in self.tried if one[0] == key]))
         if isinstance(outcome, Exception):
-            self.scheduler.lost(task, outcome, self.now)
+            self.scheduler.lost([task], outcome, self.now)
         else:
             self.scheduler.done(task, outcome or Made(task.job.layer.imported(1, reused=False)), self.now)
 
@@ -219,6 +230,60 @@ def test_aborting_fails_what_has_no_result() -> None:
     assert [(result.number, str(result.error)) for result in scheduler.results()] == [(n, "gone") for n in range(3)]
 
 
+def looked_up(tasks: list[Task]) -> list[int]:
+    """The images of a call."""
+    return [task.image.number for task in tasks]
+
+
+def many(count: int) -> Scheduler:
+    scheduler = Scheduler(RUN)
+    for number in range(count):
+        scheduler.add(number, str(number))
+    return scheduler
+
+
+def test_images_are_looked_up_together_and_a_layer_has_a_call_of_its_own() -> None:
+    scheduler = many(10)
+    first, second = scheduler.tasks(0), scheduler.tasks(0)
+    assert (looked_up(first), looked_up(second), scheduler.tasks(0)) == (list(range(8)), [8, 9], [])
+    for task, name in zip(first, "abcdefgh", strict=True):
+        scheduler.done(task, image(name), 0)
+    assert [[task.key for task in scheduler.tasks(0)] for _ in range(8)] == [[name] for name in "abcdefgh"]
+
+
+def test_images_that_take_long_to_look_up_have_calls_of_their_own() -> None:
+    scheduler = many(10)
+    tasks = scheduler.tasks(0)
+    scheduler.done(tasks[0], Failed(BLOB), 0)
+    scheduler.left(tasks[1:])
+    assert [looked_up(scheduler.tasks(0)) for _ in range(9)] == [[number] for number in range(1, 10)]
+
+
+def test_of_images_whose_worker_was_lost_each_is_tried_alone() -> None:
+    scheduler = many(3)
+    scheduler.lost(scheduler.tasks(0), RuntimeError("killed"), 0)
+    for tasks in [scheduler.tasks(0) for _ in range(3)]:
+        if looked_up(tasks) == [1]:
+            scheduler.lost(tasks, RuntimeError("killed"), 0)
+        else:
+            scheduler.done(tasks[0], image("a"), 0)
+    for _ in range(ATTEMPTS - 1):
+        due = scheduler.next_time()
+        assert due is not None
+        (task,) = scheduler.tasks(due)
+        if task.key is not None:  # the others' layer
+            scheduler.done(task, Made(task.job.layer.imported(1, reused=False)), due)  # type: ignore[union-attr]
+            (task,) = scheduler.tasks(due)
+        scheduler.lost([task], RuntimeError("killed"), due)
+    assert {result.number: result.error is None for result in scheduler.results()} == {0: True, 1: False, 2: True}
+
+
+def test_a_call_takes_no_further_image_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, count in ((-1.0, 1), (60.0, 5)):
+        monkeypatch.setattr("cimlayer.oci.fleet.jobs.LOOKING_UP", seconds)
+        assert [type(outcome) for outcome in look_up([ResolveJob(RUN, "-")] * 5)] == [Failed] * count
+
+
 FATES = st.sampled_from(
     [
         Failed(NOT_VERIFIED[0]),
@@ -267,37 +332,37 @@ class FullExecutor(Executor):
     def __init__(self) -> None:
         self.time = 0.0
         self.waits: list[float] = []
-        self.running: list[tuple[float, Future[Outcome], Outcome]] = []
-        self.tasks: dict[Future[Outcome], Task] = {}
+        self.running: list[tuple[float, Call, list[Outcome]]] = []
+        self.tasks: dict[Call, Sequence[Task]] = {}
         self.busy = 1
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Outcome] = Future()
+        future: Call = Future()
         job = args[0]
-        if isinstance(job, ResolveJob):
-            self.running.append((self.time, future, image(str(job.source))))
+        if isinstance(job, list):
+            self.running.append((self.time, future, [image(str(each.source)) for each in job]))
         elif self.busy and job.layer.path.name == "a":
             self.busy -= 1
-            self.running.append((self.time, future, Busy()))
+            self.running.append((self.time, future, [Busy()]))
         else:
-            self.running.append((self.time + 60, future, Made(job.layer.imported(1, reused=False))))
+            self.running.append((self.time + 60, future, [Made(job.layer.imported(1, reused=False))]))
         return future
 
     def now(self) -> float:
         return self.time
 
-    def watch(self, future: Future[Outcome], task: Task) -> None:
-        self.tasks[future] = task
+    def watch(self, future: Call, tasks: Sequence[Task]) -> None:
+        self.tasks[future] = tasks
 
     def next(self, timeout: float) -> Arrival | None:
         self.waits.append(timeout)
-        due, future, outcome = self.running[0]
+        due, future, outcomes = self.running[0]
         if due > self.time + timeout:
             self.time += timeout
             return None
         self.running.pop(0)
         self.time = max(due, self.time)
-        future.set_result(outcome)
+        future.set_result(outcomes)
         return future, self.tasks.pop(future)
 
 

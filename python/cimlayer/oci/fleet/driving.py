@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from cimlayer.events import (
     LayerWarning,
     ProgressCallback,
 )
-from cimlayer.oci.fleet.jobs import LayerJob, Made, Outcome, Resolved, work
+from cimlayer.oci.fleet.jobs import LayerJob, Made, Outcome, Resolved, ResolveJob, import_one, look_up
 from cimlayer.oci.fleet.scheduler import ImageResult, Scheduler, Task
 
 LONGEST_WAIT = 0.2  # seconds between two looks at whether everything was cancelled
@@ -25,7 +25,8 @@ _LONGEST_FAREWELL = 60.0  # seconds for what runs to stop
 
 _log = logging.getLogger("cimlayer")
 
-Arrival = tuple["Future[Outcome]", Task]
+Call = Future[list[Outcome]]
+Arrival = tuple[Call, Sequence[Task]]
 
 
 class Clock(Protocol):
@@ -34,7 +35,7 @@ class Clock(Protocol):
     def now(self) -> float:
         """Seconds."""
 
-    def watch(self, future: Future[Outcome], task: Task) -> None:
+    def watch(self, future: Call, tasks: Sequence[Task]) -> None:
         """The future is something that may happen."""
 
     def next(self, timeout: float) -> Arrival | None:
@@ -48,9 +49,9 @@ class WallClock:
         self._arrived: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         self.now = time.monotonic
 
-    def watch(self, future: Future[Outcome], task: Task) -> None:
+    def watch(self, future: Call, tasks: Sequence[Task]) -> None:
         """The future is something that may happen."""
-        future.add_done_callback(lambda done: self._arrived.put((done, task)))
+        future.add_done_callback(lambda done: self._arrived.put((done, tasks)))
 
     def next(self, timeout: float) -> Arrival | None:
         """The next future that is done; None after that many seconds."""
@@ -71,12 +72,12 @@ def drive(
     stop: Callable[[], None],
     alive: Callable[[], None] = lambda: None,
 ) -> Iterator[ImageResult]:
-    """Have an executor do a scheduler's tasks, ``at_once`` of them or all that can be done, until all images are over.
+    """Have an executor do a scheduler's tasks until all images are over; yields results as they come.
 
-    Yields results as they come. However this ends, what still runs is asked to end by ``stop``, and waited for.
-    ``alive`` is called now and then.
+    ``at_once`` is how many calls the executor gets at a time; None for all that can be made. However this ends, what
+    still runs is asked to end by ``stop``, and waited for. ``alive`` is called now and then.
     """
-    running: dict[Future[Outcome], Task] = {}
+    running: set[Call] = set()
     report = _Report(progress)
     try:
         while True:
@@ -86,24 +87,23 @@ def drive(
             cancel.raise_if_cancelled()
             alive()
             while at_once is None or len(running) < at_once:
-                task = scheduler.task(clock.now())
-                if task is None:
+                tasks = scheduler.tasks(clock.now())
+                if not tasks:
                     break
                 try:
-                    future = executor.submit(work, task.job)
+                    future = _submit(executor, tasks)
                 except RuntimeError as error:  # it is broken, or was shut down
                     scheduler.abort(error)
                     break
-                running[future] = task
-                clock.watch(future, task)
-                report.started(task)
+                running.add(future)
+                clock.watch(future, tasks)
+                report.started(tasks)
             due = scheduler.next_time() if at_once is None or len(running) < at_once else None
             timeout = LONGEST_WAIT if due is None else min(max(due - clock.now(), 0.0), LONGEST_WAIT)
             arrival = clock.next(timeout)
             if arrival is not None:
-                future, task = arrival
-                del running[future]
-                _settle(scheduler, future, task, clock.now(), report)
+                running.remove(arrival[0])
+                _settle(scheduler, *arrival, clock.now(), report)
     finally:
         stop()
         for future in running:
@@ -111,20 +111,30 @@ def drive(
         wait(running, timeout=_LONGEST_FAREWELL)
 
 
-def _settle(scheduler: Scheduler, future: Future[Outcome], task: Task, now: float, report: _Report) -> None:
-    error: BaseException | None
+def _submit(executor: Executor, tasks: Sequence[Task]) -> Call:
+    job = tasks[0].job
+    if isinstance(job, LayerJob):
+        return executor.submit(import_one, job)
+    return executor.submit(look_up, [task.job for task in tasks if isinstance(task.job, ResolveJob)])
+
+
+def _settle(scheduler: Scheduler, future: Call, tasks: Sequence[Task], now: float, report: _Report) -> None:
+    error: Exception
     try:
-        outcome = future.result(timeout=0)
-    except Exception as failure:  # work() returns errors, so this is the executor's
+        outcomes = future.result(timeout=0)
+    except Exception as failure:  # errors of jobs are returned, so this is the executor's
         error = failure
     except BaseException as interrupt:  # of the worker, not of this process
         error = RuntimeError(f"the worker was interrupted ({type(interrupt).__name__})")
     else:
-        scheduler.done(task, outcome, now)
-        report.ended(task, outcome)
+        for task, outcome in zip(tasks, outcomes, strict=False):
+            scheduler.done(task, outcome, now)
+            report.ended(task, outcome)
+        if len(outcomes) < len(tasks):
+            scheduler.left(tasks[len(outcomes) :])
         return
-    report.lost(task, error)
-    scheduler.lost(task, error, now)
+    report.lost(tasks, error)
+    scheduler.lost(tasks, error, now)
 
 
 class _Report:
@@ -134,12 +144,13 @@ class _Report:
         self._progress = progress or (lambda _: None)
         self._reused: set[str] = set()
 
-    def started(self, task: Task) -> None:
-        """A job was given to the executor."""
-        if isinstance(task.job, LayerJob):
-            layer = task.job.layer
-            number, count = task.position
-            self._progress(LayerStarted(layer.path.name, layer.digest, number, count, layer.layer.blob.size))
+    def started(self, tasks: Sequence[Task]) -> None:
+        """Jobs were given to the executor."""
+        for task in tasks:
+            if isinstance(task.job, LayerJob):
+                layer = task.job.layer
+                number, count = task.position
+                self._progress(LayerStarted(layer.path.name, layer.digest, number, count, layer.layer.blob.size))
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """A job came to its end."""
@@ -159,10 +170,11 @@ class _Report:
             _log.info("layer %s: %d bytes of files in %.3f s", layer.path.name, layer.bytes, layer.seconds)
             self._progress(LayerDone(layer.path.name, outcome.entries, layer.bytes, layer.seconds, layer.utility_vm))
 
-    def lost(self, task: Task, error: BaseException) -> None:
-        """The worker of a job was lost."""
-        name = task.key or f"image {task.image.number}"
+    def lost(self, tasks: Sequence[Task], error: Exception) -> None:
+        """The worker of jobs was lost."""
         text = f"its worker was lost ({type(error).__name__}: {error})"
-        _log.info("%s: %s", name, text)  # no warning: it is taken up again
-        if task.key is not None:
-            self._progress(LayerWarning(name, text))
+        for task in tasks:
+            name = task.key or f"image {task.image.number}"
+            _log.info("%s: %s", name, text)  # no warning: it is taken up again
+            if task.key is not None:
+                self._progress(LayerWarning(name, text))

@@ -51,8 +51,8 @@ def import_images(
     ``executor`` is any :class:`concurrent.futures.Executor`: threads, processes, dask's ``Client.get_executor()``,
     those of ray and mpi4py. The default is ``workers`` processes of our own (one per CPU), of which each may die; they
     import the program's main module, as those of :mod:`multiprocessing` do. With another executor, ``workers`` is how
-    many layers are given to it at once: by default those that it can do, where it says so, otherwise all that can be
-    done. Each layer takes one thread.
+    many calls it has at a time, each for one layer or for a few images to look up: by default what it can do and a few
+    more, where it says so, otherwise all there are. Each layer takes one thread.
 
     A layer is given to the executor when its parent is there, the one with the most above it first. Where an image
     fails in a layer that others have too, it is taken from one of them, so that each image fails alone. Failures that

@@ -10,7 +10,7 @@ import errno
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
@@ -26,6 +26,7 @@ _BUSY_WAIT, _LONGEST_BUSY_WAIT = 0.1, 5.0  # seconds before the next look at wha
 _OVERHEAD = 8 << 20  # bytes whose import takes as long as what every layer costs
 _UNKNOWN_SIZE = 64 << 20
 _LOOKED_UP = 8  # images for each layer, as long as there are both
+_TOGETHER = 8  # images that are looked up in one call
 
 Key = TypeVar("Key")
 
@@ -59,6 +60,7 @@ class _Image:
     given: Source
     resolved: Resolved | None = None
     over: bool = False
+    alone: bool = False  # it was looked up together with others when the worker was lost
     attempts: int = 0
 
 
@@ -131,6 +133,7 @@ class Scheduler:
         self._results: deque[ImageResult] = deque()
         self._open: set[_Image] = set()
         self._looked_up = 0  # images since the last layer
+        self._together = _TOGETHER
 
     def add(self, number: int, source: Source, given: Source | None = None) -> None:
         """One more image; its result has the source as it was ``given``."""
@@ -147,6 +150,20 @@ class Scheduler:
         """The results that there are, each once."""
         while self._results:
             yield self._results.popleft()
+
+    def tasks(self, now: float) -> list[Task]:
+        """What one call of the executor is to do: one layer, or some images to look up; nothing if there is none now.
+
+        Where an image is a file, looking it up takes less time than a call of dask.
+        """
+        first = self.task(now)
+        if first is None:
+            return []
+        tasks = [first]
+        if isinstance(first.subject, _Image) and not first.subject.alone:
+            while self._images and not self._images[0].alone and len(tasks) < self._together:
+                tasks.append(self._look_up())
+        return tasks
 
     def task(self, now: float) -> Task | None:
         """The next task, if there is one now."""
@@ -208,9 +225,19 @@ class Scheduler:
         else:
             self._parent_gone(task, now)
 
-    def lost(self, task: Task, error: Exception, now: float) -> None:
-        """The task's worker was lost; a layer that no worker survives is the same layer in all images."""
-        self._again(task, error, now, everywhere=True)
+    def left(self, tasks: Sequence[Task]) -> None:
+        """A call had no time for these images, so looking up takes long: from now on, each has a call of its own."""
+        self._together = 1
+        self._images.extendleft(task.image for task in reversed(tasks))
+
+    def lost(self, tasks: Sequence[Task], error: Exception, now: float) -> None:
+        """The worker of these was lost; a layer that no worker survives is the same layer in all images."""
+        if len(tasks) == 1:
+            self._again(tasks[0], error, now, everywhere=True)
+            return
+        for task in tasks:  # nobody can say which of them it was
+            task.image.alone = True
+            self._images.append(task.image)
 
     def _again(self, task: Task, error: Exception, now: float, *, everywhere: bool = False) -> None:
         subject = task.subject
