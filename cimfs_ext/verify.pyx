@@ -2,8 +2,6 @@
 
 import _thread
 
-from cimfs_ext.cpus import available_cpus
-
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint32_t, uint64_t
@@ -145,6 +143,7 @@ cdef object verify_image(const cimfs_reader *reader, str name, progress, cancel,
     cdef cimfs_error error
     cdef cimfs_hresult code
     cdef cimfs_check *check
+    from cimfs_ext.cpus import available_cpus
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     if cancel is not None:
