@@ -49,3 +49,18 @@ size_t layer_base64_decode(const char *text, size_t size, uint8_t *to)
         to[length++] = bytes[k];
     return length;
 }
+
+void layer_base64_encode(const uint8_t *data, size_t size, char *to)
+{
+    static const char characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (; size > 0; data += 3, to += 4) {
+        size_t count = size < 3 ? size : 3;
+        uint32_t bits =
+            (uint32_t)data[0] << 16 | (count > 1 ? (uint32_t)data[1] << 8 : 0) | (count > 2 ? data[2] : 0u);
+        to[0] = characters[bits >> 18];
+        to[1] = characters[bits >> 12 & 63];
+        to[2] = count > 1 ? characters[bits >> 6 & 63] : '=';
+        to[3] = count > 2 ? characters[bits & 63] : '=';
+        size -= count;
+    }
+}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cimlayer.formats.tarheader import tar_header
+from cimfs_ext.tarheader import tar_header
 
 NUMBERS_DEVICES = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)[329] != 0
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=120)
