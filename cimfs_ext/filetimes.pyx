@@ -3,6 +3,7 @@
 
 from cpython.unicode cimport PyUnicode_2BYTE_KIND, PyUnicode_FromKindAndData
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 cdef enum:
     TICKS = 10_000_000  # of 100 ns in a second
@@ -81,16 +82,13 @@ def iso_time(filetime):
 
 cdef size_t write_decimal(uint64_t number, uint8_t *text) noexcept nogil:
     """At most ``DECIMAL`` characters; returns how many."""
-    cdef uint64_t rest = number
-    cdef size_t count = 1, at
-    while rest >= 10:
-        rest //= 10
+    cdef uint8_t[DECIMAL] digits
+    cdef size_t count = 0
+    while number or not count:
         count += 1
-    at = count
-    while at:
-        at -= 1
-        text[at] = <uint8_t>(c"0" + number % 10)
+        digits[DECIMAL - count] = <uint8_t>(c"0" + number % 10)
         number //= 10
+    memcpy(text, &digits[DECIMAL - count], count)
     return count
 
 

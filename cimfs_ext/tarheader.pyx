@@ -44,7 +44,7 @@ cdef uint8_t *write_block(const Header *header, uint8_t *to) noexcept nogil:
     to[KIND] = header.kind
     memcpy(to + LINK, header.link, min(header.link_length, <size_t>MOST_NAME))
     memcpy(to + MAGIC, b"ustar\x0000", 8)
-    for i in range(MAGIC + 8):
+    for i in range(BLOCK):  # in vectors
         checksum += to[i]
     write_octal(checksum, 6, to + CHECKSUM)
     to[CHECKSUM + 6] = 0

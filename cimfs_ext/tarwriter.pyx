@@ -72,6 +72,14 @@ cdef str name_in(const uint16_t *path, size_t length):
     return decode_units(path + start, length - start)
 
 
+cdef bint is_ascii(const uint16_t *path, size_t length) noexcept nogil:
+    cdef uint16_t all_bits = 0
+    cdef size_t i
+    for i in range(length):
+        all_bits |= path[i]
+    return all_bits < 0x80
+
+
 cdef uint8_t *write_text(const char *keyword, const uint8_t *text, size_t length, uint8_t *to) noexcept nogil:
     to = begin_record(keyword, strlen(keyword), length, to)
     memcpy(to, text, length)
@@ -122,7 +130,7 @@ cdef size_t write_header(const uint16_t *path, size_t length, const cimfs_record
     cdef bint directory = cimfs_is_directory(record)
     cdef uint64_t size = 0 if directory else cimfs_extent_of(record.data).length
     cdef uint64_t last_write = get64(record.last_write_time)
-    cdef size_t path_size = cimfs_utf8_from_wide(path, length, NULL, 0), i
+    cdef size_t path_size = length if is_ascii(path, length) else cimfs_utf8_from_wide(path, length, NULL, 0), i
     cdef uint8_t[MOST_NAME + 1] name
     cdef uint8_t *at = to + BLOCK
     cdef Header header
@@ -157,14 +165,15 @@ cdef size_t write_header(const uint16_t *path, size_t length, const cimfs_record
 cdef class TarStream:
     """A tar of entries of one image, which must stay open meanwhile. Used by one thread at a time.
 
-    The bytes are collected in ``pages``, two buffers of one size, and go to ``write`` as memoryviews of them, all but
-    the last full; each is valid until the call after the next one. Before each, ``step`` gets the number of entries
-    and the bytes of content so far.
+    The bytes are collected in one of the ``buffers`` after the other and go to ``write`` as memoryviews of them, all
+    but the last full; what it got stays as it is until all other buffers have followed. Before each call ``step`` gets
+    the number of entries and the bytes of content so far.
     """
 
     cdef ImageReader image
     cdef object write, step
-    cdef uint8_t[::1] page, other_page
+    cdef list buffers
+    cdef uint8_t[::1] page  # the first of them, which is being filled
     cdef size_t filled
     cdef uint8_t *text  # of the header that is being made
     cdef size_t capacity
@@ -172,9 +181,10 @@ cdef class TarStream:
     cdef Walk walk
     cdef set left_out
 
-    def __cinit__(self, ImageReader image not None, pages, *, write, step):
+    def __cinit__(self, ImageReader image not None, list buffers not None, *, write, step):
         self.image = image
-        self.page, self.other_page = pages
+        self.buffers = list(buffers)
+        self.page = self.buffers[0]
         self.write, self.step = write, step
 
     def __dealloc__(self):
@@ -209,8 +219,9 @@ cdef class TarStream:
         cdef size_t filled = self.filled
         self.step(self.entries, self.content_bytes)
         if filled:
-            self.write(memoryview(self.page)[:filled])
-            self.page, self.other_page = self.other_page, self.page
+            self.write(memoryview(self.buffers[0])[:filled])
+            self.buffers.append(self.buffers.pop(0))
+            self.page = self.buffers[0]
             self.filled = 0
 
     cdef size_t room(self) except 0:

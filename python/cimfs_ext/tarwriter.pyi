@@ -12,7 +12,7 @@ class TarStream:
     def __new__(
         cls,
         image: ImageReader,
-        pages: tuple[mmap, mmap],
+        buffers: list[mmap],
         *,
         write: Callable[[memoryview], object],
         step: Callable[[int, int], object],

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from cimlayer.host.cpus import available_cpus
 
 
+PIECES_BEHIND = 6
+
+
 class Output(Protocol):
     """Where bytes go."""
 
@@ -18,18 +21,19 @@ class Output(Protocol):
 
 
 class WriteBehind:
-    """Writes one piece to an output while the next one is made.
+    """Writes pieces to an output in a thread, in order, while the next ones are made.
 
-    A piece must stay as it is until the next call returns. What the output raises is raised by the next call, or at
-    the end of the ``with`` block. With one CPU, or if the system has no thread left, all is written at once.
+    A piece must stay as it is until ``PIECES_BEHIND`` more have been given. What the output raises is raised by one of
+    the next calls, or at the end of the ``with`` block. With one CPU, or if the system has no thread left, each is
+    written at once.
     """
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._pieces: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(PIECES_BEHIND)
+        self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
-        self._writing = False
 
     def __enter__(self) -> WriteBehind:
         if available_cpus() > 1:
@@ -44,35 +48,27 @@ class WriteBehind:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if error is None:
-                self._finish_piece()
-        finally:
-            if self._thread is not None:
-                self._pieces.put(None)
-                self._thread.join()
+        if self._thread is not None:
+            self._pieces.put(None)
+            self._thread.join()
+        if error is None and self._error is not None:
+            raise self._error
 
     def write(self, piece: memoryview) -> None:
-        """Begin to write a piece."""
+        """Let a piece be written."""
         if self._thread is None:
             self._output.write(piece)
             return
-        self._finish_piece()
+        self._room.acquire()
+        if self._error is not None:
+            raise self._error
         self._pieces.put(piece)
-        self._writing = True
-
-    def _finish_piece(self) -> None:
-        if self._writing:
-            outcome = self._outcomes.get()
-            self._writing = False
-            if outcome is not None:
-                raise outcome
 
     def _write_all(self) -> None:
         while (piece := self._pieces.get()) is not None:
             try:
-                self._output.write(piece)
+                if self._error is None:
+                    self._output.write(piece)
             except BaseException as error:
-                self._outcomes.put(error)
-            else:
-                self._outcomes.put(None)
+                self._error = error
+            self._room.release()

@@ -28,7 +28,8 @@ from cimlayer.image.kinds import (
 from cimlayer.image.meter import Meter
 from cimlayer.limits import Usage
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18
+_PIECES = 8
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _MODES = {tarfile.DIRTYPE: 0o755, tarfile.SYMTYPE: 0o777}
 _COMPILED = {
@@ -62,7 +63,7 @@ class TarWriter:
         self._usage = usage
         self._meter = meter
         self._kinds = value_kinds()
-        self._stream = TarStream(image, (whole_pages(_PIECE), whole_pages(_PIECE)), write=file.write, step=meter.step)
+        self._stream = TarStream(image, [whole_pages(_PIECE) for _ in range(_PIECES)], write=file.write, step=meter.step)
         self._has_ordinary = {kind.name for kind in self._kinds} <= _COMPILED
         self.file_bytes = 0  # sum of the sizes of the files, streams and links not counted
 
