@@ -35,7 +35,7 @@ MSVC, LINUX = sys.platform == "win32", sys.platform == "linux"
 THREADS = os.cpu_count() or 1
 
 POSIX_ONLY = {"io_posix.c", "hostfile_posix.c"}
-WINDOWS_ONLY = {"io_win32.c", "hostfile_win32.c", "winfiles.c", "winaccess.c", "winfiles.pyx"}
+WINDOWS_ONLY = {"io_win32.c", "hostfile_win32.c", "winfiles.c", "winaccess.c", "winmetadata.c", "winfiles.pyx"}
 OTHER_PLATFORM = POSIX_ONLY if WINDOWS else WINDOWS_ONLY
 SYSTEM_LIBRARIES = ["advapi32", "bcrypt", "ntdll"] if WINDOWS else ["dl"] if LINUX else []  # dl: before glibc 2.34
 

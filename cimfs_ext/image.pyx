@@ -71,7 +71,7 @@ cdef class ImageWriter:
 
     ``flags`` are those of CimCreateImage2 (:class:`cimlayer.CreateFlags`): with one, ``directory`` may be a block
     device or a file that holds images. ``implementation`` is ``portable``, ``system``, or None for the default
-    (CIMLAYER_IMPLEMENTATION, else the system's on Windows).
+    (CIMLAYER_IMPLEMENTATION, else the system's on a Windows that has it).
 
     Options of the portable implementation: ``sync`` false commits without waiting for the disk. ``time`` (a FILETIME)
     is that of what the library makes itself, and ``seed`` gives a region set ID that depends on it, the parent and the

@@ -59,13 +59,8 @@ cdef class Implementation:
         return 0
 
 
-def load(str path=None):
-    """The system's implementation, or with a path another library that exports the same functions.
-
-    On Windows the library comes from the system directory only: a path is refused there. Raises
-    :class:`~cimlayer.UnsupportedCallError` if there is no such library, or if it lacks a function that the
-    first release had.
-    """
+cdef Implementation present(str path):
+    """What :func:`load` returns; None if there is no such library."""
     cdef Implementation result
     cdef cimfs_hresult code
     cdef bytes text = None if path is None else os.fsencode(path)
@@ -78,11 +73,24 @@ def load(str path=None):
         name = result.system.missing.decode()
         raise unsupported(f"the library has no {name}: {build_needed(name)}", path)
     if code < 0:
-        hint = "implementation='portable' or CIMLAYER_IMPLEMENTATION=portable does without it"
-        raise unsupported(f"the system's CimFS library cannot be loaded: {hint}", path)
+        return None
     result.api = &result.system.api
     LOADED[path] = result
     return result
+
+
+def load(str path=None):
+    """The system's implementation, or with a path another library that exports the same functions.
+
+    On Windows the library comes from the system directory only: a path is refused there. Raises
+    :class:`~cimlayer.UnsupportedCallError` if there is no such library, or if it lacks a function that the
+    first release had.
+    """
+    library = present(path)
+    if library is None:
+        hint = "implementation='portable' or CIMLAYER_IMPLEMENTATION=portable does without it"
+        raise unsupported(f"the system's CimFS library cannot be loaded: {hint}", path)
+    return library
 
 
 cdef Implementation portable():
@@ -98,13 +106,15 @@ cdef Implementation portable():
 cpdef Implementation choose(implementation=None):
     """The implementation of that name: ``portable`` or ``system``, or the object itself if it is one.
 
-    None stands for the environment's CIMLAYER_IMPLEMENTATION, and without it for ``system`` on Windows and
-    ``portable`` elsewhere. On other systems than Windows, ``system`` is the library that CIMLAYER_CIMFS_LIBRARY names.
+    None stands for the environment's CIMLAYER_IMPLEMENTATION, and without it for ``system`` on a Windows that has a
+    CimFS library, and ``portable`` everywhere else. On other systems than Windows, ``system`` is the library that
+    CIMLAYER_CIMFS_LIBRARY names.
     """
     if isinstance(implementation, Implementation):
         return implementation
-    name = implementation or os.environ.get("CIMLAYER_IMPLEMENTATION") or (
-        "system" if sys.platform == "win32" else "portable")
+    name = implementation or os.environ.get("CIMLAYER_IMPLEMENTATION")
+    if not name:
+        return (present(None) if sys.platform == "win32" else None) or portable()
     if name == "portable":
         return portable()
     if name != "system":

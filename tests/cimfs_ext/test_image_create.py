@@ -22,7 +22,7 @@ from support.images import (
     snapshot,
     writer,
 )
-from support.platforms import A_BROKEN_LINK, A_SYMLINK, needs_permissions, posix_only
+from support.platforms import A_BROKEN_LINK, A_SYMLINK, WINDOWS, needs_permissions, posix_only
 from support.written import (
     CALLS,
     E_ACCESS,
@@ -42,6 +42,15 @@ from support.written import (
 
 def test_new_image_is_empty(image: ImageWriter) -> None:
     assert committed(image) == {}
+
+
+def test_default_implementation_is_the_systems_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CIMLAYER_IMPLEMENTATION", raising=False)
+    systems = WINDOWS and Path(os.environ["SYSTEMROOT"], "System32", "cimfs.dll").exists()
+    with ImageWriter(tmp_path, None, "a.cim") as image:
+        assert image.implementation == ("system" if systems else "portable")
 
 
 def test_new_image_has_three_regions_and_object_id_files(tmp_path: Path) -> None:

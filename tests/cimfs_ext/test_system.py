@@ -344,12 +344,6 @@ def test_system_without_a_library_is_unsupported(monkeypatch: pytest.MonkeyPatch
         load("/nowhere/cimfs.so")
 
 
-def test_portable_is_the_default_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CIMLAYER_IMPLEMENTATION", raising=False)
-    with ImageWriter(tmp_path, None, "a.cim") as image:
-        assert image.implementation == "portable"
-
-
 def test_environment_and_argument_choose(
     recording: Implementation, calls: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

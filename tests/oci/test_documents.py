@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cimlayer
-from cimlayer.blobs.digests import Digest
 from cimlayer.errors import DigestMismatchError, FormatError, OperationCancelledError
 from cimlayer.events import CancellationToken
 from cimlayer.oci.documents import DOCUMENT_LIMIT
-from cimlayer.oci.files import TarArchive
 from cimlayer.oci.locations import opened_source
 from cimlayer.oci.platforms import Platform
-from cimlayer.oci.selection import DEEPEST_INDEX, ContainerImage
+from cimlayer.oci.selection import DEEPEST_INDEX
 from cimlayer.oci.selection import select as select_image
 from support.containers import (
     DOCKER_LAYER,
@@ -30,7 +26,6 @@ from support.containers import (
     OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
-    Layer,
     Object,
     Store,
     base_tar,
@@ -43,21 +38,16 @@ from support.containers import (
     tar_of,
     write,
 )
+from support.documents import LAYER, select
 from support.platforms import examples, needs_symlinks, posix_only, same_everywhere
 
 pytestmark = same_everywhere
 
-LAYER = gzipped(base_tar())
 LINUX = {"os": "linux", "architecture": "amd64"}
 
 
 def windows(version: str, architecture: str = "amd64") -> Object:
     return {"os": "windows", "architecture": architecture, "os.version": version}
-
-
-def select(source: Path, platform: str = "windows") -> ContainerImage:
-    with opened_source(source) as (images, reference):
-        return select_image(images, Platform.parse(platform), reference)
 
 
 # ---- the choice ----
@@ -190,42 +180,6 @@ def test_documents_need_not_have_a_media_type_of_their_own(tmp_path: Path) -> No
     assert select(store.layout(tmp_path / "a", [entry])).layers
 
 
-# ---- what is no image ----
-
-
-def test_a_missing_source_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        select(tmp_path / "none")
-
-
-def test_a_folder_without_an_image_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="no container image"):
-        select(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"\x1f\x8b\x08" + bytes(600), "gzip"),
-        (b"\x28\xb5\x2f\xfd" + bytes(600), "zstd"),
-        (b"no tar" * 200, "not a tar"),
-        (b"", "no container image"),
-        (bytes(10240), "no container image"),
-    ],
-)
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
-    (tmp_path / "a.tar").write_bytes(data)
-    with pytest.raises(FormatError, match=message):
-        select(tmp_path / "a.tar")
-
-
-def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
-    archive = tar_of({"manifest.json": b"[]", "layer.tar": bytes(100_000)}, tmp_path / "a.tar")
-    archive.write_bytes(archive.read_bytes()[:50_000])
-    with pytest.raises(FormatError, match=r"a\.tar"):
-        select(archive)
-
-
 # ---- documents that lie ----
 
 
@@ -275,6 +229,7 @@ MANIFESTS: dict[str, Callable[[Object], object]] = {
     "says it is Docker's": lambda m: m.update(mediaType=DOCKER_MANIFEST),
     "media type a number": lambda m: m.update(mediaType=5),
 }
+
 
 CONFIGS: dict[str, Callable[[Object], object]] = {
     "rootfs missing": lambda c: c.pop("rootfs"),
@@ -457,47 +412,3 @@ def test_messages_stay_short_whatever_an_index_holds(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="and 80 more") as caught:
         select(Store().layout(tmp_path, entries))
     assert len(str(caught.value)) < 3000
-
-
-# ---- archives ----
-
-
-def test_links_in_an_archive_stay_in_it_and_do_not_turn_in_circles(tmp_path: Path) -> None:
-    archive = TarArchive(
-        tar_of(
-            {"a/x": b"1", "a/y": "x", "z": "a/y", "loop": "loop", "one": "two", "two": "one", "out": "../../etc/hosts"},
-            tmp_path / "a.tar",
-        ),
-        CancellationToken(),
-    )
-    assert archive.size("z") == 1
-    with archive.open("z") as file:
-        assert file.read() == b"1"
-    for name in ("loop", "one", "out", "missing"):
-        assert archive.size(name) is None
-        with pytest.raises(FileNotFoundError):
-            archive.open(name)
-
-
-def test_the_last_member_of_a_name_counts(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for data in (b"first", b"second one"):
-            member = tarfile.TarInfo("./x")
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    archive = TarArchive(tmp_path / "a.tar", CancellationToken())
-    with archive.open("x") as file:
-        assert file.read() == b"second one"
-
-
-@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
-def test_archives_of_all_forms_are_read(tmp_path: Path, format: int) -> None:
-    store = Store()
-    folder = store.layout(tmp_path / "a", [store.image([LAYER])])
-    assert select(packed(folder, tmp_path / "a.tar", format)).layers[0].blob.size == len(LAYER.blob)
-
-
-def test_a_digest_of_sha512_is_read() -> None:
-    text = digest_of(b"", "sha512")
-    assert str(Digest.parse(text, "x")) == text
-    assert Layer(b"", b"", "", algorithm="sha512").digest == text

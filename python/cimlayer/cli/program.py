@@ -138,6 +138,7 @@ def run() -> None:
     """Run the command named by the program's arguments, then end the process."""
     _open_closed_streams()
     _write_utf8()
+    _use_escape_sequences()
     if "_CIMLAYER_COMPLETE" in os.environ:
         importlib.import_module("cimlayer.cli.completing")
     try:
@@ -168,6 +169,14 @@ def _write_utf8() -> None:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(encoding="utf-8")
+
+
+def _use_escape_sequences() -> None:
+    """Have a Windows console follow ANSI sequences, for colours and progress; by itself it may show them as text."""
+    if sys.platform == "win32" and (sys.stdout.isatty() or sys.stderr.isatty()):
+        from colorama import just_fix_windows_console  # noqa: PLC0415
+
+        just_fix_windows_console()
 
 
 def _end_process(code: int) -> None:

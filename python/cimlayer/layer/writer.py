@@ -43,7 +43,7 @@ class CimLayerWriter:
     Names are relative to the layer's root, with backslashes or slashes, and compared without regard to case; missing
     directories above them are made. ``sync`` false does not wait for the disk. ``reproducible`` (or the environment's
     ``SOURCE_DATE_EPOCH``) makes the same input give the same bytes; the system's library cannot promise that, and
-    refuses. ``implementation`` is ``portable`` or ``system``, the latter by default on Windows.
+    refuses. ``implementation`` is ``portable`` or ``system``, the latter by default on a Windows that has it.
     ``utility_vm`` says what becomes of the layer's utility VM: ``process`` prepares it for booting from the image, and
     fails if a file that it needs is missing; ``auto`` prepares one that is complete (SYSTEM, SOFTWARE, BCD, boot
     manager) and newer than build 20348, and keeps any other as it is; ``keep`` changes nothing. After :meth:`close`,
