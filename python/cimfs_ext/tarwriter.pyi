@@ -1,14 +1,18 @@
 from collections.abc import Callable
 from mmap import mmap
+from typing import final
 
 from typing_extensions import Buffer, Self
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 
+@final
 class TarStream:
-    entries: int
-    content_bytes: int
+    @property
+    def entries(self) -> int: ...
+    @property
+    def content_bytes(self) -> int: ...
     def __new__(
         cls,
         image: ImageReader,

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from cimlayer.host.cpus import available_cpus
 
-
-PIECES_BEHIND = 6
+PIECES_BEHIND = 7  # enough for neither side to wait when the other one takes a little longer
 
 
 class Output(Protocol):
@@ -48,6 +47,7 @@ class WriteBehind:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._error = self._error or error  # either ends the writing
         if self._thread is not None:
             self._pieces.put(None)
             self._thread.join()

@@ -10,7 +10,7 @@ from cimfs_ext.filetimes import pax_seconds
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.tarheader import tar_header
 from cimfs_ext.tarwriter import TarStream, survey
-from cimlayer.blobs.writebehind import Output
+from cimlayer.blobs.writebehind import PIECES_BEHIND, Output
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import unix_nanoseconds
@@ -28,8 +28,7 @@ from cimlayer.image.kinds import (
 from cimlayer.image.meter import Meter
 from cimlayer.limits import Usage
 
-_PIECE = 1 << 18
-_PIECES = 8
+_PIECE = 1 << 18  # stays in the cache of a core until it is written
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _MODES = {tarfile.DIRTYPE: 0o755, tarfile.SYMTYPE: 0o777}
 _COMPILED = {
@@ -63,7 +62,8 @@ class TarWriter:
         self._usage = usage
         self._meter = meter
         self._kinds = value_kinds()
-        self._stream = TarStream(image, [whole_pages(_PIECE) for _ in range(_PIECES)], write=file.write, step=meter.step)
+        buffers = [whole_pages(_PIECE) for _ in range(PIECES_BEHIND + 1)]
+        self._stream = TarStream(image, buffers, write=file.write, step=meter.step)
         self._has_ordinary = {kind.name for kind in self._kinds} <= _COMPILED
         self.file_bytes = 0  # sum of the sizes of the files, streams and links not counted
 
