@@ -385,6 +385,8 @@ def survey(ImageReader image not None, look, go_on, *, uint64_t room, uint64_t d
     try:
         walk = image.walk_below("")
         while walk.advance():
+            if counted % BETWEEN_CHECKS == 0:
+                go_on()
             if not cimfs_is_directory(&walk.here.record):
                 if files == capacity:
                     capacity = 2 * capacity + BETWEEN_CHECKS
@@ -399,8 +401,6 @@ def survey(ImageReader image not None, look, go_on, *, uint64_t room, uint64_t d
             else:
                 room = look(counted, decode_units(walk.path, walk.length), decode(walk.here.link))
                 counted = 0
-            if counted % BETWEEN_CHECKS == 0:
-                go_on()
         if files:
             qsort(numbers, files, sizeof(uint32_t), by_number)
         for i in range(1, files):
