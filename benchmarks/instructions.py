@@ -4,12 +4,15 @@ Run it with `python -m benchmarks.instructions`. Times are noise on shared machi
 are not. What counts is the extension's own code and the C library functions that it calls, as callgrind
 sees them: neither the interpreter nor the kernel, so that another Python version, a slower disk or a busy
 neighbour changes next to nothing. A different compiler does, and so does a processor for which the C library
-chooses another `memcpy`, which is why the file names both.
+chooses another `memcpy`, which is why the file names both. The start of a process is the interpreter's work:
+there everything counts, and the file names the version of Python too.
 """
 
 import argparse
+import compileall
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -17,11 +20,14 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.scenarios import SCENARIOS
+import cimfs_ext
+import cimlayer
+from benchmarks.scenarios import SCENARIOS, STARTS, Start
 
 COUNTS = Path(__file__).with_name("instructions.json")
 TOLERANCE = 0.10  # hash tables are keyed with random numbers, which moves the small scenarios by some per cent
 
+SUMMARY = re.compile(r"^summary: (\d+)", re.MULTILINE)
 C_LIBRARY = re.compile(r"lib(c|m|pthread|gcc_s)[.-]")
 COMPRESSED_NAME = re.compile(r"\((\d+)\)(?: (.*))?")
 
@@ -64,26 +70,47 @@ def count_in_extension(profile: Iterable[str], package: str = "cimfs_ext") -> in
 
 def count(name: str) -> int:
     """Prepares and runs one scenario under callgrind."""
-    environment = os.environ | {"PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
     with tempfile.TemporaryDirectory() as temporary:
         directory, profile = Path(temporary, "work"), Path(temporary, "profile")
         directory.mkdir()
-        scenario = SCENARIOS[name]
-        scenario.prepare(directory)
-        valgrind = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={profile}"]
-        work = [sys.executable, "-m", "benchmarks.scenarios", name, str(directory)]
-        subprocess.run([*valgrind, *work], env=environment, stdout=subprocess.DEVNULL, check=True)
+        if name in STARTS:
+            return _count_start(STARTS[name], directory, profile)
+        SCENARIOS[name].prepare(directory)
+        _run(profile, "-m", "benchmarks.scenarios", name, str(directory))
         with profile.open(encoding="utf-8") as lines:
             return count_in_extension(lines)
 
 
+def _count_start(start: Start, directory: Path, profile: Path) -> int:
+    start.prepare(directory)
+    for package in (cimlayer, cimfs_ext):
+        compileall.compile_dir(package.__path__[0], quiet=1)
+    counted = []
+    for program in ((start.program, *start.arguments), (start.floor,)):
+        _run(profile, "-c", *program, directory=directory)
+        found = SUMMARY.search(profile.read_text("utf-8"))
+        assert found is not None
+        counted.append(int(found[1]))
+    return counted[0] - counted[1]
+
+
+def _run(profile: Path, *python: str, directory: Path | None = None) -> None:
+    environment = os.environ | {"PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
+    valgrind = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={profile}", sys.executable]
+    subprocess.run([*valgrind, *python], cwd=directory, env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
 def circumstances() -> dict[str, str]:
-    """What must be the same for counts to be compared: the C compiler and the processor."""
+    """What must be the same for counts to be compared: the C compiler, the processor, and Python for its start."""
     command = [os.environ.get("CC", "cc"), "--version"]
     compiler = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.splitlines()[0]
     processor = dict(re.findall(r"^([^:\n]*?)\s*: (.*)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE))
     kind = ("vendor_id", "cpu family", "model", "stepping")
-    return {"compiler": compiler, "processor": " ".join(processor.get(name, "?") for name in kind)}
+    return {
+        "compiler": compiler,
+        "processor": " ".join(processor.get(name, "?") for name in kind),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
 
 
 def _kept() -> tuple[dict[str, str], dict[str, int]]:
@@ -98,8 +125,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios (default: all)")
     parser.add_argument("--update", action="store_true", help="keep what is counted now")
     options = parser.parse_args()
-    names = options.names or list(SCENARIOS)
-    if unknown := set(names) - set(SCENARIOS):
+    names = options.names or [*SCENARIOS, *STARTS]
+    if unknown := set(names) - {*SCENARIOS, *STARTS}:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
 
     kept_with, kept = _kept()

@@ -35,6 +35,19 @@ class Scenario:
     prepare: Callable[[Path], None] = lambda directory: None
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The start of a process: all its instructions count, of the interpreter too, beyond those of `floor`.
+
+    Both are programs in Python. They run in the directory that was prepared.
+    """
+
+    program: str
+    floor: str
+    arguments: tuple[str, ...] = ()
+    prepare: Callable[[Path], None] = lambda directory: None
+
+
 def _prepare_small_files(directory: Path) -> None:
     (directory / "base.tar").write_bytes(random_layer(2000, 1000))
 
@@ -65,6 +78,11 @@ def _import_child(directory: Path) -> None:
 
 def _prepare_image(directory: Path) -> None:
     _prepare_small_files(directory)
+    _import_base(directory)
+
+
+def _prepare_tiny_image(directory: Path) -> None:
+    (directory / "base.tar").write_bytes(random_layer(10, 100))
     _import_base(directory)
 
 
@@ -153,6 +171,15 @@ SCENARIOS = {
     "list": Scenario(_command("ls", "-l", "-R"), _prepare_image),
     "list-json": Scenario(_command("ls", "-R", "--json"), _prepare_image),
     "verify": Scenario(_command("verify"), _prepare_image),
+}
+
+_COMMAND = "from cimlayer.cli import main; main()"
+_CLICK = "import click, os; os._exit(0)"  # as the command ends, without freeing what it has
+
+STARTS = {
+    "start-ls": Start(_COMMAND, _CLICK, ("ls", "cim-layers/1.cim"), _prepare_tiny_image),
+    "start-import": Start(_COMMAND, _CLICK, ("import", "--no-sync", "--jobs=1", "base.tar", "2"), _prepare_tiny_image),
+    "start-worker": Start("import cimlayer.oci.fleet.jobs, os; os._exit(0)", "import os; os._exit(0)"),
 }
 
 

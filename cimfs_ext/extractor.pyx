@@ -149,9 +149,12 @@ cdef bint is_ordinary(const cimfs_record *record, const cimfs_link *link) noexce
     return link.units[0] != c"." or link.length > 2 or (link.length == 2 and link.units[1] != c".")
 
 
-cdef bytes host_name(const cimfs_link *link):
-    """The name in UTF-8."""
-    return decode(link).encode("utf-8", "surrogatepass")
+cdef bytes ordinary_name(Children children):
+    """The name in UTF-8 of an ordinary file, or None."""
+    if not is_ordinary(&children.record, children.link):
+        return None
+    name = decode(children.link).encode("utf-8", "surrogatepass")
+    return name if len(name) <= SURE_NAME else None
 
 
 @cython.no_gc_clear  # without its image it is of no use
@@ -192,16 +195,15 @@ cdef class OrdinaryFiles:
                 return self.image.children(directory).rest(), files, 0, 0
             children = self.image.children(directory)
             while children.advance():
-                if is_ordinary(&children.record, children.link) and children.id not in first_names:
-                    name = host_name(children.link)
-                    if len(name) <= SURE_NAME:
-                        first_names[children.id] = place
-                        files.append((children.id, name))
-                        count += 1 + (before + children.link.length) // per
-                        size += cimfs_extent_of(children.record.data).length
-                        self.note(children)
-                        continue
-                others.append(children.entry())
+                name = ordinary_name(children)
+                if name is None or children.id in first_names:
+                    others.append(children.entry())
+                    continue
+                first_names[children.id] = place
+                files.append((children.id, name))
+                count += 1 + (before + children.link.length) // per
+                size += cimfs_extent_of(children.record.data).length
+                self.note(children)
         finally:
             self.image.leave()
         return others, files, count, size
@@ -235,10 +237,9 @@ cdef class OrdinaryFiles:
         try:
             children = self.image.children(directory)
             while children.advance():
-                if children.id == file_id and is_ordinary(&children.record, children.link):
-                    name = host_name(children.link)
-                    if len(name) <= SURE_NAME:
-                        return name
+                name = ordinary_name(children) if children.id == file_id else None
+                if name is not None:
+                    return name
         finally:
             self.image.leave()
         raise self.image.not_found(f"file {file_id}")

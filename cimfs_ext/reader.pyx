@@ -19,6 +19,7 @@ from cimfs_ext.image cimport error_for
 from cimfs_ext.libcimfs cimport (
     CIMFS_EA_BUFFER,
     CIMFS_FILES_PER_TABLE,
+    CIMFS_OFFSET_BITS,
     CIMFS_REPARSE_DATA,
     CIMFS_SECURITY_DESCRIPTOR,
     cimfs_attachment,
@@ -58,6 +59,9 @@ from cimfs_ext.public cimport show_as
 from cimfs_ext.regionsets cimport sets_of
 from cimfs_ext.streams cimport find_stream, list_streams, offsets_of
 from cimfs_ext.verify cimport verify_image
+
+
+REGION_SHIFT = CIMFS_OFFSET_BITS  # a region offset is the number of a region, and below this bit the place in it
 
 
 cpdef str path_text(path):
@@ -412,18 +416,19 @@ cdef class ImageReader:
         with StreamReader(_StreamCursor(self, target, stream)) as file:
             return file.readall()
 
-    def verify(self, progress=None, *, cancel=None):
+    def verify(self, progress=None, *, jobs=None, cancel=None):
         """Check every table and object of the image, and content against its object IDs.
 
         ``progress`` is called with the number of bytes checked so far; raising in it stops the check. It may use the
-        reader, but not close it. :class:`~cimlayer.OperationCancelledError` once ``cancel``, a
-        :class:`~cimlayer.CancellationToken`, is cancelled. Returns a :class:`~cimlayer.VerifyReport`; a damaged image
-        is a report with problems, not an exception. One that is removed meanwhile is a report whose last problem says
-        so.
+        reader, but not close it. ``jobs`` is the number of threads that read, by default one per CPU; file objects are
+        read by one. :class:`~cimlayer.OperationCancelledError` once ``cancel``, a
+        :class:`~cimlayer.CancellationToken`, is cancelled. Returns a :class:`~cimlayer.VerifyReport`, the same for any
+        number of threads; a damaged image is a report with problems, not an exception. One that is removed meanwhile
+        is a report whose last problem says so.
         """
         self.enter()
         try:
-            return verify_image(self.reader, self.name, progress, cancel)
+            return verify_image(self.reader, self.name, progress, cancel, jobs)
         finally:
             self.leave()
 

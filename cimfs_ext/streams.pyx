@@ -3,8 +3,6 @@
 import io
 from operator import index
 
-from cimfs_ext import entries
-
 from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
@@ -43,6 +41,7 @@ cdef list list_streams(const cimfs_reader *reader, const cimfs_record *record, s
     result = []
     if get64(record.streams) == 0:
         return result
+    from cimfs_ext.streamentry import StreamEntry
     memset(&error, 0, sizeof(error))
     cdef cimfs_hresult code = cimfs_reader_streams(reader, record, &error, &links)
     for i in range(links.count if code >= 0 else 0):
@@ -50,7 +49,7 @@ cdef list list_streams(const cimfs_reader *reader, const cimfs_record *record, s
         code = cimfs_links_next(&links, i, &pair[(i + 1) % 2], &error, link)
         if code < 0:
             break
-        result.append(entries.StreamEntry(decode(link), extent_at(link).length))
+        result.append(StreamEntry(decode(link), extent_at(link).length))
     if code < 0:
         raise reader_error(reader, code, &error, "list streams", path)
     return result

@@ -13,6 +13,60 @@ int cimfs_by_place(const void *a, const void *b)
     return left->length < right->length ? -1 : left->length > right->length;
 }
 
+static int is_sorted(const struct cimfs_check_extent *items, size_t count)
+{
+    for (size_t i = 1; i < count; i++)
+        if (cimfs_by_place(&items[i - 1], &items[i]) > 0)
+            return 0;
+    return 1;
+}
+
+/* Those with the same offset, by length. */
+static void sort_equals(struct cimfs_check_extent *items, size_t count)
+{
+    for (size_t first = 0, last; first < count; first = last) {
+        for (last = first + 1; last < count && items[last].offset == items[first].offset; last++)
+            ;
+        if (!is_sorted(items + first, last - first))
+            qsort(items + first, last - first, sizeof *items, cimfs_by_place);
+    }
+}
+
+/* A radix sort: byte after byte of the offset, without those that are the same in all. */
+cimfs_hresult cimfs_sort_by_place(struct cimfs_check_extent *items, size_t count)
+{
+    enum { BYTES = sizeof items->offset, VALUES = 256 };
+    size_t starts[BYTES][VALUES] = {{0}};
+    if (is_sorted(items, count))
+        return CIMFS_OK;
+    struct cimfs_check_extent *other = malloc(count * sizeof *other), *from = items, *to = other;
+    if (!other)
+        return CIMFS_E_OUT_OF_MEMORY;
+    for (size_t i = 0; i < count; i++)
+        for (unsigned byte = 0; byte < BYTES; byte++)
+            starts[byte][items[i].offset >> 8 * byte & (VALUES - 1)]++;
+    for (unsigned byte = 0; byte < BYTES; byte++) {
+        size_t *start = starts[byte], before = 0;
+        if (start[items->offset >> 8 * byte & (VALUES - 1)] == count)
+            continue;
+        for (unsigned value = 0; value < VALUES; value++) {
+            size_t here = start[value];
+            start[value] = before;
+            before += here;
+        }
+        for (size_t i = 0; i < count; i++)
+            to[start[from[i].offset >> 8 * byte & (VALUES - 1)]++] = from[i];
+        struct cimfs_check_extent *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != items)
+        memcpy(items, from, count * sizeof *items);
+    free(other);
+    sort_equals(items, count);
+    return CIMFS_OK;
+}
+
 static struct cimfs_listed *list_table(const struct cimfs_id_table *table, uint32_t region)
 {
     struct cimfs_listed *listed = malloc(sizeof *listed + table->count * sizeof *listed->items);
@@ -28,8 +82,10 @@ static struct cimfs_listed *list_table(const struct cimfs_id_table *table, uint3
         item->length = get64(id->length);
         memcpy(item->hash, id->hash, sizeof item->hash);
     }
-    qsort(listed->items, listed->count, sizeof *listed->items, cimfs_by_place);
-    return listed;
+    if (cimfs_sort_by_place(listed->items, listed->count) == CIMFS_OK)
+        return listed;
+    free(listed);
+    return NULL;
 }
 
 /* An object ID file that is missing or damaged lists nothing: verify says so. */

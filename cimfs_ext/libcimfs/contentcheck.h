@@ -22,8 +22,10 @@ struct cimfs_listed {
     struct cimfs_check_extent items[];
 };
 
-/* For qsort and bsearch. */
+/* For bsearch. */
 int cimfs_by_place(const void *a, const void *b);
+/* In linear time, as long as few have the same offset and different lengths. */
+cimfs_hresult cimfs_sort_by_place(struct cimfs_check_extent *items, size_t count);
 
 /* How far a stream was read; zeroed at first. */
 struct cimfs_content_check {

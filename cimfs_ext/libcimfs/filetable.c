@@ -5,6 +5,14 @@
 /* File IDs stay below this, so that they and the number of tables fit wherever they are counted. */
 #define MAX_TABLES (1u << 21)
 
+/* Of a table, that are kept apart: a copy of the whole is sixty times as large. */
+#define FEW_CHANGES 16
+
+struct cimfs_record_change {
+    uint32_t within; /* its table */
+    struct cimfs_record record;
+};
+
 static cimfs_hresult reserve(struct cimfs_file_tables *tables, uint32_t count)
 {
     if (count <= tables->capacity)
@@ -44,49 +52,85 @@ cimfs_hresult cimfs_file_tables_open(struct cimfs_file_tables *tables, const str
 
 void cimfs_file_tables_close(struct cimfs_file_tables *tables)
 {
-    for (uint32_t i = 0; i < tables->count; i++)
+    for (uint32_t i = 0; i < tables->count; i++) {
         free(tables->tables[i].records);
+        free(tables->tables[i].changes);
+    }
     free(tables->tables);
     *tables = (struct cimfs_file_tables){0};
 }
 
-/* Give a table a copy of its own. Records shorter than ours grow; longer ones keep what we do not know. */
-static cimfs_hresult own(struct cimfs_file_tables *tables, uint32_t index)
+/* Of a changed table: records shorter than ours grow; longer ones keep what we do not know. */
+static uint16_t new_size(const struct cimfs_file_table *table)
 {
-    struct cimfs_file_table *table = &tables->tables[index];
+    return table->entry_size < sizeof(struct cimfs_record) ? (uint16_t)sizeof(struct cimfs_record) : table->entry_size;
+}
+
+/* The parent's records with the changes, each of the new size. */
+static cimfs_hresult copy_records(const struct cimfs_file_tables *tables, const struct cimfs_file_table *table,
+                                  uint8_t *to)
+{
+    const uint8_t *old;
+    uint16_t size = new_size(table);
+    if (table->count == 0)
+        return CIMFS_OK;
+    CIMFS_TRY(cimfs_reader_view(tables->base, table->offset, (uint64_t)table->count * table->entry_size, tables->error,
+                                &old));
+    if (size == table->entry_size)
+        memcpy(to, old, (size_t)table->count * size);
+    for (uint32_t i = 0; size != table->entry_size && i < table->count; i++) {
+        memcpy(to + (size_t)i * size, old + (size_t)i * table->entry_size, table->entry_size);
+        memset(to + (size_t)i * size + table->entry_size, 0, (size_t)(size - table->entry_size));
+    }
+    for (uint32_t i = 0; i < table->change_count; i++)
+        memcpy(to + (size_t)table->changes[i].within * size, &table->changes[i].record, sizeof(struct cimfs_record));
+    return CIMFS_OK;
+}
+
+/* Give a table a copy of its own. */
+static cimfs_hresult own(struct cimfs_file_tables *tables, struct cimfs_file_table *table)
+{
     if (table->records)
         return CIMFS_OK;
-    uint16_t size =
-        table->entry_size < sizeof(struct cimfs_record) ? (uint16_t)sizeof(struct cimfs_record) : table->entry_size;
-    uint8_t *records = calloc(CIMFS_FILES_PER_TABLE, size);
+    uint8_t *records = calloc(CIMFS_FILES_PER_TABLE, new_size(table));
     if (!records)
         return CIMFS_E_OUT_OF_MEMORY;
-    if (table->count > 0) {
-        const uint8_t *old;
-        cimfs_hresult result = cimfs_reader_view(tables->base, table->offset,
-                                                 (uint64_t)table->count * table->entry_size, tables->error, &old);
-        if (result < 0) {
-            free(records);
-            return result;
-        }
-        for (uint32_t i = 0; i < table->count; i++)
-            memcpy(records + (size_t)i * size, old + (size_t)i * table->entry_size, table->entry_size);
+    cimfs_hresult result = copy_records(tables, table, records);
+    if (result < 0) {
+        free(records);
+        return result;
     }
     table->records = records;
-    table->entry_size = size;
+    table->entry_size = new_size(table);
+    free(table->changes);
+    table->changes = NULL;
+    table->change_count = 0;
     return CIMFS_OK;
+}
+
+/* The change of a record, or NULL. */
+static struct cimfs_record_change *find_change(const struct cimfs_file_table *table, uint32_t within)
+{
+    for (uint32_t i = 0; i < table->change_count; i++)
+        if (table->changes[i].within == within)
+            return &table->changes[i];
+    return NULL;
 }
 
 cimfs_hresult cimfs_file_tables_get(const struct cimfs_file_tables *tables, uint32_t id, struct cimfs_record *record)
 {
-    uint32_t index = (id - 1) / CIMFS_FILES_PER_TABLE;
-    if (id == 0 || index >= tables->count || !tables->tables[index].records) {
+    uint32_t index = (id - 1) / CIMFS_FILES_PER_TABLE, within = (id - 1) % CIMFS_FILES_PER_TABLE;
+    const struct cimfs_file_table *table = id == 0 || index >= tables->count ? NULL : &tables->tables[index];
+    const struct cimfs_record_change *change = table ? find_change(table, within) : NULL;
+    if (change) {
+        *record = change->record;
+        return CIMFS_OK;
+    }
+    if (!table || !table->records) {
         if (tables->base)
             return cimfs_reader_record(tables->base, id, tables->error, record);
         return CIMFS_E_FILE_CORRUPT;
     }
-    const struct cimfs_file_table *table = &tables->tables[index];
-    uint32_t within = (id - 1) % CIMFS_FILES_PER_TABLE;
     if (within >= table->count)
         return cimfs_fail(tables->error, CIMFS_E_FILE_CORRUPT, NULL, CIMFS_NO_OFFSET,
                           "a file ID beyond the end of its file table");
@@ -96,10 +140,23 @@ cimfs_hresult cimfs_file_tables_get(const struct cimfs_file_tables *tables, uint
 
 cimfs_hresult cimfs_file_tables_set(struct cimfs_file_tables *tables, uint32_t id, const struct cimfs_record *record)
 {
-    uint32_t index = (id - 1) / CIMFS_FILES_PER_TABLE;
-    CIMFS_TRY(own(tables, index));
-    struct cimfs_file_table *table = &tables->tables[index];
-    memcpy(table->records + (size_t)((id - 1) % CIMFS_FILES_PER_TABLE) * table->entry_size, record, sizeof *record);
+    struct cimfs_file_table *table = &tables->tables[(id - 1) / CIMFS_FILES_PER_TABLE];
+    uint32_t within = (id - 1) % CIMFS_FILES_PER_TABLE;
+    struct cimfs_record_change *change = find_change(table, within);
+    if (!change && !table->records && table->change_count < FEW_CHANGES) {
+        if (!table->changes)
+            table->changes = malloc(FEW_CHANGES * sizeof *table->changes);
+        if (!table->changes)
+            return CIMFS_E_OUT_OF_MEMORY;
+        change = &table->changes[table->change_count++];
+        change->within = within;
+    }
+    if (change) {
+        change->record = *record;
+        return CIMFS_OK;
+    }
+    CIMFS_TRY(own(tables, table));
+    memcpy(table->records + (size_t)within * table->entry_size, record, sizeof *record);
     return CIMFS_OK;
 }
 
@@ -110,24 +167,31 @@ cimfs_hresult cimfs_file_tables_add(struct cimfs_file_tables *tables, const stru
         tables->tables[tables->count++] = (struct cimfs_file_table){.entry_size = sizeof *record};
     }
     uint32_t index = tables->count - 1;
-    CIMFS_TRY(own(tables, index));
+    CIMFS_TRY(own(tables, &tables->tables[index]));
     *id = index * CIMFS_FILES_PER_TABLE + tables->tables[index].count + 1;
     tables->tables[index].count++;
     return cimfs_file_tables_set(tables, *id, record);
 }
 
+/* The scratch has room for any table. */
 static cimfs_hresult store(struct cimfs_file_tables *tables, struct cimfs_objects *objects,
-                           struct cimfs_table_entry *entries)
+                           struct cimfs_table_entry *entries, uint8_t *scratch)
 {
     for (uint32_t i = 0; i < tables->count; i++) {
-        struct cimfs_file_table *table = &tables->tables[i];
+        const struct cimfs_file_table *table = &tables->tables[i];
+        const uint8_t *records = table->records;
         uint64_t offset = table->offset;
-        if (table->records)
-            CIMFS_TRY(cimfs_objects_put(objects, CIMFS_OBJECT_METADATA, table->records,
-                                        (size_t)table->count * table->entry_size, &offset));
+        uint16_t size = table->entry_size;
+        if (table->change_count > 0) {
+            CIMFS_TRY(copy_records(tables, table, scratch));
+            records = scratch;
+            size = new_size(table);
+        }
+        if (records)
+            CIMFS_TRY(cimfs_objects_put(objects, CIMFS_OBJECT_METADATA, records, (size_t)table->count * size, &offset));
         entries[i].table = put64(offset);
         entries[i].count = put16(table->count);
-        entries[i].entry_size = put16(table->entry_size);
+        entries[i].entry_size = put16(size);
     }
     return CIMFS_OK;
 }
@@ -136,11 +200,11 @@ cimfs_hresult cimfs_file_tables_commit(struct cimfs_file_tables *tables, struct 
                                        uint64_t *directory)
 {
     struct cimfs_table_entry *entries = calloc(tables->count, sizeof *entries);
-    if (!entries)
-        return CIMFS_E_OUT_OF_MEMORY;
-    cimfs_hresult result = store(tables, objects, entries);
+    uint8_t *scratch = malloc((size_t)CIMFS_FILES_PER_TABLE * CIMFS_LARGEST_RECORD);
+    cimfs_hresult result = entries && scratch ? store(tables, objects, entries, scratch) : CIMFS_E_OUT_OF_MEMORY;
     if (result == CIMFS_OK)
         result = cimfs_objects_put(objects, CIMFS_OBJECT_METADATA, entries, tables->count * sizeof *entries, directory);
+    free(scratch);
     free(entries);
     return result;
 }

@@ -1,6 +1,6 @@
 /*
- * The file records of an image that is being written: the parent's tables as they lie, a copy of each table
- * that gains or changes a record.
+ * The file records of an image that is being written: the parent's tables as they lie, the few records that change in
+ * them, and a copy of each table that gains records or has many that change.
  */
 #ifndef CIMFS_FILETABLE_H
 #define CIMFS_FILETABLE_H
@@ -8,7 +8,9 @@
 #include "objects.h"
 
 struct cimfs_file_table {
-    uint8_t *records; /* NULL: unchanged in the parent */
+    uint8_t *records;                    /* NULL: the parent's, but for the changes */
+    struct cimfs_record_change *changes; /* NULL: none */
+    uint16_t change_count;
     uint16_t count;
     uint16_t entry_size;
     uint64_t offset; /* region offset in the parent */

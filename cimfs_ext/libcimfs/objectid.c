@@ -25,16 +25,21 @@ static cimfs_hresult map_table(const struct cimfs_io *io, cimfs_file file, struc
         return CIMFS_E_FILE_CORRUPT;
     table->entries = (const struct cimfs_object_id *)(const void *)(data + offset);
     table->count = (uint32_t)count;
+    table->type = header.type;
     return CIMFS_OK;
 }
 
-/* A sample tells a sorted table; where it errs, sharing is missed and nothing else. */
+/*
+ * A sample tells a sorted table; where it errs, sharing is missed and nothing else. Neighbours, so that few pages are
+ * touched of a table that is large.
+ */
 static int looks_sorted(const struct cimfs_id_table *table)
 {
-    enum { SAMPLES = 64 };
+    enum { PLACES = 4, NEIGHBOURS = 16 };
     const struct cimfs_object_id *last = NULL;
-    for (uint32_t i = 0; i < SAMPLES; i++) {
-        uint32_t at = (uint32_t)((uint64_t)i * table->count / SAMPLES);
+    uint32_t apart = table->count / PLACES > NEIGHBOURS ? table->count / PLACES : NEIGHBOURS;
+    for (uint32_t i = 0; i < PLACES * NEIGHBOURS; i++) {
+        uint64_t at = (uint64_t)(i / NEIGHBOURS) * apart + i % NEIGHBOURS;
         if (at >= table->count)
             break;
         const struct cimfs_object_id *entry = &table->entries[at];
@@ -138,13 +143,36 @@ static int matches(const struct cimfs_parent_ids *ids, const struct cimfs_id_tab
     return wanted->same_bytes(wanted->context, *offset);
 }
 
-/* The first entry of a sorted table whose hash is not less. */
+static int is_less(const struct cimfs_id_table *table, uint32_t entry, const uint8_t hash[CIMFS_HASH_SIZE])
+{
+    return memcmp(table->entries[entry].hash, hash, CIMFS_HASH_SIZE) < 0;
+}
+
+/*
+ * The first entry of a sorted table whose hash is not less. Hashes are spread evenly, so it lies near where it would
+ * be if they were so exactly: a search from there touches a page or two, one from the middle several.
+ */
 static uint32_t lower_bound(const struct cimfs_id_table *table, const uint8_t hash[CIMFS_HASH_SIZE])
 {
-    uint32_t low = 0, high = table->count;
+    uint32_t low = 0, high = table->count, step = 512;
+    uint64_t part = (uint64_t)hash[0] << 24 | (uint64_t)hash[1] << 16 | (uint64_t)hash[2] << 8 | hash[3];
+    uint32_t guess = (uint32_t)(part * high >> 32);
+    if (high > 0 && is_less(table, guess, hash)) {
+        low = guess + 1;
+        for (; step < high - low && is_less(table, low + step, hash); step *= 2)
+            low += step + 1;
+        if (step < high - low)
+            high = low + step;
+    } else if (high > 0) {
+        high = guess;
+        for (; step < high && !is_less(table, high - step - 1, hash); step *= 2)
+            high -= step + 1;
+        if (step < high)
+            low = high - step;
+    }
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (memcmp(table->entries[middle].hash, hash, CIMFS_HASH_SIZE) < 0)
+        if (is_less(table, middle, hash))
             low = middle + 1;
         else
             high = middle;
@@ -211,6 +239,8 @@ cimfs_hresult cimfs_parent_ids_find(struct cimfs_parent_ids *ids, const struct c
     ids->search_cost += (uint64_t)ids->table_count * PROBES;
     for (uint32_t t = 0; t < ids->table_count && !*found; t++) {
         const struct cimfs_id_table *table = &ids->tables[t];
+        if ((table->type == CIMFS_REGION_METADATA) != wanted->metadata)
+            continue;
         uint32_t first = lower_bound(table, wanted->hash);
         for (uint32_t i = first; i < table->count && i - first < CIMFS_MAX_EQUAL_IDS && !*found; i++)
             *found = matches(ids, table, i, wanted, offset);

@@ -20,6 +20,7 @@ struct cimfs_id_table {
     const struct cimfs_object_id *entries;
     uint32_t count;
     uint32_t region; /* index in the image's list of regions */
+    uint8_t type;    /* CIMFS_REGION_*, as it says itself */
 };
 
 /* The object ID files of all parents. */

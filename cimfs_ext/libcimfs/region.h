@@ -9,7 +9,7 @@
 #include "format.h"
 #include "io.h"
 
-#define CIMFS_REGION_BUFFER (1u << 20)
+#define CIMFS_REGION_BUFFER (256u << 10)
 
 struct cimfs_region {
     const struct cimfs_io *io;

@@ -32,17 +32,31 @@ cimfs_hresult cimfs_check_corrupt(struct cimfs_check *check, uint64_t offset, co
     return cimfs_check_problem(check, cimfs_reader_corrupt(check->reader, offset, reason, &check->error), offset);
 }
 
-cimfs_hresult cimfs_check_step(struct cimfs_check *check)
+cimfs_hresult cimfs_verify_progress(struct cimfs_check *check)
 {
-    if (++check->steps % PROGRESS_STEPS != 0)
-        return CIMFS_OK;
-    return check->events->progress(check->events->context, check->counts) ? CIMFS_E_FAIL : CIMFS_OK;
+    uint64_t read = atomic_load(&check->read);
+    if (read > check->reported)
+        check->reported = read;
+    check->counts->bytes = check->reported;
+    if (check->events->progress(check->events->context, check->counts))
+        atomic_store(&check->stopped, 1);
+    return atomic_load(&check->stopped) ? CIMFS_E_FAIL : CIMFS_OK;
 }
 
+cimfs_hresult cimfs_check_step(struct cimfs_check *check)
+{
+    return ++check->steps % PROGRESS_STEPS == 0 ? cimfs_verify_progress(check) : CIMFS_OK;
+}
+
+/* Most files have one of a few descriptors. */
 static cimfs_hresult refer(struct cimfs_check *check, uint64_t offset, uint64_t length)
 {
     struct cimfs_check_extent extent = {.offset = offset, .length = length};
-    return length == 0 ? CIMFS_OK : cimfs_check_append(&check->referred, &extent);
+    struct cimfs_check_extent *recent = &check->recent[offset * UINT64_C(0x9E3779B97F4A7C15) >> 56];
+    if (length == 0 || (recent->offset == offset && recent->length == length))
+        return CIMFS_OK;
+    *recent = extent;
+    return cimfs_check_append(&check->referred, &extent);
 }
 
 /*
@@ -286,36 +300,93 @@ static cimfs_hresult check_headers(struct cimfs_check *check)
     return CIMFS_OK;
 }
 
+/* ---- the whole ---- */
+
+/* If the image was removed meanwhile, there is nothing left to check. */
+static cimfs_hresult conclude(struct cimfs_check *check, cimfs_hresult result)
+{
+    if (result != CIMFS_E_FILE_NOT_FOUND)
+        return result;
+    check->part_count = 0;
+    check->counts->problems++;
+    return check->events->problem(check->events->context, 0, &check->error) ? CIMFS_E_FAIL : CIMFS_OK;
+}
+
+static cimfs_hresult follow(struct cimfs_check *check)
+{
+    check->piece = malloc(CIMFS_CHECK_PIECE + CIMFS_HOST_PAGE);
+    if (!check->piece)
+        return CIMFS_E_OUT_OF_MEMORY;
+    CIMFS_TRY(check->io->random(check->walked.seeds, sizeof check->walked.seeds));
+    CIMFS_TRY(check_headers(check));
+    CIMFS_TRY(visit_tables(check));
+    CIMFS_TRY(visit_tree(check));
+    CIMFS_TRY(cimfs_check_load_ids(check));
+    return cimfs_check_divide(check);
+}
+
+cimfs_hresult cimfs_verify_begin(const struct cimfs_io *io, const struct cimfs_reader *reader,
+                                 const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts,
+                                 struct cimfs_error *error, struct cimfs_check **out)
+{
+    struct cimfs_check *check = calloc(1, sizeof *check);
+    *out = NULL;
+    *counts = (struct cimfs_verify_counts){0};
+    if (!check)
+        return CIMFS_E_OUT_OF_MEMORY;
+    check->io = io;
+    check->reader = reader;
+    check->events = events;
+    check->counts = counts;
+    cimfs_hresult result = conclude(check, follow(check));
+    if (result < 0) {
+        *error = check->error;
+        cimfs_verify_close(check);
+        return result;
+    }
+    *out = check;
+    return CIMFS_OK;
+}
+
+size_t cimfs_verify_parts(const struct cimfs_check *check)
+{
+    return check->io->view ? 1 : check->part_count; /* file objects are read by one thread */
+}
+
+void cimfs_verify_stop(struct cimfs_check *check)
+{
+    atomic_store(&check->stopped, 1);
+}
+
+cimfs_hresult cimfs_verify_end(struct cimfs_check *check, struct cimfs_error *error)
+{
+    cimfs_hresult result = conclude(check, cimfs_check_objects(check));
+    if (result < 0)
+        *error = check->error;
+    return result;
+}
+
+void cimfs_verify_close(struct cimfs_check *check)
+{
+    if (!check)
+        return;
+    free(check->referred.items);
+    free(check->listed.items);
+    free(check->parts);
+    free(check->seen);
+    free(check->stack);
+    cimfs_walked_cleanup(&check->walked);
+    free(check->piece);
+    free(check);
+}
+
 cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader *reader,
                            const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts,
                            struct cimfs_error *error)
 {
-    struct cimfs_check check = {.io = io, .reader = reader, .events = events, .counts = counts};
-    *counts = (struct cimfs_verify_counts){0};
-    check.piece = malloc(CIMFS_CHECK_PIECE + CIMFS_HOST_PAGE);
-    cimfs_hresult result =
-        check.piece ? io->random(check.walked.seeds, sizeof check.walked.seeds) : CIMFS_E_OUT_OF_MEMORY;
-    if (result == CIMFS_OK)
-        result = check_headers(&check);
-    if (result == CIMFS_OK)
-        result = visit_tables(&check);
-    if (result == CIMFS_OK)
-        result = visit_tree(&check);
-    if (result == CIMFS_OK)
-        result = cimfs_check_load_ids(&check);
-    if (result == CIMFS_OK)
-        result = cimfs_check_objects(&check);
-    if (result == CIMFS_E_FILE_NOT_FOUND) { /* removed meanwhile: there is nothing left to check */
-        counts->problems++;
-        result = events->problem(events->context, 0, &check.error) ? CIMFS_E_FAIL : CIMFS_OK;
-    }
-    free(check.referred.items);
-    free(check.listed.items);
-    free(check.seen);
-    free(check.stack);
-    cimfs_walked_cleanup(&check.walked);
-    if (result < 0)
-        *error = check.error;
-    free(check.piece);
+    struct cimfs_check *check;
+    CIMFS_TRY(cimfs_verify_begin(io, reader, events, counts, error, &check));
+    cimfs_hresult result = cimfs_verify_end(check, error);
+    cimfs_verify_close(check);
     return result;
 }

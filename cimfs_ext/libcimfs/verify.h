@@ -33,4 +33,23 @@ cimfs_hresult cimfs_verify(const struct cimfs_io *io, const struct cimfs_reader 
                            const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts,
                            struct cimfs_error *error);
 
+/*
+ * The same with many threads: begin, which follows all references; then share in each of them; end when all have
+ * returned. What is found is the same for any number of threads, none too: end does all that is left.
+ */
+struct cimfs_check;
+cimfs_hresult cimfs_verify_begin(const struct cimfs_io *io, const struct cimfs_reader *reader,
+                                 const struct cimfs_verify_events *events, struct cimfs_verify_counts *counts,
+                                 struct cimfs_error *error, struct cimfs_check **check);
+/* How many threads can share the work. */
+size_t cimfs_verify_parts(const struct cimfs_check *check);
+/* Read and compare objects until none is left. progress: this thread calls the event, which only one may. */
+void cimfs_verify_share(struct cimfs_check *check, int progress);
+/* Call the event progress, in that thread; E_FAIL if that or stop ended the check. */
+cimfs_hresult cimfs_verify_progress(struct cimfs_check *check);
+/* Soon, all threads return from share, and end fails. */
+void cimfs_verify_stop(struct cimfs_check *check);
+cimfs_hresult cimfs_verify_end(struct cimfs_check *check, struct cimfs_error *error);
+void cimfs_verify_close(struct cimfs_check *check);
+
 #endif

@@ -1,4 +1,4 @@
-"""What a reader says of files and streams in an image."""
+"""What a reader says of files in an image."""
 
 from dataclasses import dataclass
 from enum import IntFlag
@@ -100,13 +100,3 @@ class ImageEntry:
     def last_access_datetime(self) -> "datetime | None":
         """``last_access_time`` as an aware datetime."""
         return filetime_to_datetime(self.last_access_time)
-
-
-@dataclass(slots=True, frozen=True)
-class StreamEntry:
-    """An alternate stream: its bare name and its size in bytes."""
-
-    __module__ = "cimlayer"
-
-    name: str
-    size: int

@@ -33,6 +33,7 @@ cdef extern from "libcimfs/format.h" nogil:
     struct cimfs_table_entry:
         le16 count
     const uint32_t CIMFS_FILES_PER_TABLE
+    const int CIMFS_OFFSET_BITS
     const uint32_t CIMFS_MAX_NAME
     const uint32_t CIMFS_MAX_PATH
 
@@ -137,5 +138,13 @@ cdef extern from "libcimfs/verify.h" nogil:
         void *context
         int (*problem)(void *, uint64_t, const cimfs_error *) noexcept nogil
         int (*progress)(void *, const cimfs_verify_counts *) noexcept nogil
-    cimfs_hresult cimfs_verify(const cimfs_io *, const cimfs_reader *, const cimfs_verify_events *,
-                               cimfs_verify_counts *, cimfs_error *)
+    struct cimfs_check:
+        pass
+    cimfs_hresult cimfs_verify_begin(const cimfs_io *, const cimfs_reader *, const cimfs_verify_events *,
+                                     cimfs_verify_counts *, cimfs_error *, cimfs_check **)
+    size_t cimfs_verify_parts(const cimfs_check *)
+    void cimfs_verify_share(cimfs_check *, int)
+    cimfs_hresult cimfs_verify_progress(cimfs_check *)
+    void cimfs_verify_stop(cimfs_check *)
+    cimfs_hresult cimfs_verify_end(cimfs_check *, cimfs_error *)
+    void cimfs_verify_close(cimfs_check *)

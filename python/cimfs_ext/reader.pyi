@@ -6,9 +6,12 @@ from typing import Literal, Protocol
 
 from typing_extensions import Buffer, Self
 
-from cimfs_ext.entries import ImageEntry, StreamEntry
+from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reports import RegionSet, VerifyReport
+from cimfs_ext.streamentry import StreamEntry
 from cimfs_ext.streams import StreamReader as StreamReader
+
+REGION_SHIFT: int
 
 class _Cancellation(Protocol):
     def raise_if_cancelled(self) -> None: ...
@@ -58,7 +61,11 @@ class ImageReader:
     def open(self, target: str | PurePath | ImageEntry, mode: Literal["rb"] = "rb", *, stream: str | None = None) -> StreamReader: ...
     def read(self, target: str | PurePath | ImageEntry, stream: str | None = None) -> bytes: ...
     def verify(
-        self, progress: Callable[[int], object] | None = None, *, cancel: _Cancellation | None = None
+        self,
+        progress: Callable[[int], object] | None = None,
+        *,
+        jobs: int | None = None,
+        cancel: _Cancellation | None = None,
     ) -> VerifyReport: ...
     def close(self) -> None: ...
     def __enter__(self) -> ImageReader: ...

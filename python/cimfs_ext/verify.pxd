@@ -2,4 +2,4 @@
 
 from cimfs_ext.libcimfs cimport cimfs_reader
 
-cdef object verify_image(const cimfs_reader *reader, str name, progress, cancel)
+cdef object verify_image(const cimfs_reader *reader, str name, progress, cancel, jobs)

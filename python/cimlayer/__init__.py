@@ -8,7 +8,6 @@ _MODULES = {
     "cimfs_ext.entries": (
         "FileAttributes",
         "ImageEntry",
-        "StreamEntry",
         "filetime_to_datetime",
     ),
     "cimfs_ext.errors": (
@@ -35,6 +34,7 @@ _MODULES = {
     "cimfs_ext.implementation": ("Implementation",),
     "cimfs_ext.reader": ("ImageReader", "StreamReader"),
     "cimfs_ext.reports": ("Problem", "RegionSet", "VerifyReport"),
+    "cimfs_ext.streamentry": ("StreamEntry",),
     "cimfs_ext.hivevalues": ("Value as HiveValue", "interpret", "type_name as value_type_name"),
     "cimfs_ext.regf": ("Hive", "Key as HiveKey"),
     "cimlayer.events": (

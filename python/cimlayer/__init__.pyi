@@ -6,7 +6,6 @@ from cimfs_ext.backupstream import (
 from cimfs_ext.entries import (
     FileAttributes,
     ImageEntry,
-    StreamEntry,
     filetime_to_datetime,
 )
 from cimfs_ext.errors import (
@@ -43,6 +42,9 @@ from cimfs_ext.reports import (
     Problem,
     RegionSet,
     VerifyReport,
+)
+from cimfs_ext.streamentry import (
+    StreamEntry,
 )
 from cimfs_ext.hivevalues import (
     Value as HiveValue,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
-from cimfs_ext.entries import StreamEntry
 from cimlayer.errors import LimitError
+
+if TYPE_CHECKING:
+    from cimfs_ext.streamentry import StreamEntry
 
 UNJUDGED = 64 << 20  # bytes that any tar may have beside what the limits say, whatever it was compressed to
 

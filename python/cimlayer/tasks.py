@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from cimlayer.events import (
@@ -15,8 +14,7 @@ from cimlayer.events import (
     LayerWarning,
     ProgressCallback,
 )
-
-_log = logging.getLogger("cimlayer")
+from cimlayer.tracing import DEBUG, INFO, WARNING, log
 
 
 class LayerTask:
@@ -43,7 +41,7 @@ class LayerTask:
     def started(self) -> None:
         """The import begins."""
         self._began = time.monotonic()
-        _log.info("layer %s: import started", self.name)
+        log(INFO, "layer %s: import started", self.name)
         self._tell(LayerStarted(self.name, self.digest, self._number, self._count, self._size))
 
     def read(self, position: int) -> None:
@@ -54,28 +52,28 @@ class LayerTask:
     def committing(self, entries: int) -> None:
         """The tar has ended."""
         self._entries = entries
-        _log.debug("layer %s: tar taken after %.3f s", self.name, time.monotonic() - self._began)
+        log(DEBUG, "layer %s: tar taken after %.3f s", self.name, time.monotonic() - self._began)
         self._tell(LayerCommitting(self.name, entries))
 
     def warn(self, text: str) -> None:
         """Something was not as it should be."""
-        _log.warning("layer %s: %s", self.name, text)
+        log(WARNING, "layer %s: %s", self.name, text)
         self._tell(LayerWarning(self.name, text))
 
     def done(self, file_bytes: int, utility_vm: str | None = None) -> None:
         """The layer is there."""
         self.seconds = time.monotonic() - self._began
-        _log.info("layer %s: %d bytes of files in %.3f s", self.name, file_bytes, self.seconds)
+        log(INFO, "layer %s: %d bytes of files in %.3f s", self.name, file_bytes, self.seconds)
         try:
             self._tell(LayerDone(self.name, self._entries, file_bytes, self.seconds, utility_vm))
         except Exception:
             if self._number < self._count:
                 raise  # there is more to be imported, and the caller does not want it
-            _log.warning("layer %s is there; its progress callback failed", self.name, exc_info=True)
+            log(WARNING, "layer %s is there; its progress callback failed", self.name, exc_info=True)
 
     def reused(self, file_bytes: int) -> None:
         """The layer was there already."""
-        _log.info("layer %s: reused", self.name)
+        log(INFO, "layer %s: reused", self.name)
         self._tell(LayerReused(self.name, self.digest, self._number, self._count, file_bytes))
 
     def _tell(self, event: Event) -> None:

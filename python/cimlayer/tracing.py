@@ -1,16 +1,28 @@
-"""OpenTelemetry spans if its API is installed, otherwise nothing."""
+"""The log, and OpenTelemetry spans if its API is installed."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import importlib
-import logging
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-_log = logging.getLogger("cimlayer")
+DEBUG, INFO, WARNING = 10, 20, 30  # as in logging
+
+
+def log(level: int, text: str, *values: object, exc_info: bool = False) -> None:
+    """Log a line as the caller's.
+
+    Where nothing has loaded logging, which takes longer than many a command, only warnings have anywhere to go.
+    """
+    if level < WARNING and "logging" not in sys.modules:
+        return
+    import logging  # noqa: PLC0415
+
+    logging.getLogger("cimlayer").log(level, text, *values, exc_info=exc_info, stacklevel=2)
 
 
 @functools.cache
@@ -31,7 +43,7 @@ def span(name: str, **attributes: str | int | bool) -> Iterator[None]:
             yield
     finally:
         facts = ", ".join(f"{key} {value}" for key, value in attributes.items())
-        _log.debug("%s (%s): %.3f s", name, facts, time.monotonic() - begun)
+        log(DEBUG, "%s (%s): %.3f s", name, facts, time.monotonic() - begun)
 
 
 @contextlib.contextmanager

@@ -145,6 +145,18 @@ static int ignore_progress(void *context, const struct cimfs_verify_counts *coun
     return 0;
 }
 
+/* Of a part of the objects, as another thread does it, before the end. */
+static cimfs_hresult verify_shared(const struct cimfs_reader *reader, const struct cimfs_verify_events *events,
+                                   struct cimfs_verify_counts *counts)
+{
+    struct cimfs_check *check;
+    CIMFS_TRY(cimfs_verify_begin(&memory_io, reader, events, counts, &last_error, &check));
+    cimfs_verify_share(check, 0);
+    cimfs_hresult result = cimfs_verify_end(check, &last_error);
+    cimfs_verify_close(check);
+    return result;
+}
+
 /* The number of problems; -1 if the image does not open. */
 static int verify(const char *name, struct cimfs_verify_counts *counts)
 {
@@ -153,7 +165,14 @@ static int verify(const char *name, struct cimfs_verify_counts *counts)
     struct cimfs_verify_events events = {&problems, ignore_problem, ignore_progress};
     if (cimfs_reader_open(&memory_io, "/memory", name, &last_error, &reader) < 0)
         return -1;
-    cimfs_hresult result = cimfs_verify(&memory_io, reader, &events, counts, &last_error);
+    struct cimfs_verify_counts alone;
+    cimfs_hresult result = verify_shared(reader, &events, counts);
+    if (result == CIMFS_OK) {
+        int shared = problems;
+        problems = 0;
+        result = cimfs_verify(&memory_io, reader, &events, &alone, &last_error);
+        CHECK(problems == shared && memcmp(&alone, counts, sizeof alone) == 0);
+    }
     cimfs_reader_close(reader);
     return result < 0 ? -1 : problems;
 }

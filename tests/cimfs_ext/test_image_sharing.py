@@ -203,3 +203,26 @@ def test_a_backslash_may_end_the_name_of_a_directory(image: ImageWriter) -> None
     with ImageReader(Path(image.directory) / image.name) as reader:
         assert reader.read("d\\e\\f") == b"1"
         assert reader.read("d\\e", "s") == b"2"
+
+
+def test_everything_of_a_large_parent_is_found_again(tmp_path: Path) -> None:
+    """More content IDs than a search begins with."""
+    files = {f"{number}": b"content %d" % number for number in range(3000)}
+    make_image(tmp_path, "parent.cim", files)
+    before = set(tmp_path.iterdir())
+    child = make_image(tmp_path, "child.cim", {f"again-{name}": data for name, data in files.items()}, "parent.cim")
+    [content] = [
+        path for path in set(tmp_path.iterdir()) - before if path.name[:7] == "region_" and path.name[-2:] == "_2"
+    ]
+    assert content.stat().st_size < 100
+    assert_sound(child)
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 60])
+def test_records_that_change_in_one_table_of_the_parent(tmp_path: Path, count: int) -> None:
+    parents: dict[str, bytes | None] = {f"d{number}": None for number in range(60)}
+    make_image(tmp_path, "parent.cim", {**parents, "last": b"1"})
+    added = {f"d{number}\\new": b"%d" % number for number in range(count)}
+    child = make_image(tmp_path, "child.cim", {**added, "last": b"2"}, "parent.cim")
+    assert read_files(child) == {**parents, **added, "last": b"2"}
+    assert_sound(child)

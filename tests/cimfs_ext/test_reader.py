@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cimfs_ext import errors, reader
-from cimfs_ext.entries import StreamEntry
 from cimfs_ext.reader import ImageReader
+from cimfs_ext.streamentry import StreamEntry
 from support import cimoracle
 from support.cimbytes import REGION_SET, Builder, patch
 from support.images import DIRECTORY, NULL_DACL, add, make_image, read_files, writer

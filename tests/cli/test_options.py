@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -83,17 +81,6 @@ def test_verbose_shows_the_log_and_where_a_failure_comes_from(tmp_path: Path) ->
     missing = run("ls", tmp_path / "missing", "-v").stderr
     assert missing.startswith(b"Traceback")
     assert missing.splitlines()[-1].startswith(b"cimlayer: ")
-
-
-def test_ls_imports_neither_logging_nor_what_searching_needs(image: Path) -> None:
-    probe = (
-        "import sys\nfrom cimlayer.cli.program import commands\n"
-        "try:\n    commands()\nexcept SystemExit: pass\n"
-        "late = {'logging', 'difflib', 'traceback', 'click.shell_completion'} & set(sys.modules)\n"
-        "print(sorted(late), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", probe, "ls", image], capture_output=True, check=True, timeout=60)
-    assert done.stderr.strip() == b"[]"
 
 
 def test_h_is_help_unless_a_command_has_sizes(image: Path) -> None:

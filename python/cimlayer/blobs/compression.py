@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol
 
-from cimlayer.host.cpus import available_cpus
+from cimfs_ext.cpus import available_cpus
 
 _BLOCK = 1 << 20  # bytes compressed at a time: none refers to the one before it, which costs 0.1 % of size
 _BLOCKS_AHEAD = 2  # for each thread

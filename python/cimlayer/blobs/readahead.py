@@ -10,11 +10,11 @@ from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
 from typing import BinaryIO
 
+from cimfs_ext.cpus import available_cpus
 from cimlayer.blobs.arrival import LONGEST_WAIT, PIECE
 from cimlayer.blobs.digests import Digest
 from cimlayer.blobs.streams import LayerStream
 from cimlayer.events import CancellationToken
-from cimlayer.host.cpus import available_cpus
 from cimlayer.host.memory import whole_pages
 from cimlayer.limits import DEFAULT_LIMITS, Limits
 

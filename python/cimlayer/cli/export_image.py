@@ -14,7 +14,8 @@ from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
 from cimlayer.cli.progress import files_progress
-from cimlayer.cli.registries import RegistryOptions, registry_options
+from cimlayer.cli.registries import registry_options
+from cimlayer.cli.registrychoice import RegistryOptions
 from cimlayer.cli.stopping import stoppable
 from cimlayer.errors import FormatError
 from cimlayer.limits import Limits

@@ -13,7 +13,8 @@ from cimlayer.cli.importing import import_options
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
 from cimlayer.cli.progress import progress_shown
-from cimlayer.cli.registries import RegistryOptions, registry_options
+from cimlayer.cli.registries import registry_options
+from cimlayer.cli.registrychoice import RegistryOptions
 from cimlayer.cli.stopping import stoppable
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.limits import Limits

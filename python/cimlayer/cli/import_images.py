@@ -6,11 +6,9 @@ import contextlib
 import errno
 import functools
 import gc
-import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +16,24 @@ import click
 
 from cimlayer.cli.failures import explain, facts
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.cli.import_image import image_summary
 from cimlayer.cli.importing import fleet_options
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import QUIET, Output, amount, counted, escaped, of_call
 from cimlayer.cli.program import FAILED
 from cimlayer.cli.progress import progress_of
-from cimlayer.cli.registries import PREFIX, RegistryOptions, registry_options
+from cimlayer.cli.registries import registry_options
+from cimlayer.cli.registrychoice import PREFIX, RegistryOptions
 from cimlayer.cli.stopping import stoppable
 from cimlayer.events import Event, LayerDone, LayerReused, LayerStarted, LayerWarning, ProgressCallback, event_record
-from cimlayer.layer.processing import UtilityVm
 from cimlayer.limits import Limits
-from cimlayer.oci.fleet import jobs as fleet_jobs
-from cimlayer.oci.fleet.import_images import import_images
-from cimlayer.oci.fleet.scheduler import ImageResult
+from cimlayer.oci.fleet import forkserver
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from cimlayer.cli.bar import Bar
+    from cimlayer.layer.processing import UtilityVm
+    from cimlayer.oci.fleet.scheduler import ImageResult
 
 _SHOWN_DIGITS = 12
 
@@ -85,6 +84,8 @@ def command(
         _executor(dask) as executor,
         contextlib.nullcontext() if as_json else progress_of("importing", at_once=True) as bar,
     ):
+        from cimlayer.oci.fleet.import_images import import_images  # noqa: PLC0415  while workers load as much
+
         results = import_images(
             [_source(location, registry) for _, location in lines],
             store,
@@ -129,8 +130,7 @@ def _source(location: str, registry: RegistryOptions) -> Any:
 def _executor(dask: str | None) -> Iterator[Executor | None]:
     """The workers of a dask cluster, or none."""
     if dask is None:
-        # A worker is then a fork of a process that has loaded what it needs.
-        multiprocessing.set_forkserver_preload(["__main__", fleet_jobs.__name__])
+        forkserver.start()
         yield None
         gc.collect()  # the processes' semaphores, which are reported if they are left to the end of the program
         return
@@ -186,6 +186,8 @@ def _lines(bar: Bar | None) -> ProgressCallback | None:
 def _show(output: Output, list_: str, line: int, location: str, result: ImageResult, *, as_json: bool) -> None:
     where = {"source": location, "line": line}
     if result.image is not None and as_json:
+        from cimlayer.cli.import_image import image_summary  # noqa: PLC0415
+
         output.json({**image_summary(result.image), **where})
     elif result.image is not None:
         output.line(f"{result.image.top}  {location}")

@@ -6,7 +6,8 @@ import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.output import Output
-from cimlayer.cli.registries import RegistryOptions, registry_options
+from cimlayer.cli.registries import registry_options
+from cimlayer.cli.registrychoice import RegistryOptions
 from cimlayer.cli.stopping import stoppable
 from cimlayer.oci.list_images import ListedImage, list_images
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from cimlayer.cli.hostpaths import HOST_PATH
-from cimlayer.events import CancellationToken
-
-if TYPE_CHECKING:
-    from cimlayer.oci.registry.source import ContainerRegistry
-    from cimlayer.oci.registry.target import RegistryTarget
+from cimlayer.cli.registrychoice import RegistryOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _OPTIONS = (
@@ -35,44 +28,6 @@ _OPTIONS = (
     ),
     click.option("--authfile", metavar="FILE", type=HOST_PATH, help="File of credentials, as docker login writes it."),
 )
-PREFIX = "docker://"
-
-
-@dataclass(slots=True, frozen=True)
-class RegistryOptions:
-    """What they say."""
-
-    tls_verify: bool
-    cert_dir: str | None
-    authfile: str | None
-
-    def source(
-        self, location: str, cancel: CancellationToken
-    ) -> contextlib.AbstractContextManager[str | ContainerRegistry]:
-        """A source in a container registry with these options; any other location stays as it is."""
-        if not location.startswith(PREFIX):
-            return contextlib.nullcontext(location)
-        with _urllib3_needed():
-            from cimlayer.oci.registry.source import ContainerRegistry  # noqa: PLC0415
-        return ContainerRegistry(location, cancel=cancel, **asdict(self))
-
-    def target(
-        self, location: str, cancel: CancellationToken
-    ) -> contextlib.AbstractContextManager[str | RegistryTarget]:
-        """A target likewise."""
-        if not location.startswith(PREFIX):
-            return contextlib.nullcontext(location)
-        with _urllib3_needed():
-            from cimlayer.oci.registry.target import registry_target  # noqa: PLC0415
-        return registry_target(location, cancel=cancel, **asdict(self))
-
-
-@contextlib.contextmanager
-def _urllib3_needed() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise OSError(errno.ENOSYS, str(error)) from error
 
 
 def registry_options(command: _Command) -> _Command:

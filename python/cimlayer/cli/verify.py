@@ -25,9 +25,10 @@ _SHOWN_PATHS = 10
 @click.command("verify")
 @click.argument("images", metavar="CIM...", nargs=-1, required=True, type=HOST_PATH)
 @size_options(human=True)
+@click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Number of threads (default: one per CPU).")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object per CIM, with all problems and paths.")
 @click.pass_context
-def command(ctx: click.Context, images: tuple[str, ...], human: bool, as_json: bool) -> None:
+def command(ctx: click.Context, images: tuple[str, ...], human: bool, jobs: int | None, as_json: bool) -> None:
     """Verify the integrity of CIMs.
 
     Reads every table and object and compares content with its content ID. Objects written by Windows have IDs that
@@ -39,7 +40,7 @@ def command(ctx: click.Context, images: tuple[str, ...], human: bool, as_json: b
     for image in images:
         try:
             with open_image(image) as reader, progress_of("verifying", _stored(reader)) as progress:
-                report = reader.verify(None if progress is None else progress.show)
+                report = reader.verify(None if progress is None else progress.show, jobs=jobs)
                 paths = _affected_paths(reader, report)
         except OSError as error:
             if len(images) == 1:

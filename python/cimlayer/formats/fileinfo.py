@@ -6,7 +6,6 @@ import os
 import re
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_SYSTEM = 0x4
@@ -96,6 +95,8 @@ def filetime_from_text(text: str) -> int:
 
     ValueError for anything else, and for a time before 1601.
     """
+    from datetime import datetime, timedelta  # noqa: PLC0415  which take their time to load
+
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?)?Z?", text, re.ASCII)
     if match is None:
         raise ValueError(f"not a time such as 2024-05-31 or 2024-05-31T12:00:00Z: {text!r}")

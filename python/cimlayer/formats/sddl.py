@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import struct
-import uuid
 
 from cimlayer.errors import FormatError
 
@@ -251,7 +250,9 @@ class _TextReader:
         match = self.match(GUID_TEXT)
         if match is None:
             raise self.error("GUID expected")
-        return uuid.UUID(match.group()).bytes_le
+        from uuid import UUID  # noqa: PLC0415  aces of files have no GUIDs
+
+        return UUID(match.group()).bytes_le
 
 
 def _pack_sid(text: str) -> bytes:
@@ -368,12 +369,14 @@ class _BytesReader:
         at += 4
         guids = ["", ""]
         if name in OBJECT_ACES:
+            from uuid import UUID  # noqa: PLC0415
+
             (present,) = self.unpack("<I", at, end)
             at += 4
             for i, bit in enumerate((OBJECT_TYPE_PRESENT, INHERITED_OBJECT_TYPE_PRESENT)):
                 if present & bit:
                     self.unpack("16x", at, end)
-                    guids[i] = str(uuid.UUID(bytes_le=self.data[at : at + 16]))
+                    guids[i] = str(UUID(bytes_le=self.data[at : at + 16]))
                     at += 16
         sid, _ = self.sid(at, end)
         flag_text = "".join(flag for flag, bit in ACE_FLAGS.items() if flags & bit)

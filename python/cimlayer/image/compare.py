@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cimfs_ext.entries import ImageEntry
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.reader import REGION_SHIFT, ImageReader
 from cimlayer.errors import CorruptImageError
 from cimlayer.events import CancellationToken
 from cimlayer.image.entrynames import check_image
@@ -19,7 +19,6 @@ Pair = tuple[str, ImageEntry | None, ImageEntry | None]
 
 _PIECE = 1 << 20
 _LONGEST_PATH = 32_767
-_REGION_SHIFT = 48
 
 
 @dataclass(slots=True, frozen=True)
@@ -184,7 +183,7 @@ class _Aspects:
         older_offset, older_size = self._older.location(older, stream)
         if size != older_size:
             return False
-        if offset == older_offset and offset >> _REGION_SHIFT < self._common_regions:
+        if offset == older_offset and offset >> REGION_SHIFT < self._common_regions:
             return True
         with self._newer.open(entry, stream=stream) as ours, self._older.open(older, stream=stream) as theirs:
             while piece := ours.read(_PIECE):

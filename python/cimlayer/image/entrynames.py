@@ -11,11 +11,12 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from cimfs_ext.entries import ImageEntry, StreamEntry
+from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError, FormatError
 
 if TYPE_CHECKING:
+    from cimfs_ext.streamentry import StreamEntry
     from cimlayer.formats.reparse import ReparsePoint
 
 _SURE_NAME = 128  # bytes that all take; the least is the 143 of eCryptfs

@@ -9,17 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from cimfs_ext.regionsets import read_region_sets
 from cimlayer.errors import ImageError
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from cimfs_ext.reports import RegionSet
 
 _GUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_SET_FILE = re.compile(f"(region|objectid)_({_GUID})_[0-9]+")
-_TEMPORARY = re.compile(f"image_{_GUID}_[0-9]+|objectid_{_GUID}_[0-9]+\\.tmp")
+# Compiled when they are first needed: most commands need neither.
+_SET_FILE = f"(region|objectid)_({_GUID})_[0-9]+"
+_TEMPORARY = f"image_{_GUID}_[0-9]+|objectid_{_GUID}_[0-9]+\\.tmp"
 _NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # gone, a link, a directory, a socket
 _MAGIC, _FILE_TYPE = b"cimfile0", 12  # of the common header: the file type is 0 in the .cim file alone
 
@@ -49,7 +51,7 @@ def may_be_image(path: Path) -> bool:
     """
     if path.name.lower().endswith(".cim"):
         return True
-    if _SET_FILE.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
+    if re.fullmatch(_SET_FILE, path.name) or re.fullmatch(_TEMPORARY, path.name):
         return False
     try:
         with open(path, "rb", opener=_without_waiting) as file:
@@ -118,7 +120,7 @@ class ImageDirectory:
         used = {str(one.set_id) for sets in self.region_sets.values() for one in sets}
         found = []
         for name in sorted(self._files):
-            match = _SET_FILE.fullmatch(name)
-            if _TEMPORARY.fullmatch(name) or (match and match[2] not in used):
+            match = re.fullmatch(_SET_FILE, name)
+            if re.fullmatch(_TEMPORARY, name) or (match and match[2] not in used):
                 found.append(DiskFile(name, self._files[name]))
         return found

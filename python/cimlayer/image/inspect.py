@@ -12,12 +12,10 @@ from uuid import UUID
 from cimfs_ext import imagepath
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.imagepath import CIM_DIRECTORY
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.reader import REGION_SHIFT, ImageReader
 from cimfs_ext.reports import RegionSet
 from cimlayer.host.reflinks import shared_ranges
 from cimlayer.image.files import DiskFile, ImageDirectory
-
-REGION_SHIFT = 48
 
 
 @dataclass(slots=True, frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cimfs_ext.entries import ImageEntry
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.reader import REGION_SHIFT, ImageReader
 from cimlayer.image.entrynames import shown
-from cimlayer.image.inspect import REGION_SHIFT, extents
+from cimlayer.image.inspect import extents
 
 
 @dataclass(slots=True, eq=False)

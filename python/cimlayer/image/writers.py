@@ -11,12 +11,12 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from cimfs_ext.cpus import available_cpus
 from cimfs_ext.extractor import FileExtractor
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import ImageError
 from cimlayer.events import CancellationToken
 from cimlayer.host import beneath
-from cimlayer.host.cpus import available_cpus
 
 Written = Callable[[list[tuple[int, bytes]], list[bytes], int], object]
 

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from cimfs_ext.reader import ImageReader
+from cimfs_ext.reader import REGION_SHIFT, ImageReader
 from cimlayer.blobs.decompression import is_compressed
 from cimlayer.host.reflinks import BLOCK, share_blocks
-from cimlayer.image.inspect import REGION_SHIFT
 from cimlayer.layer.paths import get_cim_path_from_layer
 
 _MAGIC = 4  # bytes that tell a compressed file

@@ -200,12 +200,17 @@ static void read_image(const char *name)
 {
     struct cimfs_reader *reader;
     struct cimfs_verify_counts counts;
+    struct cimfs_check *check;
     const struct cimfs_verify_events events = {NULL, stop_never, go_on};
     int looks = MAX_LOOKS;
     if (cimfs_reader_open(&memory_io, "/memory", name, &error, &reader) < 0)
         return;
     walk(reader, cimfs_reader_root(reader), &looks, 0);
-    cimfs_verify(&memory_io, reader, &events, &counts, &error);
+    if (cimfs_verify_begin(&memory_io, reader, &events, &counts, &error, &check) == CIMFS_OK) {
+        cimfs_verify_share(check, 1);
+        cimfs_verify_end(check, &error);
+        cimfs_verify_close(check);
+    }
     cimfs_reader_close(reader);
 }
 

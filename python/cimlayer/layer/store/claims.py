@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -34,10 +33,13 @@ def _machine() -> str:
     try:
         return _BOOT_ID.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
+        import platform  # noqa: PLC0415
+
         return platform.node()
 
 
-def _random_name() -> str:
+def random_name() -> str:
+    """One that nobody else has."""
     return os.urandom(8).hex()  # what secrets.token_hex does, which loads much more
 
 
@@ -57,7 +59,7 @@ class Claim:
 
         Of a holder that is gone, ``settle`` gets the directory that it worked in, which is removed afterwards.
         """
-        token = _random_name()
+        token = random_name()
         prepared = claims / f".{token}"
         (prepared / token).mkdir(parents=True)
         descriptor = _new_holder(prepared / token / _HOLDER)
@@ -123,7 +125,7 @@ class Claim:
 
 def evict(claims: Path, key: str, settle: Callable[[Path], None]) -> None:
     """Take a claim away from a holder that is gone."""
-    gone = claims / f".{_random_name()}"
+    gone = claims / f".{random_name()}"
     try:
         (claims / key).rename(gone)
     except FileNotFoundError:
@@ -138,7 +140,7 @@ def sweep(claims: Path, settle: Callable[[Path], None], *, delete: bool) -> list
     found: list[str] = []
     if not claims.is_dir():
         return found
-    token = _random_name()
+    token = random_name()
     prepared = claims / f".{token}"
     (prepared / token).mkdir(parents=True)
     (prepared / token / _HOLDER).touch()

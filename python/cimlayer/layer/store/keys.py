@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -39,6 +38,8 @@ class ByteOptions:
         changed = self.changed()
         if not changed:
             return chain_id.hex
+        import hashlib  # noqa: PLC0415  OpenSSL takes its time to load
+
         text = json.dumps(changed, sort_keys=True).encode()
         return f"{chain_id.hex}-{hashlib.sha256(text).hexdigest()[:_OPTIONS_DIGITS]}"
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from cimfs_ext.reader import ImageReader
 from cimlayer.blobs.digests import Digest
@@ -24,6 +24,9 @@ from cimlayer.layer.standard import RECORD
 from cimlayer.layer.store.garbage import remains, remove_layers
 from cimlayer.layer.store.keys import ByteOptions, is_key
 from cimlayer.layer.store.layout import StoreLayout
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 _USE_NOTED = 60.0  # seconds within which a layer's use is not noted again
 _RECORD_LIMIT = 1 << 16  # bytes

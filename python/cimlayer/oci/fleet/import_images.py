@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 
+from cimfs_ext.cpus import available_cpus
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.host.cpus import available_cpus
 from cimlayer.layer.processing import UtilityVm
+from cimlayer.layer.store.claims import random_name
 from cimlayer.layer.store.keys import ByteOptions
 from cimlayer.layer.store.layerstore import LayerStore
 from cimlayer.limits import DEFAULT_LIMITS, Limits
@@ -73,7 +73,7 @@ def import_images(
     store = store if isinstance(store, LayerStore) else LayerStore(store)
     run = Run(
         store,
-        secrets.token_hex(8),
+        random_name(),
         Platform.wanted(platform, os_version),
         ByteOptions(reproducible, utility_vm, scratch_disks),
         sync,
