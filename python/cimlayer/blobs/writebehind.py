@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 from typing import Any, Protocol
 
-from cimlayer.host.cpus import available_cpus
+from cimfs_ext.cpus import available_cpus
 
 PIECES_BEHIND = 7  # enough for neither side to wait when the other one takes a little longer
 
