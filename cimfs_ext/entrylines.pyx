@@ -1,12 +1,12 @@
 """Entries of an image as lines of text, for people and as JSON, many at a time."""
 
 cimport cython
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, strlen
 
 from cimfs_ext.cimfs cimport CIMFS_ATTRIBUTE_DIRECTORY, CIMFS_ATTRIBUTE_REPARSE_POINT
-from cimfs_ext.filetimes cimport SECONDS, WHOLE, time_text, write_time
+from cimfs_ext.filetimes cimport DECIMAL, SECONDS, WHOLE, time_text, write_decimal, write_time
 from cimfs_ext.libcimfs cimport cimfs_attributes_of, cimfs_extent_of, cimfs_record, get32, get64
 from cimfs_ext.listing cimport Walk, decode_units
 from cimfs_ext.reader cimport ImageReader
@@ -21,7 +21,6 @@ cdef enum Form:
 
 cdef enum:
     FULL = 1 << 16  # code units that are written together
-    MAX_DIGITS = 20
     SIZE_WIDTH = 12
 
 cdef dict FORMS = {"name": NAME, "target": TARGET, "long": LONG, "json": JSON}
@@ -43,14 +42,11 @@ cdef Listed listed_record(uint32_t id, const cimfs_record *record) noexcept:
 
 
 cdef size_t write_number(uint64_t number, uint16_t *text) noexcept nogil:
-    """In decimal, at most ``MAX_DIGITS``; returns how many."""
-    cdef uint16_t[MAX_DIGITS] digits
-    cdef size_t count = 0
-    while number or not count:
-        count += 1
-        digits[MAX_DIGITS - count] = <uint16_t>(c"0" + number % 10)
-        number //= 10
-    memcpy(text, &digits[MAX_DIGITS - count], count * sizeof(uint16_t))
+    """In decimal, at most ``DECIMAL`` code units; returns how many."""
+    cdef uint8_t[DECIMAL] digits
+    cdef size_t count = write_decimal(number, digits), i
+    for i in range(count):
+        text[i] = digits[i]
     return count
 
 
@@ -270,7 +266,7 @@ cdef class EntryLines:
 
     cdef int put_number(self, uint64_t number, size_t width) except -1:
         """In decimal, on the right of that many columns."""
-        cdef uint16_t[MAX_DIGITS] text
+        cdef uint16_t[DECIMAL] text
         cdef size_t count = write_number(number, text)
         if count < width:
             self.put_spaces(width - count)

@@ -2,7 +2,8 @@
 """FILETIMEs as text."""
 
 from cpython.unicode cimport PyUnicode_2BYTE_KIND, PyUnicode_FromKindAndData
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 cdef enum:
     TICKS = 10_000_000  # of 100 ns in a second
@@ -14,6 +15,7 @@ cdef enum:
     YEAR = 365
     LAST_DAY = 3_067_670  # 9999-12-31
 
+cdef int64_t UNIX_EPOCH = 116_444_736_000_000_000
 cdef uint32_t[12] MONTHS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 
 
@@ -76,3 +78,50 @@ def iso_time(filetime):
     if filetime.bit_length() > 63 or not write_time(filetime, text):
         return None
     return PyUnicode_FromKindAndData(PyUnicode_2BYTE_KIND, text, WHOLE)
+
+
+cdef size_t write_decimal(uint64_t number, uint8_t *text) noexcept nogil:
+    """At most ``DECIMAL`` characters; returns how many."""
+    cdef uint8_t[DECIMAL] digits
+    cdef size_t count = 0
+    while number or not count:
+        count += 1
+        digits[DECIMAL - count] = <uint8_t>(c"0" + number % 10)
+        number //= 10
+    memcpy(text, &digits[DECIMAL - count], count)
+    return count
+
+
+cdef size_t write_pax_seconds(int64_t filetime, uint8_t *text) noexcept nogil:
+    """As ``pax_seconds`` has them, at most ``PAX_SECONDS`` characters; returns how many."""
+    cdef bint negative = filetime < UNIX_EPOCH
+    cdef uint64_t ticks = <uint64_t>filetime - <uint64_t>UNIX_EPOCH
+    cdef uint64_t fraction
+    cdef size_t count
+    if negative:
+        ticks = 0 - ticks
+        text[0] = c"-"
+    count = negative + write_decimal(ticks // TICKS, text + negative)
+    fraction = ticks % TICKS
+    if fraction:
+        write_decimal(TICKS + fraction, text + count)  # whose leading 1 makes room for the point
+        text[count] = c"."
+        count += 8
+        while text[count - 1] == c"0":
+            count -= 1
+    return count
+
+
+cdef uint64_t unix_seconds(int64_t filetime) noexcept nogil:
+    """Whole seconds since 1970, 0 before that."""
+    return <uint64_t>((filetime - UNIX_EPOCH) // TICKS) if filetime > UNIX_EPOCH else 0
+
+
+def pax_seconds(filetime):
+    """A FILETIME as the decimal seconds since 1970 of a PAX record, exact to 100 ns.
+
+    A number that does not fit in 64 bits counts as the nearest one that does.
+    """
+    cdef uint8_t[PAX_SECONDS] text
+    cdef size_t count = write_pax_seconds(min(max(filetime, INT64_MIN), INT64_MAX), text)
+    return (<const char *>text)[:count].decode("ascii")

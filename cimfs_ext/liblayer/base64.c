@@ -49,3 +49,26 @@ size_t layer_base64_decode(const char *text, size_t size, uint8_t *to)
         to[length++] = bytes[k];
     return length;
 }
+
+static void encode_group(const uint8_t *data, char *to)
+{
+    static const char characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint32_t bits = (uint32_t)data[0] << 16 | (uint32_t)data[1] << 8 | data[2];
+    to[0] = characters[bits >> 18];
+    to[1] = characters[bits >> 12 & 63];
+    to[2] = characters[bits >> 6 & 63];
+    to[3] = characters[bits & 63];
+}
+
+void layer_base64_encode(const uint8_t *data, size_t size, char *to)
+{
+    for (; size >= 3; data += 3, to += 4, size -= 3)
+        encode_group(data, to);
+    if (size > 0) {
+        uint8_t last[3] = {data[0], size > 1 ? data[1] : 0, 0};
+        encode_group(last, to);
+        to[3] = '=';
+        if (size == 1)
+            to[2] = '=';
+    }
+}

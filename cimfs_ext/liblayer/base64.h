@@ -11,6 +11,15 @@ static inline size_t layer_base64_room(size_t size)
     return size / 4 * 3;
 }
 
+/* Characters that size bytes become. */
+static inline size_t layer_base64_length(size_t size)
+{
+    return (size + 2) / 3 * 4;
+}
+
+/* to has room for as many characters as that. */
+void layer_base64_encode(const uint8_t *data, size_t size, char *to);
+
 /* The decoded length, or SIZE_MAX if the text is malformed; to has room as above. */
 size_t layer_base64_decode(const char *text, size_t size, uint8_t *to);
 

@@ -58,6 +58,7 @@ cdef extern from "libcimfs/names.h" nogil:
         const uint16_t *units
         uint32_t length
     int cimfs_name_compare(const uint16_t *, cimfs_name, cimfs_name)
+    size_t cimfs_utf8_from_wide(const uint16_t *, size_t, char *, size_t)
 
 cdef extern from "libcimfs/upcase.h" nogil:
     enum:

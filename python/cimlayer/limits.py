@@ -88,6 +88,11 @@ class Usage:
         if path.count("\\") >= self._limits.path_depth:
             raise LimitError("path_depth", self._limits.path_depth, path, layer=self._name)
 
+    @property
+    def path_depth(self) -> int:
+        """The limit that nothing is added up for."""
+        return self._limits.path_depth
+
     def room(self, path: str) -> tuple[int, int, int, int]:
         """What a directory may still add, as :meth:`cimfs_ext.extractor.OrdinaryFiles.take` wants it."""
         too_deep = bool(path) and path.count("\\") + 1 >= self._limits.path_depth

@@ -9,13 +9,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import cimlayer
 from cimlayer.errors import CorruptImageError, ImageError, LimitError, OperationCancelledError
+from cimlayer.image import tarentries
+from cimlayer.limits import DEFAULT_LIMITS
 from support.commands import call, succeed
-from support.image_layers import MOUNT_POINT, link_data
+from support.image_layers import MOUNT_POINT, bare_layer, link_data
 from support.images import DIRECTORY, METADATA, NULL_DACL, add, forge_name, make_image, names_in, read_tree, writer
 from support.platforms import examples, needs_symlinks
 from support.trees import link_groups
@@ -126,6 +128,41 @@ def test_image_comes_back_from_its_tar(operations: list[tuple[str, str, object, 
             apply(image, operations)
             image.commit()
         assert_equal_images(root / "image.cim", there_and_back(root / "image.cim", root))
+
+
+def outcomes(image: Path, layer: Path, limits: cimlayer.Limits) -> list[bytes | tuple[type[Exception], str]]:
+    """Of both exports: the tar, or the error."""
+    found: list[bytes | tuple[type[Exception], str]] = []
+    for export in (
+        lambda output: cimlayer.export_image_as_tar(image, output, limits=limits),
+        lambda output: cimlayer.export_layer(layer, None, output, limits=limits),
+    ):
+        output = io.BytesIO()
+        try:
+            size = export(output)
+            found += [output.getvalue(), str(size).encode()]
+        except (cimlayer.FormatError, ImageError, LimitError) as error:
+            found.append((type(error), str(error)))
+    return found
+
+
+@settings(max_examples=examples(50), deadline=None)
+@given(
+    st.lists(OPERATIONS, max_size=12),
+    st.builds(cimlayer.Limits, files=st.integers(1, 20), bytes=st.integers(1, 10), path_depth=st.integers(1, 4))
+    | st.just(DEFAULT_LIMITS),
+)
+@example([("file", "d", {"attributes": DIRECTORY}, b""), ("file", "d\\f", {}, b"x" * 700_000)], DEFAULT_LIMITS)
+@example([("file", "a", {}, b"1"), ("link", "b", "a", None), ("file", "c", {}, b"")], DEFAULT_LIMITS)
+def test_compiled_code_writes_what_the_table_of_kinds_says(
+    operations: list[tuple[str, str, object, object]], limits: cimlayer.Limits
+) -> None:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        layer = bare_layer(Path(directory), "layer", lambda image: apply(image, operations))
+        image = cimlayer.get_cim_path_from_layer(layer)
+        compiled = outcomes(image, layer, limits)
+        patch.setattr(tarentries, "_COMPILED", set())
+        assert outcomes(image, layer, limits) == compiled
 
 
 @pytest.mark.parametrize("layer", ["base", "edge"])

@@ -47,10 +47,11 @@ class GzipCompressor:
         """``jobs`` is the number of threads, by default that of the CPUs."""
         self._threads = min(available_cpus(), _MAX_THREADS) if jobs is None else jobs
         self._pool = ThreadPoolExecutor(self._threads, "cimlayer-gzip")
-        self._pending: deque[Future[bytes]] = deque()
+        self._pending: deque[tuple[Future[bytes], memoryview]] = deque()  # each with the block that it is made of
         self._compressed, self._crc32 = _deflater()
-        self._block = bytearray(_BLOCK)
+        self._block = memoryview(bytearray(_BLOCK))
         self._filled = 0
+        self._free: list[memoryview] = []
         self._crc = 0
         self._size = 0
         self._ready = [_HEADER]
@@ -72,7 +73,7 @@ class GzipCompressor:
             room = _BLOCK - self._filled
             self._block[self._filled :] = view[:room]
             self._submit(self._block)
-            self._block, self._filled = bytearray(_BLOCK), 0
+            self._block, self._filled = self._free.pop() if self._free else memoryview(bytearray(_BLOCK)), 0
             view = view[room:]
         self._block[self._filled : self._filled + len(view)] = view
         self._filled += len(view)
@@ -82,15 +83,20 @@ class GzipCompressor:
         """The end of the member."""
         self._submit(self._block[: self._filled])
         while self._pending:
-            self._ready.append(self._pending.popleft().result())
+            self._take_oldest()
         self._ready.append(_LAST_BLOCK)
         self._ready += (number.to_bytes(4, "little") for number in (self._crc, self._size & 0xFFFFFFFF))
         return self._take_ready()
 
-    def _submit(self, block: bytearray) -> None:
+    def _submit(self, block: memoryview) -> None:
         if len(self._pending) >= self._threads * _BLOCKS_AHEAD:
-            self._ready.append(self._pending.popleft().result())
-        self._pending.append(self._pool.submit(self._compressed, block))
+            self._take_oldest()
+        self._pending.append((self._pool.submit(self._compressed, block), block))
+
+    def _take_oldest(self) -> None:
+        compressed, block = self._pending.popleft()
+        self._ready.append(compressed.result())
+        self._free.append(block)
 
     def _take_ready(self) -> bytes:
         ready = b"".join(self._ready)
@@ -98,7 +104,7 @@ class GzipCompressor:
         return ready
 
 
-def _deflater() -> tuple[Callable[[bytearray], bytes], Callable[[memoryview, int], int]]:
+def _deflater() -> tuple[Callable[[memoryview], bytes], Callable[[memoryview, int], int]]:
     """What compresses a block to whole bytes of raw deflate, not its last ones, and what computes a CRC-32."""
     library: Any
     try:
@@ -106,7 +112,7 @@ def _deflater() -> tuple[Callable[[bytearray], bytes], Callable[[memoryview, int
     except ImportError:
         library = zlib
 
-    def compressed(block: bytearray) -> bytes:
+    def compressed(block: memoryview) -> bytes:
         stream = library.compressobj(wbits=-zlib.MAX_WBITS)
         made: bytes = stream.compress(block)
         return made + stream.flush(zlib.Z_SYNC_FLUSH)  # type: ignore[no-any-return]

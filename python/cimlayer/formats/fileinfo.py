@@ -6,7 +6,6 @@ import os
 import re
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 
 FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_SYSTEM = 0x4
@@ -77,15 +76,6 @@ def filetime_from_ns(nanoseconds: int) -> int:
 def unix_nanoseconds(filetime: int) -> int:
     """Nanoseconds since 1970 from a FILETIME."""
     return (filetime - _UNIX_EPOCH) * 100
-
-
-@lru_cache(1024)  # the times of a file are often equal
-def pax_seconds(filetime: int) -> str:
-    """A FILETIME as the decimal seconds since 1970 of a PAX record, exact to 100 ns."""
-    ticks = filetime - _UNIX_EPOCH
-    seconds, fraction = divmod(abs(ticks), _TICKS)
-    text = f"{seconds}.{fraction:07}".rstrip("0") if fraction else str(seconds)
-    return f"-{text}" if ticks < 0 else text
 
 
 def attribute_letters(attributes: int) -> str:

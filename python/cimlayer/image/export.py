@@ -11,15 +11,15 @@ from typing import BinaryIO
 
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
+from cimfs_ext.tarheader import tar_header
+from cimlayer.blobs.writebehind import Output, WriteBehind
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken, ProgressCallback
-from cimlayer.formats.tarheader import tar_header
 from cimlayer.host.interrupts import deferred
 from cimlayer.host.paths import errors_name
-from cimlayer.image.entrynames import check_name
 from cimlayer.image.kinds import EXTENDED_ATTRIBUTES, REPARSE_DATA, Records, as_base64, value_kinds
 from cimlayer.image.meter import Meter
-from cimlayer.image.tarentries import TarWriter
+from cimlayer.image.tarentries import TarWriter, counted_entries
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 
 _ONE_HOLE = b"0\n".ljust(tarfile.BLOCKSIZE, b"\0")  # the map of a sparse file without data
@@ -54,9 +54,7 @@ def export_image_as_tar(
         meter = Meter(image.name, progress, cancel)
         tar = _ExactTarWriter(image, stack.enter_context(opened_output(output)), usage, meter)
         written: dict[int, str] = {}  # file ID -> the path of its first name
-        for path, entry in image.walk():
-            check_name(entry.name, path)
-            usage.add_entry(path)
+        for path, entry in tar.others(counted_entries(image, usage, cancel)):
             first = path if entry.is_directory else written.setdefault(entry.file_id, path)
             if first == path:
                 tar.entry(path, entry)
@@ -67,15 +65,18 @@ def export_image_as_tar(
 
 
 @contextmanager
-def opened_output(output: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
-    """The output of an export; a file that was made for it goes again when the export fails."""
+def opened_output(output: str | os.PathLike[str] | BinaryIO) -> Iterator[Output]:
+    """The output of an export; a file that was made for it goes again when the export fails.
+
+    Only such a file is written in a thread: another one may be a pipe that keeps it waiting for good.
+    """
     if not isinstance(output, (str, os.PathLike)):
         yield output
         return
     file = open(output, "xb")  # noqa: SIM115  closing it may fail too: the disk is full
     try:
-        with errors_name(output), file:
-            yield file
+        with errors_name(output), file, WriteBehind(file) as behind:
+            yield behind
     except BaseException:
         Path(output).unlink()
         raise
@@ -106,7 +107,7 @@ class _ExactTarWriter(TarWriter):
         info.pax_headers = {**info.pax_headers, **hole}
         info.size = len(_ONE_HOLE)
         self._header(info, entry)
-        self.write(_ONE_HOLE)
+        self._stream.put(_ONE_HOLE)
 
     def encoded(self, info: tarfile.TarInfo, path: str) -> bytes:
         """Half a surrogate pair in a name is written like any other character."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cimfs_ext.entries import ImageEntry
-from cimfs_ext.filetimes import iso_time
+from cimfs_ext.filetimes import iso_time, pax_seconds
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError, FormatError
 from cimlayer.formats.extattributes import parse_extended_attributes
@@ -30,7 +30,6 @@ from cimlayer.formats.fileinfo import (
     FILE_ATTRIBUTE_SPARSE_FILE,
     attribute_names,
     filetime_from_ns,
-    pax_seconds,
 )
 from cimlayer.formats.reparse import MOUNT_POINT, SYMBOLIC_LINK, parse_reparse_data, tar_target
 from cimlayer.formats.sddl import sddl_from_descriptor

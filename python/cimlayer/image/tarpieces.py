@@ -6,9 +6,9 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cimfs_ext.filetimes import pax_seconds
+from cimfs_ext.tarheader import tar_header
 from cimlayer.errors import FormatError
-from cimlayer.formats.fileinfo import pax_seconds
-from cimlayer.formats.tarheader import tar_header
 
 END = bytes(2 * tarfile.BLOCKSIZE)
 _TYPES = {"file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE}

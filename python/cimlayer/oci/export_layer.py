@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -21,12 +21,13 @@ from cimlayer.image.export import opened_output
 from cimlayer.image.inspect import image_chain
 from cimlayer.image.kinds import value_kinds
 from cimlayer.image.meter import Meter
-from cimlayer.image.tarentries import TarWriter
+from cimlayer.image.tarentries import TarWriter, counted_entries
 from cimlayer.layer.paths import get_cim_path_from_layer
-from cimlayer.layer.standard import HIVES, LAYOUT, is_standard_file
+from cimlayer.layer.standard import HIVES, LAYOUT, STANDARD_FILES, is_standard_file
 from cimlayer.limits import DEFAULT_LIMITS, Limits, Usage
 
 _WHITEOUT = ".wh."
+_Event = tuple[str, "ImageEntry | None"]  # None for a whiteout
 
 
 def export_layer(
@@ -109,18 +110,56 @@ class _LayerExport:
 
     def write(self) -> int:
         """The whole tar."""
+        if self._parent is None:
+            self._write_base()
+        else:
+            self._write_changes()
+        self._tar.finish()
+        return self._tar.file_bytes
+
+    def _write_base(self) -> None:
+        """What is ordinary is not seen here: a file of one name alone is written as it comes."""
+        several_names = counted_entries(self._image, self._usage, self._cancel)
+        made = ["Hives", LAYOUT, *(hive.base_path for hive in HIVES)]
+        standard = self._ids_of(STANDARD_FILES)
+
+        def standard_name(file_id: int) -> str | None:
+            """Its standard path, the last one if it has two, in the spelling of the image."""
+            found = None
+            for path, entry in self._image.walk() if file_id in standard else ():
+                if entry.file_id == file_id and is_standard_file(path):
+                    found = path
+            return found
+
+        events = self._tar.others(several_names | self._ids_of(made))
+        self._write_events(events, {upcase_key(path) for path in made}, {}, standard_name)
+
+    def _ids_of(self, paths: Iterable[str]) -> set[int]:
+        return {self._image.stat(path).file_id for path in paths if self._image.exists(path)}
+
+    def _write_changes(self) -> None:
         events = []
-        for path, entry in self._image.walk() if self._parent is None else self._changes():
+        for path, entry in self._changes():
             self._cancel.raise_if_cancelled()
             if entry is not None:
                 check_name(entry.name, path)
             self._usage.add_entry(path)
             events.append((path, entry))
         changed = {upcase_key(path) for path, entry in events if entry is not None}
-        made = self._made_by_import(changed)
+        made = {upcase_key(hive.base_path) for hive in HIVES if upcase_key(hive.delta_path) in changed}
         files = {path: entry for path, entry in events if entry is not None and not entry.is_directory}
         standard = {entry.file_id: path for path, entry in files.items() if is_standard_file(path)}
         unchanged = self._unchanged_names({entry.file_id for entry in files.values()}, changed)
+        self._write_events(events, made, unchanged, standard.get)
+
+    def _write_events(
+        self,
+        events: Iterable[_Event],
+        made: set[bytes],
+        unchanged: dict[int, str],
+        standard_name: Callable[[int], str | None],
+    ) -> None:
+        """``made`` are the keys of paths that the import made; the others give names of files for their IDs."""
         for path, entry in events:
             _check_no_whiteout(path)
             if entry is None:
@@ -130,13 +169,11 @@ class _LayerExport:
             elif entry.is_directory:
                 self._write_entry(path, entry)
             else:
-                self._write_file(path, entry, unchanged.get(entry.file_id), standard.get(entry.file_id))
-        self._tar.finish()
-        return self._tar.file_bytes
+                self._write_file(path, entry, unchanged.get(entry.file_id), standard_name)
 
     # ---- what is to be written, in order ----
 
-    def _changes(self) -> Iterator[tuple[str, ImageEntry | None]]:
+    def _changes(self) -> Iterator[_Event]:
         """Paths with their entries, or with None for a whiteout; those of a directory precede its entries."""
         assert self._parent is not None
         for path, entry, older in walk_differences(self._image, self._parent, self._can_amend):
@@ -178,17 +215,11 @@ class _LayerExport:
         streams = [(stream.name, image.location(entry, stream.name)) for stream in image.streams(entry)]
         return [*(kind.value(image, entry) for kind in self._kinds), streams]
 
-    def _made_by_import(self, changed: set[bytes]) -> set[bytes]:
-        if self._parent is None:
-            made = ["Hives", LAYOUT, *(hive.base_path for hive in HIVES)]
-        else:
-            made = [hive.base_path for hive in HIVES if upcase_key(hive.delta_path) in changed]
-        return {upcase_key(path) for path in made}
-
     def _unchanged_names(self, file_ids: set[int], changed: set[bytes]) -> dict[int, str]:
         """Of files that get new names: a name that the parent has too, and that the layer leaves alone."""
         names: dict[int, str] = {}
-        if self._parent is None or all(file_id > self._parent.last_file_id for file_id in file_ids):
+        assert self._parent is not None
+        if all(file_id > self._parent.last_file_id for file_id in file_ids):
             return names
         for path, entry in self._parent.walk():
             self._cancel.raise_if_cancelled()
@@ -205,14 +236,16 @@ class _LayerExport:
 
     # ---- entries ----
 
-    def _write_file(self, path: str, entry: ImageEntry, unchanged: str | None, standard: str | None) -> None:
+    def _write_file(
+        self, path: str, entry: ImageEntry, unchanged: str | None, standard_name: Callable[[int], str | None]
+    ) -> None:
         """A file under its first name, a link under every other; a standard file can be no link to another name."""
         if self._written.get(entry.file_id) == path:
             return
         if is_standard_file(path):
             self._write_entry(path, entry)
             return
-        if standard is not None and entry.file_id not in self._written:
+        if entry.file_id not in self._written and (standard := standard_name(entry.file_id)) is not None:
             self._write_entry(standard, entry)
         target = self._written.get(entry.file_id) or unchanged
         if target is None:

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from cimlayer.blobs.compression import Compressor, GzipCompressor, ZstdCompressor
 from cimlayer.blobs.digests import Digest
+from cimlayer.blobs.writebehind import Output, WriteBehind
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.limits import Limits
 from cimlayer.oci.export_layer import export_layer
@@ -25,13 +26,6 @@ def ordinary_type(media_type: str) -> str:
     """The OCI media type of a layer's blob that had a type of Docker's, or a foreign one."""
     compression = next((each for each in ("gzip", "zstd") if media_type.endswith(each)), "none")
     return _MEDIA_TYPES[cast(Compression, compression)]
-
-
-class Output(Protocol):
-    """Where bytes go."""
-
-    def write(self, data: Any, /) -> object:
-        """Take all of them."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,14 +70,15 @@ class LayerBlob:
         return WrittenLayer(tar.digest, BlobDescriptor(blob.digest, blob.size, media_type))
 
     def _export(self, tar: _HashingOutput) -> None:
-        export_layer(
-            self.layer,
-            self._parents,
-            cast(BinaryIO, tar),
-            limits=self._limits,
-            progress=self._progress,
-            cancel=self._cancel,
-        )
+        with WriteBehind(tar) as output:
+            export_layer(
+                self.layer,
+                self._parents,
+                cast(BinaryIO, output),
+                limits=self._limits,
+                progress=self._progress,
+                cancel=self._cancel,
+            )
 
 
 class _HashingOutput:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
+from fractions import Fraction
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cimlayer.formats.tarheader import tar_header
+from cimfs_ext.filetimes import pax_seconds
+from cimfs_ext.tarheader import tar_header
+from support.tars import FILETIME_OF_1970
 
 NUMBERS_DEVICES = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)[329] != 0
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=120)
@@ -47,3 +51,18 @@ def test_bytes_that_are_no_text() -> None:
     assert b"21 hdrcharset=BINARY\n12 path=\xed\xa0\x80\n" in header
     with pytest.raises(UnicodeEncodeError):
         tar_header(info_of("\ud800", tarfile.REGTYPE, "", 0, 0, {}))
+
+
+@given(st.integers(-(2**63), 2**63 - 1) | st.integers(FILETIME_OF_1970 - 10**8, FILETIME_OF_1970 + 10**8))
+@example(FILETIME_OF_1970 - 1)
+@example(FILETIME_OF_1970)
+@example(-(2**63))
+def test_seconds_are_exact_and_as_short_as_can_be(filetime: int) -> None:
+    text = pax_seconds(filetime)
+    assert re.fullmatch(r"(?!-0$)-?(0|[1-9]\d*)(\.\d*[1-9])?", text, re.ASCII)
+    assert Fraction(text) == Fraction(filetime - FILETIME_OF_1970, 10**7)
+
+
+@pytest.mark.parametrize(("filetime", "nearest"), [(2**64, 2**63 - 1), (-(2**64), -(2**63))])
+def test_seconds_of_what_is_no_filetime_are_those_of_the_nearest(filetime: int, nearest: int) -> None:
+    assert pax_seconds(filetime) == pax_seconds(nearest)

@@ -1,0 +1,3 @@
+from tarfile import TarInfo
+
+def tar_header(info: TarInfo) -> bytes: ...
