@@ -175,6 +175,23 @@ def test_a_reader_that_stops_ends_the_program_quietly(crowded: Path, words: str)
         assert process.wait(60) == 141
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes there")
+@pytest.mark.parametrize("words", ["ls -l IMAGE", "export IMAGE"])
+def test_a_program_that_is_stopped_and_goes_on_loses_no_output(crowded: Path, words: str) -> None:
+    command = program(*(crowded if word == "IMAGE" else word for word in words.split()))
+    expected = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    found = b""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, bufsize=0) as process:
+        assert process.stdout
+        while piece := process.stdout.read(1 << 16):
+            found += piece
+            process.send_signal(signal.SIGSTOP)
+            process.send_signal(signal.SIGCONT)
+    assert process.returncode == 0
+    assert len(found) == len(expected) and found == expected
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("name", ["ls", "cat"])
 def test_a_full_disk_fails_in_one_line(image: Path, name: str) -> None:

@@ -5,18 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from types import TracebackType
-from typing import Any, Protocol
 
 from cimfs_ext.cpus import available_cpus
+from cimlayer.blobs.outputs import Output
 
 PIECES_BEHIND = 7  # enough for neither side to wait when the other one takes a little longer
-
-
-class Output(Protocol):
-    """Where bytes go."""
-
-    def write(self, data: Any, /) -> object:
-        """Take all of them."""
 
 
 class WriteBehind:

@@ -137,6 +137,7 @@ def commands() -> None:
 def run() -> None:
     """Run the command named by the program's arguments, then end the process."""
     _open_closed_streams()
+    _buffer_output()
     _write_utf8()
     _use_escape_sequences()
     if "_CIMLAYER_COMPLETE" in os.environ:
@@ -161,6 +162,14 @@ def _open_closed_streams() -> None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _buffer_output() -> None:
+    """Under PYTHONUNBUFFERED, text that a write does not take whole would be lost, as when a signal interrupts it."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.RawIOBase):
+        encoding, errors = sys.stdout.encoding, sys.stdout.errors
+        file = io.BufferedWriter(sys.stdout.detach())
+        sys.stdout = io.TextIOWrapper(file, encoding, errors, line_buffering=True)
 
 
 def _write_utf8() -> None:

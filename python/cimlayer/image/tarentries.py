@@ -10,7 +10,8 @@ from cimfs_ext.filetimes import pax_seconds
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.tarheader import tar_header
 from cimfs_ext.tarwriter import TarStream, survey
-from cimlayer.blobs.writebehind import PIECES_BEHIND, Output
+from cimlayer.blobs.outputs import Output
+from cimlayer.blobs.writebehind import PIECES_BEHIND
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
 from cimlayer.formats.fileinfo import unix_nanoseconds

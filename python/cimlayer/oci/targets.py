@@ -9,7 +9,8 @@ from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from cimlayer.blobs.compression import Compressor, GzipCompressor, ZstdCompressor
 from cimlayer.blobs.digests import Digest
-from cimlayer.blobs.writebehind import Output, WriteBehind
+from cimlayer.blobs.outputs import Output
+from cimlayer.blobs.writebehind import WriteBehind
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.limits import Limits
 from cimlayer.oci.export_layer import export_layer
