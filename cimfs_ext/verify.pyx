@@ -99,7 +99,7 @@ cdef _Helper new_helper(cimfs_check *check):
 cdef list start_helpers(cimfs_check *check, size_t count):
     """As many as the system has threads for."""
     cdef size_t index
-    helpers = [new_helper(check) for index in range(count)]
+    helpers = [new_helper(check) for _ in range(count)]
     for index in range(count):
         try:
             _thread.start_new_thread(helpers[index].share, ())
