@@ -188,7 +188,9 @@ void CIMFS_CALL cimfs_image_close(cimfs_image image)
         return;
     cimfs_tree_close(&image->tree);
     cimfs_reader_close(image->base); /* before anything is truncated: Windows cuts no file that is mapped */
-    if (image->state != CIMFS_IMAGE_COMMITTED && image->directory != CIMFS_NO_FILE)
+    if (image->state == CIMFS_IMAGE_COMMITTED)
+        cimfs_objects_trim(&image->objects);
+    else if (image->directory != CIMFS_NO_FILE)
         cimfs_objects_abandon(&image->objects);
     cimfs_objects_close(&image->objects);
     cimfs_image_close_draft(image, image->state != CIMFS_IMAGE_COMMITTED);

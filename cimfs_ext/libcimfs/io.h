@@ -37,6 +37,7 @@ struct cimfs_io {
     /* All of size bytes at offset, or HANDLE_EOF if the file ends before. */
     cimfs_hresult (*read)(cimfs_file file, void *data, size_t size, uint64_t offset);
     cimfs_hresult (*write)(cimfs_file file, const void *data, size_t size, uint64_t offset);
+    /* Windows shortens no file that is mapped: there it keeps its length, which is no error. */
     cimfs_hresult (*truncate)(cimfs_file file, uint64_t size);
     /* Writes will go on in this range: take disk blocks for it now, if that makes them cheaper. A hint; may be NULL. */
     void (*reserve)(cimfs_file file, uint64_t offset, uint64_t size);

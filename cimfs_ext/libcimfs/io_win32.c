@@ -283,7 +283,10 @@ static cimfs_hresult win32_write(cimfs_file file, const void *data, size_t size,
 static cimfs_hresult win32_truncate(cimfs_file file, uint64_t size)
 {
     FILE_END_OF_FILE_INFO info = {.EndOfFile.QuadPart = (LONGLONG)size};
-    return SetFileInformationByHandle(handle_of(file), FileEndOfFileInfo, &info, sizeof info) ? CIMFS_OK : last_error();
+    if (SetFileInformationByHandle(handle_of(file), FileEndOfFileInfo, &info, sizeof info) ||
+        GetLastError() == ERROR_USER_MAPPED_FILE)
+        return CIMFS_OK;
+    return last_error();
 }
 
 static cimfs_hresult win32_sync(cimfs_file file)

@@ -342,6 +342,12 @@ cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects)
     return CIMFS_OK;
 }
 
+void cimfs_objects_trim(struct cimfs_objects *objects)
+{
+    for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
+        cimfs_region_trim(&objects->regions[i]);
+}
+
 void cimfs_objects_abandon(struct cimfs_objects *objects)
 {
     char name[CIMFS_FILE_NAME], temporary[CIMFS_FILE_NAME + 4];

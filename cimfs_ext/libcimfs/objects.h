@@ -61,6 +61,8 @@ cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cim
                                  int sync);
 /* Write out everything but the .cim: regions, object ID files. */
 cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects);
+/* After a commit, when nothing of the regions is mapped any more. */
+void cimfs_objects_trim(struct cimfs_objects *objects);
 /* Undo what open and the writing did to the directory. */
 void cimfs_objects_abandon(struct cimfs_objects *objects);
 void cimfs_objects_close(struct cimfs_objects *objects);

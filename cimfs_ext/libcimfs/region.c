@@ -124,6 +124,7 @@ cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end)
         return CIMFS_OK;
     }
     CIMFS_TRY(region->io->truncate(region->file, end));
+    region->cut = 1;
     region->reserved = end;
     if (region->on_its_way > end)
         region->on_its_way = end;
@@ -152,4 +153,11 @@ cimfs_hresult cimfs_region_flush(struct cimfs_region *region)
 {
     CIMFS_TRY(region->io->write(region->file, region->buffer, region->used, region->flushed));
     return region->io->truncate(region->file, cimfs_region_end(region));
+}
+
+void cimfs_region_trim(struct cimfs_region *region)
+{
+    uint64_t size, end = cimfs_region_end(region);
+    if (region->cut && region->io->size(region->file, &size) == CIMFS_OK && size > end)
+        region->io->truncate(region->file, end);
 }

@@ -19,6 +19,7 @@ struct cimfs_region {
     uint64_t reserved;   /* the file may have disk blocks up to here */
     uint64_t on_its_way; /* to the disk, up to here */
     int sync;            /* all of it will be waited for */
+    int cut;             /* something that was written was taken back */
     uint32_t used;       /* bytes in the buffer */
     uint8_t *buffer;
     uint16_t index;
@@ -48,5 +49,7 @@ cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end);
 cimfs_hresult cimfs_region_read(const struct cimfs_region *region, void *data, size_t size, uint64_t offset);
 /* Bring the file to its full length on the way to a commit. */
 cimfs_hresult cimfs_region_flush(struct cimfs_region *region);
+/* Cut what truncate could not cut while the file was mapped. */
+void cimfs_region_trim(struct cimfs_region *region);
 
 #endif

@@ -46,7 +46,7 @@ def test_equal_content_is_stored_once(tmp_path: Path, size: int, piece: int) -> 
 
 @pytest.mark.parametrize("extend", [False, True])
 @pytest.mark.parametrize("piece", [1 << 30, 1000])
-@pytest.mark.parametrize("size", [100, 4095, 4096, 300_000])
+@pytest.mark.parametrize("size", [100, 4095, 4096, 300_000, (2 << 20) + 3])
 def test_content_of_all_parents_is_shared(tmp_path: Path, size: int, piece: int, extend: bool) -> None:
     make_image(tmp_path, "a.cim", {"x": NOISE[:size]})
     make_image(tmp_path, "b.cim", {"y": NOISE[9 : 9 + size]}, parent="a.cim")

@@ -16,6 +16,7 @@ from cimlayer.oci.export_layer import export_layer
 from support.corpus import KEPT_ATTRIBUTES, PARENTS, is_managed, manifest_of
 from support.descriptors import parts_of
 from support.exports import DIRECTORY, facts
+from support.platforms import same_everywhere
 from support.trees import assert_equal_trees
 
 
@@ -79,6 +80,7 @@ def remove(tree: dict[str, dict[str, Any]], path: str) -> None:
         tree.pop(other)["names"].pop(other)
 
 
+@same_everywhere
 @pytest.mark.parametrize("name", PARENTS)
 def test_exports_read_by_a_simple_reader_equal_the_manifest(tars: Path, name: str) -> None:
     manifest = manifest_of(name)
