@@ -265,9 +265,9 @@ def files_end_at(size: int) -> Iterator[None]:
 def test_no_room_for_a_standard_file_is_said_with_its_name(root: Path) -> None:
     before = state(root)
     tar = TarBuilder()
-    tar.file("Files/before", bytes(PIECE - 3 * 512 - 2048))  # the next one comes in a small piece and a large one
-    tar.file("Hives/SYSTEM_Delta", os.urandom(100_000))
-    with files_end_at(1024), pytest.raises(OSError, match="large") as caught:
+    tar.file("Files/before", bytes(PIECE - 3 * 512 - 2048))  # the next one comes in a small piece and large ones
+    tar.file("Hives/SYSTEM_Delta", os.urandom(3 * PIECE))
+    with files_end_at(PIECE + 65536), pytest.raises(OSError, match="large") as caught:
         cimlayer.import_layer(io.BytesIO(tar.finish()), root / "layer", [root / "base"], jobs=1)
     assert caught.value.filename == str(root / "layer" / "Hives" / "SYSTEM_Delta")
     assert state(root) == before

@@ -89,9 +89,7 @@ def _hold(path: Path) -> int:
         descriptor, got = open_to_lock(path, create=True), False
         try:
             got = try_lock(descriptor)
-            if not got:
-                break
-            if os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False)):
+            if got and os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False)):
                 return descriptor
         except FileNotFoundError:
             pass
@@ -102,6 +100,8 @@ def _hold(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+        if not got:
+            break
     error = ImageBusyError(errno.EBUSY, "the layer is being written or destroyed", str(path))
     name_holder(error, path)
     raise error
