@@ -59,13 +59,12 @@ class Mark:
             unlock_and_close(descriptor)
 
 
-def clear_abandoned(image_path: Path) -> None:
-    """Clear the mark that a process has left which was killed while it destroyed the layer.
+def take_abandoned(image_path: Path) -> Mark | None:
+    """Take over the mark, if there is one, of a process that was killed while it destroyed the layer.
 
     ImageBusyError if one is at work on it still: what is written to the layer directory would go as well.
     """
-    if is_marked(image_path, MarkKind.DESTROYING):
-        Mark(image_path, MarkKind.DESTROYING).clear()
+    return Mark(image_path, MarkKind.DESTROYING) if is_marked(image_path, MarkKind.DESTROYING) else None
 
 
 def is_marked(image_path: Path, kind: MarkKind) -> bool:

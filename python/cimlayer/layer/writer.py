@@ -25,7 +25,7 @@ from cimlayer.image.locking import held, open_patiently
 from cimlayer.layer import processing
 from cimlayer.layer.directory import LayerDirectory
 from cimlayer.layer.items import ImageFileItem, Item, RootItem, StandardFileItem, StreamItem
-from cimlayer.layer.marks import Mark, MarkKind, clear_abandoned
+from cimlayer.layer.marks import Mark, MarkKind, take_abandoned
 from cimlayer.layer.paths import get_cim_dir_from_layer, get_cim_name_from_layer, get_cim_path_from_layer
 from cimlayer.layer.removals import Removals
 from cimlayer.layer.standard import STANDARD_FILES, WRITTEN_FILES, StandardFiles
@@ -100,6 +100,7 @@ class CimLayerWriter:
         self.standard = StandardFiles(LayerDirectory(self._path))
         self._made_directories: list[Path] = []
         self._mark: Mark | None = None
+        self._old_mark: Mark | None = None  # of a layer that was half destroyed
         try:
             with deferred(self._cancel):
                 directory = get_cim_dir_from_layer(self._path)
@@ -108,6 +109,8 @@ class CimLayerWriter:
                 parent = get_cim_path_from_layer(self._parents[0]) if self._parents else None
                 self.removals = Removals(self.builder, parent, self._time, self._cancel)
                 self._take_directory()
+                if self._old_mark is not None:
+                    self._old_mark.clear()  # the new one stands: a kill never leaves a directory with neither
         except BaseException:
             self._abandon()
             raise
@@ -116,7 +119,7 @@ class CimLayerWriter:
         """An earlier layer of that name may have lost its ``.cim`` file, but not yet its directory."""
         image = self._open_image_there()
         try:
-            clear_abandoned(get_cim_path_from_layer(self._path))
+            self._old_mark = take_abandoned(get_cim_path_from_layer(self._path))
         except BaseException:
             image.close()
             raise
@@ -367,6 +370,8 @@ class CimLayerWriter:
             rest.callback(remove_directories, self._made_directories)
             if image is not None:
                 rest.callback(image.close)  # after what lies outside it: it lets the next one in
+            if self._old_mark is not None:
+                rest.callback(self._old_mark.leave)
             if self._mark is not None:
                 rest.callback(self._mark.clear)
             if removals is not None:
