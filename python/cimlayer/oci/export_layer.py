@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -123,13 +124,14 @@ class _LayerExport:
         made = ["Hives", LAYOUT, *(hive.base_path for hive in HIVES)]
         standard = self._ids_of(STANDARD_FILES)
 
+        @functools.cache
+        def standard_names() -> dict[int, str]:
+            """Their standard paths, the last one of a file that has two, in the spelling of the image."""
+            walk = self._image.walk()
+            return {entry.file_id: path for path, entry in walk if entry.file_id in standard and is_standard_file(path)}
+
         def standard_name(file_id: int) -> str | None:
-            """Its standard path, the last one if it has two, in the spelling of the image."""
-            found = None
-            for path, entry in self._image.walk() if file_id in standard else ():
-                if entry.file_id == file_id and is_standard_file(path):
-                    found = path
-            return found
+            return standard_names().get(file_id) if file_id in standard else None
 
         events = self._tar.others(several_names | self._ids_of(made))
         self._write_events(events, {upcase_key(path) for path in made}, {}, standard_name)
