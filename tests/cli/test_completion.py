@@ -29,7 +29,7 @@ Complete = Callable[[str], list[str]]
 def needs(shell: str) -> str:
     path = shutil.which(shell)
     if path is None:
-        pytest.skip(f"no {shell}")
+        pytest.skip(f"{shell} is not installed")
     return path
 
 
