@@ -333,11 +333,10 @@ static cimfs_hresult write_id_file(struct cimfs_objects *objects, uint32_t regio
 cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects)
 {
     char name[CIMFS_FILE_NAME], temporary[CIMFS_FILE_NAME + 4];
-    for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++) {
+    for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         CIMFS_TRY(cimfs_region_flush(&objects->regions[i]));
-        if (objects->sync)
-            CIMFS_TRY(objects->io->sync(objects->regions[i].file));
-    }
+    for (uint32_t i = 0; i < CIMFS_OWN_REGIONS && objects->sync; i++)
+        CIMFS_TRY(objects->io->sync(objects->regions[i].file)); /* the first one takes most of the others along */
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         CIMFS_TRY(write_id_file(objects, i));
     cimfs_parent_ids_unmap(&objects->parent_ids);
