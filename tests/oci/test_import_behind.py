@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_a_full_disk_ends_the_import_and_leaves_nothing(tmp_path: Path) -> None:
         assert not files_below(root)
 
 
-@posix_only("fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_process_forked_from_the_writer_ends_without_its_thread(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
