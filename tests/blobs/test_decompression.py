@@ -212,7 +212,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@posix_only("page faults are counted with getrusage")
+@posix_only("memory is measured with getrusage")
 @pytest.mark.parametrize("threshold", [None, "65536"])  # what dask sets for its workers
 def test_pieces_do_not_take_new_memory_each_time(library: str, threshold: str | None, tmp_path: Path) -> None:
     pages = 5000
@@ -221,6 +221,6 @@ def test_pieces_do_not_take_new_memory_each_time(library: str, threshold: str | 
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     if threshold is not None:
         environ["MALLOC_TRIM_THRESHOLD_"] = threshold
-    program = [sys.executable, "-c", _READS, file, library]
+    program = [sys.executable, "-c", _READS, str(file), library]
     done = subprocess.run(program, check=True, capture_output=True, env=environ)
     assert int(done.stdout) < pages // 5
