@@ -6,11 +6,14 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import random
+import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +23,7 @@ from cimlayer.blobs.decompression import check_tar_start
 from cimlayer.blobs.streams import LayerStream
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken
-from support.platforms import examples
+from support.platforms import examples, posix_only
 from support.tars import TarBuilder
 
 if sys.version_info >= (3, 14):
@@ -58,12 +61,12 @@ def read(data: bytes, size: int = 1 << 30, piece: int = 1 << 19, name: str = "")
 
 
 @pytest.fixture(scope="module", autouse=True, params=["isal", "zlib"])
-def library(request: pytest.FixtureRequest) -> Iterator[None]:
+def library(request: pytest.FixtureRequest) -> Iterator[str]:
     """What gzip is read with: isal does not exist everywhere."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "zlib":
             patch.setitem(sys.modules, "isal", None)
-        yield
+        yield request.param
 
 
 COMPRESS = {"gzip": lambda data: gzip.compress(data, 1), "zstd": zstd.compress}
@@ -188,3 +191,36 @@ def test_old_tars_have_a_checksum_alone() -> None:
 def test_a_tar_of_nothing_is_left_to_whoever_reads_it(data: bytes) -> None:
     assert read(data) == data
     assert read(gzip.compress(data)) == data
+
+
+_READS = """
+import resource, sys
+from cimlayer.blobs.streams import LayerStream
+from cimlayer.events import CancellationToken
+
+if sys.argv[2] == "zlib":
+    sys.modules["isal"] = None
+
+buffer = memoryview(bytearray(1 << 19))
+with open(sys.argv[1], "rb", buffering=0) as file:
+    stream = LayerStream(file, cancel=CancellationToken())
+    stream.readinto(buffer)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    while stream.readinto(buffer):
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@posix_only("memory is measured with getrusage")
+@pytest.mark.parametrize("threshold", [None, "65536"])  # what dask sets for its workers
+def test_pieces_do_not_take_new_memory_each_time(library: str, threshold: str | None, tmp_path: Path) -> None:
+    pages = 5000
+    file = tmp_path / "a.tar.gz"
+    file.write_bytes(gzip.compress(bytes(pages * 4096), 1))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    if threshold is not None:
+        environ["MALLOC_TRIM_THRESHOLD_"] = threshold
+    program = [sys.executable, "-c", _READS, str(file), library]
+    done = subprocess.run(program, check=True, capture_output=True, env=environ)
+    assert int(done.stdout) < pages // 5

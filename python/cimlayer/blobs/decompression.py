@@ -33,7 +33,7 @@ _NOT_TARS = (
 )
 _BLOCK = 512  # bytes of a tar's header
 _INPUT = 1 << 17  # bytes of a blob taken at a time
-_OUTPUT = 1 << 18  # bytes made at a time: isal's buffer for them grows by doubling, which costs more beyond
+_OUTPUT = 104 << 10  # bytes made at a time, a fifth of a piece: from 128 KiB on, malloc may map new memory each time
 _FIRST_INPUT = 1 << 14  # what is behind a member is copied, and members may be small
 
 
