@@ -125,12 +125,17 @@ def dask(workers: int, settings: dict[str, object] | None = None) -> Iterator[Ex
     import dask.config  # noqa: PLC0415
     from distributed import Client, LocalCluster  # noqa: PLC0415
 
-    with (
-        dask.config.set(settings or {}),
-        LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client.get_executor(pure=False)
+    before = dict(os.environ)
+    try:
+        with (
+            dask.config.set(settings or {}),
+            LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client.get_executor(pure=False)
+    finally:  # dask sets the variables of its workers here, and prefers those that are set to its settings
+        os.environ.clear()
+        os.environ.update(before)
 
 
 EXECUTORS: dict[str, Callable[[int], contextlib.AbstractContextManager[Executor | None]]] = {
