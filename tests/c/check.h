@@ -19,5 +19,7 @@ extern int failures;
 
 /* A link table of the image that changes while it is merged. */
 void test_changing_link_table(const struct cimfs_reader *reader);
+/* Images that a thread writes. */
+void test_writing_behind(void);
 
 #endif

@@ -507,6 +507,7 @@ int main(void)
     test_full_disk_leaves_an_image_that_can_only_be_closed();
     test_sync();
     test_link_tables();
+    test_writing_behind();
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         test_fault_injection(&scenarios[i], CIMFS_E_IO_DEVICE, 0);
         test_fault_injection(&scenarios[i], CIMFS_E_DISK_FULL, 1);
