@@ -21,6 +21,8 @@ from cimfs_ext.libcimfs cimport (
 from cimfs_ext.listing cimport Children, decode, reader_error
 from cimfs_ext.reader cimport ImageReader
 
+from cimfs_ext.names import is_file_name
+
 
 cdef extern from "hosterror.h":
     int raise_host_error(int, object) except -1
@@ -138,23 +140,26 @@ cdef Py_ssize_t SURE_NAME = 128  # bytes that every file system takes
 
 
 cdef bint is_ordinary(const cimfs_record *record, const cimfs_link *link) noexcept:
-    """Whether this is a file without reparse data and alternate streams, under a name that can be one on any host."""
+    """Whether this is a file without reparse data and alternate streams, under a name that is not too long."""
     cdef uint32_t i
     if (cimfs_is_directory(record) or get64(record.reparse) or get32(record.reparse_tag) or get64(record.streams)
             or not 0 < link.length <= SURE_NAME):
         return False
     for i in range(link.length):
-        if link.units[i] == c":" or link.units[i] & 0xF800 == 0xD800:  # a half of a character, where Python counts one
+        if link.units[i] & 0xF800 == 0xD800:  # half of a character, where Python counts one
             return False
-    return link.units[0] != c"." or link.length > 2 or (link.length == 2 and link.units[1] != c".")
+    return True
 
 
 cdef bytes ordinary_name(Children children):
     """The name in UTF-8 of an ordinary file, or None."""
     if not is_ordinary(&children.record, children.link):
         return None
-    name = decode(children.link).encode("utf-8", "surrogatepass")
-    return name if len(name) <= SURE_NAME else None
+    cdef str name = decode(children.link)
+    if not is_file_name(name):
+        return None
+    cdef bytes encoded = name.encode("utf-8", "surrogatepass")
+    return encoded if len(encoded) <= SURE_NAME else None
 
 
 @cython.no_gc_clear  # without its image it is of no use

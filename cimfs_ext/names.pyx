@@ -44,3 +44,8 @@ def upcase_key(str name not None) -> bytes:
             view[i] = <uint8_t>(unit & 0xFF)
             view[i + 1] = <uint8_t>(unit >> 8)
     return bytes(out)
+
+
+def is_file_name(str name not None):
+    """Whether a file of Windows can have this name, of those that a reader lets through: no separator, no NUL."""
+    return name not in (".", "..") and ":" not in name

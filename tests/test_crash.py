@@ -38,7 +38,7 @@ from support.tars import TarBuilder
 from support.utilityvms import add_utility_vm
 
 BASE_TAR, CHILD_TAR = ROOT / "examples" / "sample-layer.tar", ROOT / "examples" / "sample-child.tar"
-KILLS = int(os.environ.get("CIMLAYER_CRASH_KILLS", "240"))
+KILLS = int(os.environ.get("CIMLAYER_CRASH_KILLS", "80"))
 TORN_STATES = int(os.environ.get("CIMLAYER_CRASH_STATES", "4"))  # per operation
 RERUNS = int(os.environ.get("CIMLAYER_CRASH_RERUNS", "10"))  # of one change, from what a crash has left
 
@@ -342,7 +342,7 @@ def test_a_killed_import_of_a_base_layer_can_be_run_again(tmp_path: Path) -> Non
     import_layer(BASE_TAR, base, sync=False)
     chance = random.Random(8)
     longest = duration(lambda: start_import(other, BASE_TAR, [], False))
-    for _ in range(max(3, KILLS // 8)):
+    for _ in range(KILLS // 4):
         destroy_cim_layer(other)
         process = start_import(other, BASE_TAR, [], False)
         time.sleep(chance.uniform(0, longest))

@@ -38,6 +38,7 @@ from support.limited import (
     tar_of,
     tree_of,
 )
+from support.platforms import same_everywhere
 
 # ---- shapes of tars ----
 
@@ -114,6 +115,7 @@ def test_every_hostile_shape_has_its_result(tmp_path: Path, shape: str) -> None:
         assert extracted.files + extracted.symbolic_links <= len(result)
 
 
+@same_everywhere
 @pytest.mark.parametrize("depth", [1025, 16_000])
 def test_nesting_beyond_the_limit_is_refused_at_once(tmp_path: Path, depth: int) -> None:
     with cpu_time_below(10), pytest.raises(LimitError, match="path_depth"):
@@ -272,6 +274,7 @@ def select_from(source: Path, platform: Platform = WINDOWS) -> None:
         select(images, platform)
 
 
+@same_everywhere
 @pytest.mark.parametrize("form", ["docker", "layout"])
 def test_documents_of_many_images_are_not_kept(tmp_path: Path, form: str) -> None:
     many, padding = 20, [{}] * 20_000

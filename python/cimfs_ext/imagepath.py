@@ -1,5 +1,8 @@
 """Paths as callers give them: of images, which a layer directory stands for too, and in images."""
 
+# pathlib takes its time to load.
+# ruff: noqa: PTH110, PTH112, PTH118, PTH122
+
 from __future__ import annotations
 
 import errno
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import PurePath
 
 CIM_DIRECTORY = "cim-layers"  # beside layer directories, as hcsshim and containerd name it
+_SEPARATORS = os.sep + (os.altsep or "")
 
 
 def host_path(path: str | os.PathLike[str]) -> str:
@@ -47,16 +51,14 @@ def image_path(path: str | os.PathLike[str]) -> str:
     ImageNotFoundError if the directory is none of a layer. (hcsshim, internal/wclayer/cim/common.go)
     """
     text = host_path(path)
-    if not os.path.isdir(text):  # noqa: PTH112  pathlib takes its time to load
+    if not os.path.isdir(text):
         return text
-    from pathlib import Path  # noqa: PLC0415
-
-    layer = Path(text)
-    if layer.suffix == ".cim":
+    parent, name = os.path.split(text.rstrip(_SEPARATORS))
+    if name in ("", os.curdir, os.pardir):
+        parent, name = os.path.split(os.path.abspath(text))
+    if os.path.splitext(name)[1] == ".cim":
         return text
-    if layer.name in ("", ".."):
-        layer = Path(os.path.abspath(text))
-    image = layer.parent / CIM_DIRECTORY / f"{layer.name}.cim"
-    if not image.exists():
+    image = os.path.join(parent, CIM_DIRECTORY, f"{name}.cim")
+    if not os.path.exists(image):
         raise ImageNotFoundError(errno.ENOENT, f"not a CIM layer: {image} does not exist", text)
-    return str(image)
+    return image

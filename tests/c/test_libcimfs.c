@@ -21,7 +21,7 @@ static const cimfs_wchar *wide(const char16_t *text)
 static const struct cimfs_api *api;
 static struct cimfs_error last_error;
 static uint8_t noise[2 << 20];
-enum { LARGE = 1100000 };
+enum { LARGE = 330000 }; /* more than is buffered (CIMFS_REGION_BUFFER) */
 
 static cimfs_hresult open_image(const cimfs_wchar *existing, const cimfs_wchar *name, cimfs_image *image)
 {

@@ -382,7 +382,7 @@ def from_oracle(entry: cimoracle.Entry) -> Node:
 
 
 ImageMachine.TestCase.settings = settings(
-    max_examples=examples(500),
+    max_examples=examples(150),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -23,6 +23,7 @@ from cimlayer.formats.reparse import parse_reparse_data
 from support.cimbytes import Builder, stream, upcased
 from support.commands import call
 from support.image_layers import link_data
+from support.platforms import examples
 
 ATTRIBUTES = {
     0x10: ("d", "directory"),
@@ -142,7 +143,7 @@ def test_times_are_those_of_the_calendar(filetime: int) -> None:
     assert iso_time(filetime) == (time_of(filetime) or None)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     TREES,
     st.sampled_from(["ls", "find"]),

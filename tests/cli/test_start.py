@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,14 @@ def test_ls_loads_what_it_needs_and_nothing_else(image: Path) -> None:
 @pytest.mark.parametrize("options", [["-R"], ["Files"]])
 def test_ls_with_options_loads_no_more(image: Path, options: list[str]) -> None:
     assert ours(loaded(COMMAND, "ls", image, *options)) <= OF_LS
+
+
+@pytest.mark.parametrize("command", ["ls", "verify"])
+def test_a_layer_directory_takes_nothing_slow_either(image: Path, tmp_path: Path, command: str) -> None:
+    shutil.copytree(image.parent, tmp_path / "cim-layers")
+    (tmp_path / image.stem).mkdir()
+    modules = loaded(COMMAND, command, tmp_path / image.stem)
+    assert modules & {*SLOW, "cimlayer.events"} == set()
 
 
 def test_a_plain_import_loads_no_container_images_and_nothing_slow(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from cimlayer.formats.bcd import (
 from cimlayer.formats.bcd.store import BOOT_MANAGER, DEVICE_OPTIONS, ElementValue
 from cimlayer.formats.disks import DiskIdentity, create_formatted_disk
 from support.hives import corpus, dissect_tree
+from support.platforms import same_everywhere
 
 DISK = DiskIdentity(UUID("11111111-2222-4333-8444-555555555555"), UUID("66666666-7777-4888-9999-aaaaaaaaaaaa"))
 DEFAULT = UUID("733b62e5-f608-11eb-825c-c112f60133ab")
@@ -64,6 +65,7 @@ def empty_store() -> BcdStore:
 # Devices
 
 
+@same_everywhere
 @given(devices)
 def test_devices_survive_encoding(device: Device) -> None:
     assert decode_device(encode_device(device)) == device

@@ -121,11 +121,18 @@ TARGETS = {target.name: target for target in (*NATIVE, *PYTHON)}
 
 
 def _compile(sources: list[Path], program: Path) -> None:
+    """Each source by itself, so that a compiler cache serves the targets that share them."""
+    objects = [program.parent / f"{source.parent.name}-{source.stem}.o" for source in sources]
+    for source, compiled in zip(sources, objects, strict=True):
+        _clang("-c", source, "-o", compiled)
+    _clang(*objects, "-o", program)
+
+
+def _clang(*arguments: str | Path) -> None:
     clang = shutil.which("clang")
     if clang is None:
         raise Unavailable("clang is not installed")
-    command = [clang, *FLAGS, *map(str, sources), "-o", str(program)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    done = subprocess.run([clang, *FLAGS, *arguments], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     if done.returncode and ("libclang_rt" in done.stderr or "unsupported option" in done.stderr):
         raise Unavailable("clang comes without libFuzzer or the sanitizers")
     if done.returncode:

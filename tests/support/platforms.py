@@ -54,9 +54,13 @@ needs_symlinks = pytest.mark.skipif(not HAS_SYMLINKS, reason="symbolic links can
 A_SYMLINK, A_BROKEN_LINK = (pytest.param(name, marks=needs_symlinks) for name in ("a symbolic link", "a broken link"))
 
 
+# Under wine each file operation is slow; and with a loaded library, the same tests run a second time over the same C.
+FEW_EXAMPLES = WINE or os.environ.get("CIMLAYER_IMPLEMENTATION") == "system"
+
+
 def examples(number: int) -> int:
-    """So many examples of a property; a tenth under wine, where each file operation is slow."""
-    return max(5, number // 10) if WINE else number
+    """How many examples of a property are tried: a tenth of that number where few will do."""
+    return max(5, number // 10) if FEW_EXAMPLES else number
 
 
 needs_kill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills a process at once here")

@@ -8,10 +8,10 @@ from typing import get_args
 import click
 
 from cimlayer.cli.choosing import exclude_options
+from cimlayer.cli.eventprogress import files_progress
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount, counted, warn
-from cimlayer.cli.progress import files_progress
 from cimlayer.cli.stopping import stoppable
 from cimlayer.cli.waiting import wait_option
 from cimlayer.image.create import create_image

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from cimlayer.cli.eventprogress import files_progress
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
-from cimlayer.cli.progress import files_progress
 from cimlayer.cli.stopping import stoppable
 from cimlayer.image.export import export_image_as_tar
 from cimlayer.limits import Limits

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
+from cimlayer.cli.eventprogress import files_progress
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import require_layer
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
-from cimlayer.cli.progress import files_progress
 from cimlayer.cli.registries import registry_options
 from cimlayer.cli.registrychoice import RegistryOptions
 from cimlayer.cli.stopping import stoppable

@@ -8,11 +8,11 @@ from typing import get_args
 import click
 
 from cimlayer.cli.choosing import exclude_options
+from cimlayer.cli.eventprogress import files_progress
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.images import open_image
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount, counted
-from cimlayer.cli.progress import files_progress
 from cimlayer.cli.stopping import stoppable
 from cimlayer.image.extract import Existing, extract
 from cimlayer.image.extraction import Extraction

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from pathlib import Path
 
 import click
 
@@ -17,6 +15,8 @@ Failure = Exception  # OSError, ValueError or MemoryError, except for what worke
 def report(error: Failure, *, as_json: bool) -> None:
     """On standard error; with --verbose, where it was raised comes first."""
     if of_call(VERBOSE):
+        import traceback  # noqa: PLC0415  which takes its time to load
+
         click.echo("".join(map(escaped_lines, traceback.format_exception(error))), err=True, nl=False)
     if as_json:
         click.echo(json_text({"event": "error"} | facts(error)), err=True)
@@ -38,6 +38,8 @@ def facts(error: Failure) -> dict[str, object]:
     }
     known = {name: getattr(error, name, None) for name in ("operation", "source", "layer", "limit")}
     if known["layer"] is not None:
+        from pathlib import Path  # noqa: PLC0415
+
         known["layer"] = str(Path(of_call(LAYERS), known["layer"]))
     hresult = getattr(error, "hresult", None)
     known["hresult"] = None if hresult is None else f"0x{hresult:08X}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -67,20 +68,7 @@ def _size_test(text: str) -> Callable[[int], bool]:
 @click.option("long", "-l", is_flag=True, help="Show attributes, size, last write time (UTC) and link targets.")
 @size_options(human=False)
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object per entry, one per line.")
-def command(
-    image: str,
-    paths: tuple[str, ...],
-    pattern: Patterns | None,
-    kind: str | None,
-    size: Callable[[int], bool] | None,
-    newer: int | None,
-    older: int | None,
-    attributes: tuple[str, ...],
-    owner: str | None,
-    long: bool,
-    human: bool,
-    as_json: bool,
-) -> None:
+def command(image: str, paths: tuple[str, ...], long: bool, human: bool, as_json: bool, **conditions: Any) -> None:
     """Find files in a CIM by name, size, time, attribute or owner.
 
     Lists everything below each PATH, a path or a pattern, for which all conditions hold. Case is ignored. SIZE may
@@ -89,7 +77,7 @@ def command(
     output = Output()
     form: Form = "json" if as_json else "long" if long else "name"
     with open_image(image) as reader, entry_lines(reader, output, form, human) as lines:
-        tests = _tests(reader, pattern, kind, size, newer, older, attributes, owner)
+        tests = _tests(reader, **conditions)
         for top, top_entry in list(each_named(reader, paths or [""])):
             for path, entry in reader.walk(top) if top_entry.is_directory else [(top, top_entry)]:
                 if all(test(path, entry) for test in tests):
@@ -98,6 +86,7 @@ def command(
 
 def _tests(
     image: ImageReader,
+    *,
     pattern: Patterns | None,
     kind: str | None,
     size: Callable[[int], bool] | None,

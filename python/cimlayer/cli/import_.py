@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from cimlayer.cli.eventprogress import progress_shown
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.importing import import_options
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output, amount, counted
-from cimlayer.cli.progress import progress_shown
 from cimlayer.cli.stopping import stoppable
 from cimlayer.events import Event, LayerDone
 from cimlayer.layer.paths import get_cim_path_from_layer

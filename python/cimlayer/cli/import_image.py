@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
+from cimlayer.cli.eventprogress import progress_shown
 from cimlayer.cli.hostpaths import HOST_PATH
 from cimlayer.cli.importing import import_options
 from cimlayer.cli.limiting import limit_option
 from cimlayer.cli.output import Output
-from cimlayer.cli.progress import progress_shown
 from cimlayer.cli.registries import registry_options
 from cimlayer.cli.registrychoice import RegistryOptions
 from cimlayer.cli.stopping import stoppable

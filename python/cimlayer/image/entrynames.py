@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cimfs_ext.entries import ImageEntry
+from cimfs_ext.names import is_file_name
 from cimfs_ext.reader import ImageReader
 from cimlayer.errors import CorruptImageError, FormatError
 
@@ -33,7 +34,7 @@ def check_image(image: ImageReader) -> None:
 
 def check_name(name: str, path: str) -> None:
     """CorruptImageError, which names the path inside the image, if no file or directory can have this name."""
-    if name in (".", "..") or ":" in name:
+    if not is_file_name(name):
         raise CorruptImageError(errno.EBADMSG, "a name that no file of Windows can have", path)
 
 

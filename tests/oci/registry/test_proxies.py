@@ -14,6 +14,7 @@ from cimlayer import ContainerRegistry, export_image
 from cimlayer.oci.registry.proxies import Proxies
 from cimlayer.oci.registry.target import registry_target
 from support.containers import Layer, Store, chain_ids
+from support.platforms import same_everywhere
 from support.proxies import Proxy, proxying
 from support.registries import PASSWORD, USER, FakeRegistry, certificates, free_port, running, server_context
 
@@ -40,6 +41,7 @@ def proxy(request: pytest.FixtureRequest, authority: trustme.CA) -> Iterator[tup
         yield server, f"{request.param}://{USER}:{urllib.parse.quote(PASSWORD)}@{server.host}"
 
 
+@same_everywhere
 def test_an_image_comes_and_goes_through_a_proxy(
     secure: FakeRegistry,
     proxy: tuple[Proxy, str],

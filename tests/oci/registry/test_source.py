@@ -11,6 +11,7 @@ import cimlayer
 from cimlayer import ContainerRegistry, ImportedImage
 from cimlayer.errors import DigestMismatchError, FormatError
 from support.containers import OCI_CONFIG, OCI_MANIFEST, Layer, Store, chain_ids, digest_of
+from support.platforms import same_everywhere
 from support.registries import PASSWORD, FakeRegistry, Request, login, running
 
 SERVER_2022 = {"os": "windows", "architecture": "amd64", "os.version": "10.0.20348.1"}
@@ -66,6 +67,7 @@ def test_a_manifest_other_than_that_of_the_digest_is_refused(
     assert not (tmp_path / "layers").exists()
 
 
+@same_everywhere
 def test_one_of_several_platforms_is_chosen(
     registry: FakeRegistry, store: Store, layers: list[Layer], tmp_path: Path
 ) -> None:
