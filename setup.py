@@ -34,15 +34,15 @@ WINDOWS = sysconfig.get_platform().startswith("win")  # what is compiled for, wh
 MSVC, LINUX = sys.platform == "win32", sys.platform == "linux"
 THREADS = os.cpu_count() or 1
 
-POSIX_ONLY = {"io_posix.c", "hostfile_posix.c"}
-WINDOWS_ONLY = {"io_win32.c", "hostfile_win32.c", "winfiles.c", "winaccess.c", "winmetadata.c", "winfiles.pyx"}
-OTHER_PLATFORM = POSIX_ONLY if WINDOWS else WINDOWS_ONLY
-SYSTEM_LIBRARIES = ["advapi32", "bcrypt", "ntdll"] if WINDOWS else ["dl"] if LINUX else []  # dl: before glibc 2.34
+WINDOWS_ONLY = ("winfiles.c", "winaccess.c", "winmetadata.c", "winfiles.pyx")
+OTHER_PLATFORM = ("_posix.c",) if WINDOWS else ("_win32.c", *WINDOWS_ONLY)  # how their names end
+OF_LINUX = ["dl", "pthread"]  # both in libc itself from glibc 2.34 on
+SYSTEM_LIBRARIES = ["advapi32", "bcrypt", "ntdll"] if WINDOWS else OF_LINUX if LINUX else []
 
 
 def sources(pattern: str) -> list[str]:
     """The files of cimfs_ext that this platform compiles."""
-    return sorted(file.as_posix() for file in ROOT.glob(pattern) if file.name not in OTHER_PLATFORM)
+    return sorted(file.as_posix() for file in ROOT.glob(pattern) if not file.name.endswith(OTHER_PLATFORM))
 
 
 # A library comes before those that it uses, since linkers look for a symbol only further on.

@@ -200,6 +200,8 @@ struct cimfs_api {
     cimfs_hresult (*create_image_with)(const cimfs_wchar *containing_path, const cimfs_wchar *existing_name,
                                        const cimfs_wchar *new_name, const struct cimfs_options *options,
                                        cimfs_image *image);
+    /* From now on, a thread may write to the disk while others call. NULL where the implementation does not. */
+    cimfs_hresult (*write_behind)(cimfs_image image);
 };
 
 /* Close a stream; OK where the system does not say. */

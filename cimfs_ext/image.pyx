@@ -172,6 +172,22 @@ cdef class ImageWriter:
         """Whether the image was closed, or belongs to the process that this one was forked from."""
         return self.is_closed()
 
+    def write_behind(self):
+        """From now on, let threads of the library's own write to the disk what others hand over meanwhile.
+
+        Each of the image's files has one, once it has grown to some MiB. What they cannot write is raised by a later
+        call, at the latest by :meth:`commit`. The system's library knows nothing of it: there this does nothing.
+        """
+        cdef cimfs_hresult code
+        self.enter()
+        try:
+            self.end_stream()
+            if self.api.write_behind != NULL:
+                code = self.api.write_behind(self.image)
+                self.check(code, "write behind", self.name)
+        finally:
+            self.leave()
+
     def create_file(self, path, *, uint32_t attributes=0, uint64_t size=0, int64_t creation_time=0,
                     int64_t last_write_time=0, int64_t change_time=0, int64_t last_access_time=0,
                     security_descriptor=b"", reparse_data=b"", extended_attributes=b""):

@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,12 +32,12 @@ from cimlayer.oci.export_layer import export_layer
 from cimlayer.oci.import_image import import_image
 from support.containers import Store, base_tar, child_tar, plain
 from support.disk import read
-from support.faults import Faults, at_every_place, failing
+from support.faults import Faults, at_every_place, failing, files_end_at
 from support.libraries import build_system_calls, run_preloaded
 from support.tars import TarBuilder
 from support.utilityvms import add_utility_vm
 
-resource = pytest.importorskip("resource", reason="needs POSIX")
+pytest.importorskip("resource", reason="needs POSIX")
 MEMORY = Path("/dev/shm")
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
@@ -249,17 +248,6 @@ def test_a_failing_file_operation_of_gc_loses_nothing_and_the_next_one_ends_it(r
         assert state(root) == others
         leave_garbage(root)
     assert refused > 3
-
-
-@contextmanager
-def files_end_at(size: int) -> Iterator[None]:
-    """Meanwhile no file gets larger: EFBIG, which is as ENOSPC to the library."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_no_room_for_a_standard_file_is_said_with_its_name(root: Path) -> None:

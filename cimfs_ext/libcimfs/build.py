@@ -39,15 +39,15 @@ def compile_library(output_directory: Path) -> Path:
     compiler = shlex.split(os.environ.get("CC", "cc"))
     target = subprocess.run([*compiler, "-dumpmachine"], check=True, capture_output=True, encoding="utf-8").stdout
     if "mingw" in target:
-        name, other_io, link = "cimfs.dll", "io_posix.c", ["-shared", "-static-libgcc"]
+        name, other, link = "cimfs.dll", "_posix.c", ["-shared", "-static-libgcc"]
     elif "apple" in target:
-        name, other_io, link = "libcimfs.dylib", "io_win32.c", ["-dynamiclib", "-install_name", "@rpath/libcimfs.dylib"]
+        name, other, link = "libcimfs.dylib", "_win32.c", ["-dynamiclib", "-install_name", "@rpath/libcimfs.dylib"]
     else:
-        name, other_io, link = "libcimfs.so", "io_win32.c", ["-fPIC", "-shared", "-Wl,-soname,libcimfs.so"]
-    libraries = ["-lbcrypt", "-lntdll"] if "mingw" in target else []
+        name, other, link = "libcimfs.so", "_win32.c", ["-fPIC", "-shared", "-Wl,-soname,libcimfs.so"]
+    libraries = ["-lbcrypt", "-lntdll"] if "mingw" in target else ["-pthread"]
     output_directory.mkdir(parents=True, exist_ok=True)
     library = output_directory / name
-    sources = sorted(source for source in HERE.glob("*.c") if source.name != other_io)
+    sources = sorted(source for source in HERE.glob("*.c") if not source.name.endswith(other))
     flags = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
     files = [*map(str, sources), *libraries, "-o", str(library)]
     subprocess.run([*compiler, *flags, *link, f"-I{HERE.parent}", *files], check=True)

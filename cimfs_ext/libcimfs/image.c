@@ -310,6 +310,13 @@ static cimfs_hresult CIMFS_CALL commit_image(cimfs_image image)
     return result < 0 ? cimfs_image_fail_to_store(image, result, "the image cannot be committed") : CIMFS_OK;
 }
 
+static cimfs_hresult write_behind(cimfs_image image)
+{
+    CIMFS_TRY(check_idle(image));
+    cimfs_objects_write_behind(&image->objects);
+    return CIMFS_OK;
+}
+
 static cimfs_hresult CIMFS_CALL create_image(const cimfs_wchar *containing_path, const cimfs_wchar *existing_name,
                                              const cimfs_wchar *new_name, cimfs_image *image)
 {
@@ -330,6 +337,7 @@ static const struct cimfs_api PORTABLE = {
     .create_hard_link = create_hard_link,
     .delete_path = delete_path,
     .create_image_with = cimfs_image_open,
+    .write_behind = write_behind,
 };
 
 const struct cimfs_api *cimfs_portable_api(void)

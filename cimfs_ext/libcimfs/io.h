@@ -23,6 +23,21 @@ enum cimfs_lock {
     CIMFS_LOCK_ALONE_WAITING /* for whoever holds it: only where that is for a moment */
 };
 
+/* A thread that does one step after the other, while those who give them go on. It handles no signal. */
+struct cimfs_worker;
+typedef cimfs_hresult (*cimfs_step)(void *context);
+
+struct cimfs_workers {
+    /* NULL: there is none to be had. */
+    struct cimfs_worker *(*start)(cimfs_step step, void *context);
+    /* One step more. Those behind one that has failed are not done. */
+    void (*give)(struct cimfs_worker *worker);
+    /* Until at most so many are left to do: how the first one failed, if any did. */
+    cimfs_hresult (*wait)(struct cimfs_worker *worker, uint64_t left);
+    /* After the step under way; the others are not done. NULL does nothing. */
+    void (*stop)(struct cimfs_worker *worker);
+};
+
 struct cimfs_io {
     cimfs_hresult (*open_directory)(const char *path, cimfs_file *directory);
     /* A link is PATH_NOT_FOUND; a directory or a device FILE_CORRUPT. */
@@ -53,7 +68,8 @@ struct cimfs_io {
      */
     cimfs_hresult (*view)(const uint8_t *mapping, uint64_t offset, size_t size, const uint8_t **data);
     cimfs_hresult (*random)(void *data, size_t size);
-    int64_t (*now)(void); /* FILETIME */
+    int64_t (*now)(void);                /* FILETIME */
+    const struct cimfs_workers *workers; /* NULL: there are no threads */
 };
 
 /*
@@ -74,6 +90,7 @@ static inline int cimfs_is_no_plain_file(cimfs_hresult opened)
 }
 
 /* The operating system's own. */
+extern const struct cimfs_workers cimfs_system_workers;
 extern const struct cimfs_io cimfs_system_io;
 
 #endif

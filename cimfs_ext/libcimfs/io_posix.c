@@ -252,4 +252,5 @@ const struct cimfs_io cimfs_system_io = {
     .unmap = posix_unmap,
     .random = posix_random,
     .now = posix_now,
+    .workers = &cimfs_system_workers,
 };

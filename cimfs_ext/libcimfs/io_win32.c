@@ -377,6 +377,7 @@ const struct cimfs_io cimfs_system_io = {
     .unmap = win32_unmap,
     .random = win32_random,
     .now = win32_now,
+    .workers = &cimfs_system_workers,
 };
 
 #else

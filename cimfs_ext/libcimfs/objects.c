@@ -262,6 +262,12 @@ cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cim
     return CIMFS_OK;
 }
 
+void cimfs_objects_write_behind(struct cimfs_objects *objects)
+{
+    for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
+        objects->regions[i].behind = objects->io->workers != NULL;
+}
+
 /* Not left by a commit that failed after it had renamed the object ID files. */
 static int lies_in_parent(const struct cimfs_objects *objects, uint32_t region, const struct cimfs_object_id *entry)
 {
@@ -327,11 +333,10 @@ static cimfs_hresult write_id_file(struct cimfs_objects *objects, uint32_t regio
 cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects)
 {
     char name[CIMFS_FILE_NAME], temporary[CIMFS_FILE_NAME + 4];
-    for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++) {
+    for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         CIMFS_TRY(cimfs_region_flush(&objects->regions[i]));
-        if (objects->sync)
-            CIMFS_TRY(objects->io->sync(objects->regions[i].file));
-    }
+    for (uint32_t i = 0; i < CIMFS_OWN_REGIONS && objects->sync; i++)
+        CIMFS_TRY(objects->io->sync(objects->regions[i].file)); /* the first one takes most of the others along */
     for (uint32_t i = 0; i < CIMFS_OWN_REGIONS; i++)
         CIMFS_TRY(write_id_file(objects, i));
     cimfs_parent_ids_unmap(&objects->parent_ids);
@@ -353,6 +358,7 @@ void cimfs_objects_abandon(struct cimfs_objects *objects)
     char name[CIMFS_FILE_NAME], temporary[CIMFS_FILE_NAME + 4];
     for (uint32_t i = 0; i < objects->created; i++) {
         struct cimfs_region *region = &objects->regions[i];
+        cimfs_region_stop(region);
         id_file_names(objects, i, name, temporary);
         if (objects->extends) {
             if (region->committed > 0)

@@ -59,6 +59,8 @@ struct cimfs_object_writer {
 cimfs_hresult cimfs_objects_open(struct cimfs_objects *objects, const struct cimfs_io *io, cimfs_file directory,
                                  const struct cimfs_guid *set, const struct cimfs_reader *parent, int extends,
                                  int sync);
+/* From now on, threads write the regions that grow large. */
+void cimfs_objects_write_behind(struct cimfs_objects *objects);
 /* Write out everything but the .cim: regions, object ID files. */
 cimfs_hresult cimfs_objects_commit(struct cimfs_objects *objects);
 /* After a commit, when nothing of the regions is mapped any more. */

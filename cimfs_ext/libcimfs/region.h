@@ -1,7 +1,7 @@
 /*
  * A region file that is being appended to. Bytes are gathered into large writes that start on page
  * boundaries; what was appended last can be taken back, which is how a stream that turns out to be a
- * duplicate disappears again.
+ * duplicate disappears again. A thread may do the writing, so that the next bytes are gathered meanwhile.
  */
 #ifndef CIMFS_REGION_H
 #define CIMFS_REGION_H
@@ -15,13 +15,18 @@ struct cimfs_region {
     const struct cimfs_io *io;
     cimfs_file file;
     uint64_t committed;  /* the file's length before this image touched it */
-    uint64_t flushed;    /* page-aligned offset of buffer[0] in the file */
+    uint64_t flushed;    /* page-aligned offset of buffer[0] in the file: what lies before has been handed on */
     uint64_t reserved;   /* the file may have disk blocks up to here */
     uint64_t on_its_way; /* to the disk, up to here */
     int sync;            /* all of it will be waited for */
     int cut;             /* something that was written was taken back */
+    int behind;          /* a thread is to write, once the file has grown */
     uint32_t used;       /* bytes in the buffer */
     uint8_t *buffer;
+    void *memory; /* of the buffer, or of the worker's, which take turns */
+    struct cimfs_worker *worker;
+    uint64_t first;   /* offset of the first of the worker's buffers */
+    uint64_t written; /* by the worker, up to here */
     uint16_t index;
     char name[CIMFS_FILE_NAME];
 };
@@ -32,6 +37,8 @@ cimfs_hresult cimfs_region_create(struct cimfs_region *region, const struct cimf
 /* An existing one, to be continued at its end. */
 cimfs_hresult cimfs_region_extend(struct cimfs_region *region, const struct cimfs_io *io, cimfs_file directory,
                                   const struct cimfs_guid *set, uint16_t index);
+/* Write no more; what is left in memory is lost. */
+void cimfs_region_stop(struct cimfs_region *region);
 /* Close; safe on a zeroed region and twice. */
 void cimfs_region_close(struct cimfs_region *region);
 

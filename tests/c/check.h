@@ -22,5 +22,7 @@ void test_calls(void);
 void test_readahead(void);
 /* A link table of the image that changes while it is merged. */
 void test_changing_link_table(const struct cimfs_reader *reader);
+/* Images that a thread writes. */
+void test_writing_behind(void);
 
 #endif

@@ -302,6 +302,7 @@ int main(void)
     test_scenarios();
     test_abandon_with_an_open_stream();
     test_link_tables();
+    test_writing_behind();
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         test_fault_injection(&scenarios[i], CIMFS_E_IO_DEVICE, 0);
         test_fault_injection(&scenarios[i], CIMFS_E_DISK_FULL, 1);

@@ -18,7 +18,15 @@ FLAGS = [
 @pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
 def test_scenarios_and_failing_file_operations(tmp_path: Path) -> None:
     program = tmp_path / "test_libcimfs"
-    names = ("test_libcimfs", "test_calls", "test_overlay", "test_readahead", "memory_images", "memory_io")
+    names = (
+        "test_libcimfs",
+        "test_calls",
+        "test_overlay",
+        "test_readahead",
+        "test_behind",
+        "memory_images",
+        "memory_io",
+    )
     sources = [ROOT / "tests" / "c" / f"{name}.c" for name in names]
     sources += [
         source

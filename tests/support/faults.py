@@ -135,3 +135,16 @@ def failing(number: int, kind: type[Faults] = Faults) -> Iterator[Faults]:
         stack.enter_context(mock.patch.object(io, "open", faults.open))
         stack.enter_context(mock.patch.object(builtins, "open", faults.open))
         yield faults
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Meanwhile no file gets larger: EFBIG, which is as ENOSPC to the library."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -6,15 +6,18 @@ of them skippable).
 
 from __future__ import annotations
 
+import os
+import stat
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from cimlayer.blobs.arrival import ArrivingBlob
 from cimlayer.errors import FormatError
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + n, 0x2A, 0x4D, 0x18]) for n in range(16)))  # and skippable frames
+_MAGIC = 4  # bytes that tell a compressed stream
 _NOT_TARS = (
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
@@ -46,9 +49,20 @@ def is_compressed(data: bytes) -> bool:
     return data.startswith((_GZIP, *_ZSTD))
 
 
+def plain_file(source: BinaryIO) -> tuple[int, int] | None:
+    """The descriptor of a regular file that is not compressed, and the offset where it is read from; else None."""
+    try:
+        file, start = source.fileno(), source.tell()
+        if stat.S_ISREG(os.fstat(file).st_mode) and not is_compressed(os.pread(file, _MAGIC, start)):
+            return file, start
+    except (OSError, AttributeError):  # no file at all; or a system without pread
+        pass
+    return None
+
+
 def decompressed(blob: ArrivingBlob, name: str = "") -> Readable:
     """The plain bytes of a blob that is plain, gzip or zstd; ``name`` is what errors call it."""
-    magic = blob.peek(4)
+    magic = blob.peek(_MAGIC)
     if magic.startswith(_GZIP):
         return _Members("gzip", "member", (_GZIP,), blob, name, *_inflaters())
     if magic in _ZSTD:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from cimfs_ext.cpus import available_cpus
 from cimfs_ext.implementation import Implementation
 from cimfs_ext.importer import LayerImporter
 from cimlayer.blobs.arrival import opened_source, source_name
+from cimlayer.blobs.decompression import plain_file
 from cimlayer.blobs.digests import Digest
 from cimlayer.blobs.readahead import Piece, tar_pieces
 from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
@@ -55,8 +57,9 @@ def import_layer(
     ``source`` is a path, ``"-"`` for standard input, or a binary file that is read to its end from where it stands;
     the compression is recognised by the content. ``parent_layer_paths`` go from the immediate parent to the base; the
     immediate one is enough, since its image records the others.
-    ``jobs`` is the number of threads: with 1 the caller's alone works, with more, which is the default where there is
-    more than one CPU, reading and decompressing run ahead of it. The result does not depend on it.
+    ``jobs`` is the number of threads: with 1 the caller's alone works; with more, which is the default where there is
+    more than one CPU, reading and decompressing run ahead of it, or, for a plain tar in a regular file that is imported
+    without ``digest``, writing runs behind it. The result does not depend on it.
 
     ``digest`` and ``diff_id`` (``sha256:...`` or ``sha512:...``) are what the source and the tar in it must have; both
     are checked in the same pass, before the layer is committed. ``progress`` is called in the caller's thread with
@@ -86,13 +89,15 @@ def import_layer(
     with deferred(cancel), opened_source(source) as file, span("import_layer", layer=name):
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
         plain = PlainTar.of(file) if sync else None  # sharing its blocks would wait for the disk
+        # Reading takes little time, and bytes are used fastest by the core that read them: the second thread writes.
+        behind = expected_digest is None and plain_file(file) is not None and (jobs or available_cpus()) > 1
         with tar_pieces(
             file,
             cancel,
             digest=expected_digest,
             diff_id=expected_diff_id,
             limits=limits,
-            jobs=jobs,
+            jobs=1 if behind else jobs,
             name=source_name(source),
         ) as pieces:
             task.started()
@@ -107,6 +112,8 @@ def import_layer(
                 lock_timeout=lock_timeout,
                 cancel=cancel,
             ) as writer:
+                if behind:
+                    writer.image.write_behind()
                 file_bytes = write_layer(pieces, writer, task, limits, cancel, plain)
             if plain is not None:
                 plain.share_blocks(layer_path)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from cimfs_ext.reader import REGION_SHIFT, ImageReader
-from cimlayer.blobs.decompression import is_compressed
+from cimlayer.blobs.decompression import plain_file
 from cimlayer.host.reflinks import BLOCK, share_blocks
 from cimlayer.layer.paths import get_cim_path_from_layer
-
-_MAGIC = 4  # bytes that tell a compressed file
 
 
 class PlainTar:
@@ -28,16 +25,8 @@ class PlainTar:
     @classmethod
     def of(cls, source: BinaryIO) -> PlainTar | None:
         """None for what is compressed or no regular file, or cannot have anything on a block boundary."""
-        if sys.platform != "linux":
-            return None
-        try:
-            file, start = source.fileno(), source.tell()
-            regular = stat.S_ISREG(os.fstat(file).st_mode)
-            if not regular or start % BLOCK or is_compressed(os.pread(file, _MAGIC, start)):
-                return None
-        except (OSError, AttributeError):  # no file at all
-            return None
-        return cls(file, start)
+        found = plain_file(source)
+        return cls(*found) if found is not None and found[1] % BLOCK == 0 and sys.platform == "linux" else None
 
     def aligned_file(self, path: str, offset: int) -> None:
         """Take notice of a file whose content begins on a block boundary of the tar."""
