@@ -247,6 +247,23 @@ LIST = Task(
 )
 
 
+FORK = Task(
+    preparation="{python} -m benchmarks.forks {input} {prepared}",
+    tools=tuple(
+        _any(
+            f"{parent} parent, {place}",
+            role,
+            # beside its parent, where a fork has to lie; every run adds another one
+            f"cimlayer import --no-sync {{prepared}}/{parent}/{place}.tar {{prepared}}/{parent}/{place}-$$"
+            f" --parent {{prepared}}/{parent}/1",
+            CIMLAYER,
+        )
+        for parent, role in (("small", Role.LIMIT), ("large", Role.OURS))
+        for place in ("near", "far")
+    ),
+    baselines=_each("small parent, near"),
+)
+
 _TIMES = 10
 
 
@@ -303,6 +320,7 @@ TASKS = {
     "extract": EXTRACT,
     "export": EXPORT,
     "export-image": EXPORT_IMAGE,
+    "fork": FORK,
     "pull": PULL,
     "mount": MOUNT,
     "list": LIST,

@@ -7,8 +7,6 @@ from cimfs_ext import entries, errors
 from cimfs_ext.imagepath import host_path, inner_path, split_path
 from cimfs_ext.streams import StreamReader
 
-cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -23,7 +21,6 @@ from cimfs_ext.libcimfs cimport (
     CIMFS_REPARSE_DATA,
     CIMFS_SECURITY_DESCRIPTOR,
     cimfs_attachment,
-    cimfs_content_check,
     cimfs_extent,
     cimfs_extent_of,
     cimfs_is_directory,
@@ -33,8 +30,6 @@ from cimfs_ext.libcimfs cimport (
     cimfs_reader_close,
     cimfs_reader_lookup,
     cimfs_reader_open,
-    cimfs_reader_read,
-    cimfs_reader_read_checked,
     cimfs_reader_record,
     cimfs_reader_table,
     cimfs_reader_table_count,
@@ -219,9 +214,9 @@ cdef class ImageReader:
         memset(&error, 0, sizeof(error))
         cdef cimfs_hresult code = cimfs_reader_lookup(self.reader, name, &error, &id)
         if code == CIMFS_E_PATH_NOT_FOUND:
-            raise self.not_found(_name_of(target))
+            raise self.not_found(name_of(target))
         if code < 0:
-            raise reader_error(self.reader, code, &error, "look up", _name_of(target))
+            raise reader_error(self.reader, code, &error, "look up", name_of(target))
         return id
 
     cdef object not_found(self, str path):
@@ -233,7 +228,7 @@ cdef class ImageReader:
     cdef Children children(self, target):
         cdef cimfs_record record
         self.find_record(target, &record)
-        return open_children(self.reader, self.name, &record, _name_of(target))
+        return open_children(self.reader, self.name, &record, name_of(target))
 
     def stat(self, path):
         """The entry at a path; its ``name`` is the path's last component as it was asked for."""
@@ -309,7 +304,7 @@ cdef class ImageReader:
         cdef cimfs_record record
         cdef uint32_t id = self.find(target)
         self.read_record(id, &record)
-        cdef Children top = open_children(self.reader, self.name, &record, _name_of(target))
+        cdef Children top = open_children(self.reader, self.name, &record, name_of(target))
         return open_walk(top, "" if isinstance(target, entries.ImageEntry) else path_text(target), id)
 
     def streams(self, target):
@@ -318,7 +313,7 @@ cdef class ImageReader:
         self.enter()
         try:
             self.find_record(target, &record)
-            return list_streams(self.reader, &record, _name_of(target))
+            return list_streams(self.reader, &record, name_of(target))
         finally:
             self.leave()
 
@@ -344,7 +339,7 @@ cdef class ImageReader:
             memset(&error, 0, sizeof(error))
             code = cimfs_reader_attachment(self.reader, &record, which, &error, &data, &size)
             if code < 0:
-                raise reader_error(self.reader, code, &error, "read metadata", _name_of(target))
+                raise reader_error(self.reader, code, &error, "read metadata", name_of(target))
             return (<const char *>data)[:size] if size else b""
         finally:
             self.leave()
@@ -379,10 +374,10 @@ cdef class ImageReader:
         cdef cimfs_record record
         self.find_record(target, &record)
         if stream is not None:
-            if not find_stream(self.reader, &record, stream, _name_of(target), extent):
-                raise self.not_found(f"{_name_of(target)}:{stream}")
+            if not find_stream(self.reader, &record, stream, name_of(target), extent):
+                raise self.not_found(f"{name_of(target)}:{stream}")
         elif cimfs_is_directory(&record):
-            raise IsADirectoryError(errno.EISDIR, "is a directory", _name_of(target))
+            raise IsADirectoryError(errno.EISDIR, "is a directory", name_of(target))
         else:
             extent[0] = cimfs_extent_of(record.data)
         return 0
@@ -409,11 +404,12 @@ cdef class ImageReader:
         """
         if mode != "rb":
             raise ValueError(f"a file of an image is opened in mode 'rb', not {mode!r}")
-        return StreamReader(_StreamCursor(self, target, stream))
+        from cimfs_ext.cursor import StreamCursor  # which needs this module
+        return StreamReader(StreamCursor(self, target, stream))
 
     def read(self, target, stream=None):
         """All bytes of the content or of an alternate stream, checked as by :meth:`open`."""
-        with StreamReader(_StreamCursor(self, target, stream)) as file:
+        with self.open(target, stream=stream) as file:
             return file.readall()
 
     def verify(self, progress=None, *, jobs=None, cancel=None):
@@ -445,76 +441,9 @@ def _walked(ImageReader image, Walk walk):
         yield found
 
 
-def _name_of(target):
+cdef str name_of(target):
+    """What errors call a path or an entry."""
     return target.name if isinstance(target, entries.ImageEntry) else str(target)
-
-
-@cython.no_gc_clear  # a cursor without its image is none
-cdef class _StreamCursor:
-    """Reads of one stream, position by position, without the GIL; checked when all of it comes in order."""
-
-    cdef ImageReader image
-    cdef str path  # for errors
-    cdef cimfs_extent extent
-    cdef cimfs_content_check check
-    cdef bint checking  # whether a call is under way that has the check
-
-    def __cinit__(self, ImageReader image not None, target, stream):
-        self.image = image
-        self.path = _name_of(target) if stream is None else f"{_name_of(target)}:{stream}"
-        memset(&self.check, 0, sizeof(self.check))
-        image.enter()
-        try:
-            image.find_extent(target, stream, &self.extent)
-        finally:
-            image.leave()
-
-    @property
-    def size(self):
-        return self.extent.length
-
-    @property
-    def name(self):
-        return self.path
-
-    def read_bytes(self, uint64_t position, Py_ssize_t size):
-        """Those bytes, or as many as there are."""
-        cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
-        got = self.read_into(position, PyBytes_AS_STRING(data), <size_t>size)
-        return data if got == <size_t>size else data[:got]
-
-    def read_at(self, uint64_t position, buffer):
-        """Fill the writable buffer from a position on; returns how many bytes there were."""
-        cdef unsigned char[::1] view = buffer
-        cdef size_t size = <size_t>view.shape[0]
-        return self.read_into(position, &view[0] if size else NULL, size)
-
-    cdef size_t read_into(self, uint64_t position, void *to, size_t size) except? 0:
-        cdef cimfs_error error
-        cdef cimfs_hresult code
-        cdef size_t got = 0
-        self.image.check_open()
-        if size == 0:
-            return 0
-        memset(&error, 0, sizeof(error))
-        cdef bint alone = not self.checking
-        self.image.enter()
-        try:
-            if alone:
-                self.checking = True
-            with nogil:
-                if alone:
-                    code = cimfs_reader_read_checked(
-                        self.image.reader, &self.extent, &self.check, position, to, size, &error, &got)
-                else:
-                    code = cimfs_reader_read(self.image.reader, &self.extent, position, to, size, &error, &got)
-            if code < 0:
-                raise reader_error(self.image.reader, code, &error, "read", self.path)
-        finally:
-            if alone:
-                self.checking = False
-            self.image.leave()
-        return got
 
 
 show_as(ImageReader, "cimlayer", "cimlayer.ImageReader")

@@ -9,14 +9,21 @@ from libc.string cimport memcpy, memset, strlen
 from cimfs_ext.cimfs cimport cimfs_error, cimfs_hresult
 from cimfs_ext.filetimes cimport DECIMAL, PAX_SECONDS, unix_seconds, write_decimal, write_pax_seconds
 from cimfs_ext.libcimfs cimport (
+    CIMFS_READAHEAD_SMALL,
     CIMFS_SECURITY_DESCRIPTOR,
+    CIMFS_STREAM_DATA,
     cimfs_attributes_of,
     cimfs_content_check,
     cimfs_extent,
     cimfs_extent_of,
     cimfs_is_directory,
     cimfs_link,
+    cimfs_readahead,
+    cimfs_readahead_cleanup,
+    cimfs_readahead_find,
+    cimfs_readahead_read,
     cimfs_reader_attachment,
+    cimfs_reader_check_whole,
     cimfs_reader_read_checked,
     cimfs_record,
     cimfs_utf8_from_wide,
@@ -177,6 +184,7 @@ cdef class TarStream:
     cdef size_t filled
     cdef uint8_t *text  # of the header that is being made
     cdef size_t capacity
+    cdef cimfs_readahead ahead
     cdef readonly uint64_t entries, content_bytes
     cdef Walk walk
     cdef set left_out
@@ -189,6 +197,7 @@ cdef class TarStream:
 
     def __dealloc__(self):
         free(self.text)
+        cimfs_readahead_cleanup(&self.ahead)
 
     # ---- bytes ----
 
@@ -246,6 +255,29 @@ cdef class TarStream:
 
     cdef int put_extent(self, const cimfs_extent *extent, const uint16_t *path, size_t length) except -1:
         """Of a file with that path or name."""
+        if extent.type == CIMFS_STREAM_DATA and not extent.sparse and 0 < extent.length <= CIMFS_READAHEAD_SMALL:
+            self.put_small(extent, path, length)
+        else:
+            self.put_large(extent, path, length)
+        return self.put_bytes(NULL, <size_t>(-extent.length % BLOCK))
+
+    cdef int put_small(self, const cimfs_extent *extent, const uint16_t *path, size_t length) except -1:
+        """With the GIL but for reading: the writing thread would take it after each of them, and give it back."""
+        cdef cimfs_error error
+        cdef cimfs_hresult code = 0
+        cdef const uint8_t *data = cimfs_readahead_find(&self.ahead, extent)
+        memset(&error, 0, sizeof(error))
+        if data == NULL:
+            with nogil:
+                code = cimfs_readahead_read(&self.ahead, self.image.reader, extent, &error, &data)
+        if code >= 0:
+            code = cimfs_reader_check_whole(self.image.reader, extent, data, &error)
+        if code < 0:
+            raise reader_error(self.image.reader, code, &error, "read", name_in(path, length))
+        self.content_bytes += extent.length
+        return self.put_bytes(data, <size_t>extent.length)
+
+    cdef int put_large(self, const cimfs_extent *extent, const uint16_t *path, size_t length) except -1:
         cdef cimfs_content_check check
         cdef cimfs_error error
         cdef cimfs_hresult code
@@ -264,7 +296,7 @@ cdef class TarStream:
             position += got
             self.filled += got
             self.content_bytes += got
-        return self.put_bytes(NULL, <size_t>(-extent.length % BLOCK))
+        return 0
 
     # ---- ordinary entries ----
 

@@ -126,22 +126,54 @@ static cimfs_hresult get_listed(const struct cimfs_reader *reader, uint32_t inde
     return CIMFS_OK;
 }
 
-static cimfs_hresult begin(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
-                           struct cimfs_content_check *check, struct cimfs_error *error)
+/* The hash in the content ID of a stream, or NULL if it has none that can be compared. */
+static cimfs_hresult find_hash(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
+                               struct cimfs_error *error, const uint8_t **hash)
 {
     const struct cimfs_listed *listed;
-    check->position = 0;
-    check->known = 0;
+    *hash = NULL;
     if (stream->sparse || stream->type != CIMFS_STREAM_DATA)
         return CIMFS_OK;
     CIMFS_TRY(get_listed(reader, (uint32_t)(stream->offset >> CIMFS_OFFSET_BITS), error, &listed));
     struct cimfs_check_extent wanted = {.offset = stream->offset, .length = stream->length};
     const struct cimfs_check_extent *found =
         bsearch(&wanted, listed->items, listed->count, sizeof wanted, cimfs_by_place);
-    if (!found)
+    if (found)
+        *hash = found->hash;
+    return CIMFS_OK;
+}
+
+static cimfs_hresult compare(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
+                             const uint8_t digest[CIMFS_HASH_SIZE], const uint8_t *hash, struct cimfs_error *error)
+{
+    if (memcmp(digest, hash, CIMFS_HASH_SIZE) != 0)
+        return cimfs_reader_corrupt(reader, stream->offset, "the content does not match its content ID", error);
+    return CIMFS_OK;
+}
+
+cimfs_hresult cimfs_reader_check_whole(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
+                                       const void *data, struct cimfs_error *error)
+{
+    const uint8_t *hash;
+    uint8_t digest[CIMFS_HASH_SIZE];
+    CIMFS_TRY(find_hash(reader, stream, error, &hash));
+    if (!hash)
+        return CIMFS_OK;
+    cimfs_hash_of(data, (size_t)stream->length, digest);
+    return compare(reader, stream, digest, hash, error);
+}
+
+static cimfs_hresult begin(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
+                           struct cimfs_content_check *check, struct cimfs_error *error)
+{
+    const uint8_t *hash;
+    check->position = 0;
+    check->known = 0;
+    CIMFS_TRY(find_hash(reader, stream, error, &hash));
+    if (!hash)
         return CIMFS_OK;
     check->known = 1;
-    memcpy(check->id, found->hash, sizeof check->id);
+    memcpy(check->id, hash, sizeof check->id);
     cimfs_hash_init(&check->hash);
     return CIMFS_OK;
 }
@@ -165,7 +197,5 @@ cimfs_hresult cimfs_reader_read_checked(const struct cimfs_reader *reader, const
     if (check->position < stream->length)
         return CIMFS_OK;
     cimfs_hash_final(&check->hash, digest);
-    if (memcmp(digest, check->id, sizeof digest) != 0)
-        return cimfs_reader_corrupt(reader, stream->offset, "the content does not match its content ID", error);
-    return CIMFS_OK;
+    return compare(reader, stream, digest, check->id, error);
 }

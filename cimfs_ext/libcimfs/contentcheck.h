@@ -43,5 +43,8 @@ struct cimfs_content_check {
 cimfs_hresult cimfs_reader_read_checked(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
                                         struct cimfs_content_check *check, uint64_t position, void *data, size_t size,
                                         struct cimfs_error *error, size_t *got);
+/* The same check of a whole stream that was read at once. */
+cimfs_hresult cimfs_reader_check_whole(const struct cimfs_reader *reader, const struct cimfs_extent *stream,
+                                       const void *data, struct cimfs_error *error);
 
 #endif

@@ -34,6 +34,7 @@ cdef extern from "libcimfs/format.h" nogil:
         le16 count
     const uint32_t CIMFS_FILES_PER_TABLE
     const int CIMFS_OFFSET_BITS
+    const uint8_t CIMFS_STREAM_DATA
     const uint32_t CIMFS_MAX_NAME
     const uint32_t CIMFS_MAX_PATH
 
@@ -124,6 +125,16 @@ cdef extern from "libcimfs/contentcheck.h" nogil:
         uint64_t position
     cimfs_hresult cimfs_reader_read_checked(const cimfs_reader *, const cimfs_extent *, cimfs_content_check *, uint64_t,
                                             void *, size_t, cimfs_error *, size_t *)
+    cimfs_hresult cimfs_reader_check_whole(const cimfs_reader *, const cimfs_extent *, const void *, cimfs_error *)
+
+cdef extern from "libcimfs/readahead.h" nogil:
+    const uint64_t CIMFS_READAHEAD_SMALL
+    struct cimfs_readahead:
+        pass
+    const uint8_t *cimfs_readahead_find(cimfs_readahead *, const cimfs_extent *)
+    cimfs_hresult cimfs_readahead_read(cimfs_readahead *, const cimfs_reader *, const cimfs_extent *, cimfs_error *,
+                                       const uint8_t **)
+    void cimfs_readahead_cleanup(cimfs_readahead *)
 
 cdef extern from "libcimfs/verify.h" nogil:
     struct cimfs_verify_counts:

@@ -22,3 +22,5 @@ cdef class ImageReader:
     cdef Walk walk_below(self, target)
     cdef bytes attachment(self, target, cimfs_attachment which)
     cdef int find_extent(self, target, str stream, cimfs_extent *extent) except -1
+
+cdef str name_of(target)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cimlayer.blobs.outputs import whole_writes
+from cimlayer.blobs.outputs import whole_writes, widen_pipe
 
 DATA = bytes(range(256)) * 3
 
@@ -47,3 +50,20 @@ def test_a_file_that_does_not_wait_is_an_error() -> None:
 def test_a_buffered_file_is_used_as_it_is() -> None:
     file = io.BytesIO()
     assert whole_writes(file) is file
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux changes the size of a pipe")
+def test_a_pipe_takes_more_at_once() -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb", buffering=0) as file:
+        os.set_blocking(writing, False)
+        widen_pipe(file)
+        widen_pipe(file)
+        assert file.write(bytes(1 << 20)) > 1 << 16
+
+
+def test_only_pipes_are_widened(tmp_path: Path) -> None:
+    widen_pipe(io.BytesIO())
+    widen_pipe(Slow())  # type: ignore[arg-type]
+    with (tmp_path / "file").open("wb") as file:
+        widen_pipe(file)

@@ -17,6 +17,9 @@ extern int failures;
         }                                                                                                              \
     } while (0)
 
+/* The other files of this program. */
+void test_calls(void);
+void test_readahead(void);
 /* A link table of the image that changes while it is merged. */
 void test_changing_link_table(const struct cimfs_reader *reader);
 /* Images that a thread writes. */

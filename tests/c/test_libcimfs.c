@@ -7,46 +7,10 @@
 #include <uchar.h>
 
 #include "check.h"
+#include "memory_images.h"
 #include "libcimfs/verify.h"
 
 int failures;
-
-static const cimfs_wchar *wide(const char16_t *text)
-{
-    return (const cimfs_wchar *)text;
-}
-
-#define W(text) wide(u##text)
-
-static const struct cimfs_api *api;
-static struct cimfs_error last_error;
-static uint8_t noise[2 << 20];
-enum { LARGE = 330000 }; /* more than is buffered (CIMFS_REGION_BUFFER) */
-
-static cimfs_hresult open_image(const cimfs_wchar *existing, const cimfs_wchar *name, cimfs_image *image)
-{
-    const struct cimfs_options options = {.error = &last_error, .io = &memory_io, .seed = "seed", .seed_size = 4};
-    last_error.code = CIMFS_OK;
-    return api->create_image_with(W("/memory"), existing, name, &options, image);
-}
-
-static cimfs_hresult write_pieces(cimfs_stream stream, const uint8_t *data, size_t size, size_t piece)
-{
-    cimfs_hresult result = CIMFS_OK;
-    for (size_t at = 0; at < size && result == CIMFS_OK; at += piece)
-        result = api->write_stream(stream, data + at, (uint32_t)(size - at < piece ? size - at : piece));
-    CHECK(last_error.code == result);
-    cimfs_hresult closed = api->close_stream(stream);
-    return result < 0 ? result : closed;
-}
-
-static cimfs_hresult add(cimfs_image image, const cimfs_wchar *path, const uint8_t *data, size_t size, size_t piece)
-{
-    cimfs_stream stream;
-    struct cimfs_file_metadata metadata = {.file_size = (int64_t)size, .creation_time = 7};
-    CIMFS_TRY(api->create_file(image, path, &metadata, &stream));
-    return write_pieces(stream, data, size, piece);
-}
 
 static cimfs_hresult add_directory(cimfs_image image, const cimfs_wchar *path)
 {
@@ -177,35 +141,6 @@ static int verify(const char *name, struct cimfs_verify_counts *counts)
     return result < 0 ? -1 : problems;
 }
 
-static cimfs_hresult read_all(const char *name, const char16_t *path, uint8_t *to, size_t room, size_t *size)
-{
-    struct cimfs_reader *reader;
-    struct cimfs_record record;
-    uint32_t id, length = 0;
-    while (path[length])
-        length++;
-    *size = 0;
-    CIMFS_TRY(cimfs_reader_open(&memory_io, "/memory", name, &last_error, &reader));
-    struct cimfs_name units = {(const uint16_t *)path, length};
-    cimfs_hresult result = cimfs_reader_lookup(reader, units, &last_error, &id);
-    if (result == CIMFS_OK)
-        result = cimfs_reader_record(reader, id, &last_error, &record);
-    if (result == CIMFS_OK) {
-        struct cimfs_extent extent = cimfs_extent_of(record.data);
-        result = cimfs_reader_read(reader, &extent, 0, to, room, &last_error, size);
-    }
-    cimfs_reader_close(reader);
-    return result;
-}
-
-static void check_content(const char *name, const char16_t *path, const uint8_t *data, size_t size)
-{
-    static uint8_t got[sizeof noise];
-    size_t read;
-    CHECK(read_all(name, path, got, sizeof got, &read) == CIMFS_OK);
-    CHECK(read == size && memcmp(got, data, size) == 0);
-}
-
 /* p.cim, and q.cim forked from it. */
 static void set_up(void)
 {
@@ -265,10 +200,6 @@ static int only_saves_space(const char *function)
             return 1;
     return 0;
 }
-
-enum {
-    SYNCS = 3 + 3 + 1 + 2
-}; /* of a commit: regions, object IDs, the .cim; the directory before and after its rename */
 
 /* An extend that fails between its renames leaves newer object ID files: they are hints, all else is as before. */
 static void inject(const struct scenario *scenario, uint64_t call, cimfs_hresult code, int for_good, int *finished)
@@ -336,97 +267,6 @@ static void test_failing_allocations(const struct scenario *scenario)
     printf("%s: %llu allocations made to fail\n", scenario->name, (unsigned long long)allocation - 2);
 }
 
-/* ---- the calls ---- */
-
-static void test_one_stream_at_a_time(void)
-{
-    cimfs_image image, second;
-    cimfs_stream stream, other;
-    struct cimfs_file_metadata metadata = {.file_size = 10};
-    memory_clear();
-    CHECK(open_image(NULL, W("a.cim"), &image) == CIMFS_OK);
-    CHECK(open_image(NULL, W("a.cim"), &second) == CIMFS_E_SHARING_VIOLATION && second == NULL);
-    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
-    CHECK(api->create_file(image, W("y"), &metadata, &other) == CIMFS_E_SHARING_VIOLATION && other == NULL);
-    CHECK(api->create_alternate_stream(image, W("x:s"), 1, &other) == CIMFS_E_SHARING_VIOLATION && other == NULL);
-    CHECK(api->create_hard_link(image, W("y"), W("x")) == CIMFS_E_SHARING_VIOLATION);
-    CHECK(api->delete_path(image, W("x")) == CIMFS_E_SHARING_VIOLATION);
-    CHECK(api->commit_image(image) == CIMFS_E_SHARING_VIOLATION);
-    CHECK(last_error.code == CIMFS_E_SHARING_VIOLATION);
-    CHECK(api->write_stream(stream, "abcdefghij", 10) == CIMFS_OK);
-    CHECK(api->close_stream(stream) == CIMFS_OK);
-    CHECK(api->close_stream(stream) == CIMFS_E_INVALID_ARG);
-    CHECK(api->write_stream(stream, "abc", 3) == CIMFS_E_INVALID_ARG);
-    CHECK(api->commit_image(image) == CIMFS_OK);
-    CHECK(api->commit_image(image) == CIMFS_E_INVALID_ARG);
-    api->close_image(image);
-    check_content("a.cim", u"x", (const uint8_t *)"abcdefghij", 10);
-    CHECK(memory_is_idle());
-}
-
-/* Callers that take close_stream for void learn it from the commit. */
-static void test_stream_cut_short(void)
-{
-    cimfs_image image;
-    cimfs_stream stream;
-    struct cimfs_file_metadata metadata = {.file_size = 5};
-    memory_clear();
-    CHECK(open_image(NULL, W("a.cim"), &image) == CIMFS_OK);
-    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
-    CHECK(api->close_stream(stream) == CIMFS_OK); /* nothing of it: on purpose */
-    CHECK(api->create_alternate_stream(image, W("x:s"), 10, &stream) == CIMFS_OK);
-    CHECK(api->write_stream(stream, "abc", 3) == CIMFS_OK);
-    CHECK(api->close_stream(stream) == CIMFS_E_HANDLE_EOF);
-    CHECK(strcmp(last_error.file, "x:s") == 0);
-    CHECK(add(image, W("y"), (const uint8_t *)"abc", 3, 3) == CIMFS_OK);
-    for (int i = 0; i < 2; i++) {
-        CHECK(api->commit_image(image) == CIMFS_E_HANDLE_EOF);
-        CHECK(last_error.code == CIMFS_E_HANDLE_EOF && strcmp(last_error.file, "x:s") == 0);
-        CHECK(strcmp(last_error.reason, "a stream was closed after 3 of its 10 bytes") == 0);
-    }
-    api->close_image(image);
-    struct memory_snapshot *after = memory_take();
-    memory_clear();
-    CHECK(memory_same(after, NULL)); /* there was nothing to clear */
-    memory_drop(after);
-}
-
-static void test_bad_arguments(void)
-{
-    cimfs_image image;
-    cimfs_stream stream;
-    struct cimfs_file_metadata metadata = {.file_size = -1};
-    const struct cimfs_options options = {.io = &memory_io};
-    memory_clear();
-    CHECK(api->create_image_with(NULL, NULL, W("a"), &options, &image) == CIMFS_E_INVALID_ARG && !image);
-    CHECK(api->create_image_with(W("/memory"), NULL, NULL, &options, &image) == CIMFS_E_INVALID_ARG && !image);
-    CHECK(api->create_image(W("/nowhere at all"), NULL, W("a"), &image) == CIMFS_E_PATH_NOT_FOUND && !image);
-    CHECK(api->create_image_with(W("/memory"), NULL, W("a"), &options, &image) == CIMFS_OK);
-    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_E_INVALID_ARG && !stream);
-    CHECK(api->create_file(image, W("x"), NULL, &stream) == CIMFS_E_POINTER && !stream);
-    CHECK(api->create_file(image, NULL, &metadata, &stream) == CIMFS_E_INVALID_ARG && !stream);
-    CHECK(api->create_file(NULL, W("x"), &metadata, &stream) == CIMFS_E_INVALID_ARG && !stream);
-    metadata.file_size = 3;
-    metadata.security_descriptor_size = 40; /* and no descriptor */
-    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_E_INVALID_ARG && !stream);
-    metadata.security_descriptor_size = 0;
-    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
-    CHECK(api->write_stream(stream, NULL, 1) == CIMFS_E_POINTER);
-    CHECK(api->write_stream(stream, "abcde", 5) == CIMFS_E_HANDLE_EOF);
-    CHECK(api->close_stream(stream) == CIMFS_OK);
-    CHECK(api->write_stream(NULL, "a", 1) == CIMFS_E_INVALID_ARG);
-    CHECK(api->close_stream(NULL) == CIMFS_E_INVALID_ARG);
-    CHECK(api->create_hard_link(image, NULL, W("x")) == CIMFS_E_INVALID_ARG);
-    CHECK(api->create_hard_link(image, W("x"), NULL) == CIMFS_E_INVALID_ARG);
-    CHECK(api->delete_path(image, NULL) == CIMFS_E_INVALID_ARG);
-    CHECK(api->delete_path(NULL, W("x")) == CIMFS_E_INVALID_ARG);
-    CHECK(api->commit_image(NULL) == CIMFS_E_INVALID_ARG);
-    api->close_image(NULL);
-    CHECK(api->commit_image(image) == CIMFS_OK);
-    api->close_image(image);
-    check_content("a", u"x", (const uint8_t *)"abc", 3);
-}
-
 static void test_abandon_with_an_open_stream(void)
 {
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
@@ -445,43 +285,6 @@ static void test_abandon_with_an_open_stream(void)
     }
 }
 
-static void test_full_disk_leaves_an_image_that_can_only_be_closed(void)
-{
-    cimfs_image image;
-    cimfs_stream stream;
-    struct cimfs_file_metadata metadata = {.file_size = 2000000};
-    memory_clear();
-    CHECK(open_image(NULL, W("a.cim"), &image) == CIMFS_OK);
-    CHECK(api->create_file(image, W("x"), &metadata, &stream) == CIMFS_OK);
-    memory_fail_at(1, CIMFS_E_DISK_FULL);
-    cimfs_hresult result = api->write_stream(stream, noise, 1999999);
-    CHECK(result == CIMFS_E_DISK_FULL && last_error.code == CIMFS_E_DISK_FULL);
-    CHECK(strcmp(last_error.reason, "the disk is full") == 0);
-    CHECK(api->write_stream(stream, noise, 1) == CIMFS_E_INVALID_ARG);
-    CHECK(api->close_stream(stream) == CIMFS_OK);
-    CHECK(api->create_file(image, W("y"), &metadata, &stream) == CIMFS_E_INVALID_ARG);
-    CHECK(api->commit_image(image) == CIMFS_E_INVALID_ARG);
-    api->close_image(image);
-    struct memory_snapshot *after = memory_take();
-    memory_clear();
-    CHECK(memory_same(after, NULL)); /* there was nothing to clear */
-    memory_drop(after);
-}
-
-static void test_sync(void)
-{
-    for (int no_sync = 0; no_sync < 2; no_sync++) {
-        const struct cimfs_options options = {.io = &memory_io, .no_sync = no_sync};
-        cimfs_image image;
-        memory_clear();
-        CHECK(api->create_image_with(W("/memory"), NULL, W("a"), &options, &image) == CIMFS_OK);
-        CHECK(memory_syncs() == 0);
-        CHECK(api->commit_image(image) == CIMFS_OK);
-        CHECK(memory_syncs() == (no_sync ? 0 : SYNCS));
-        api->close_image(image);
-    }
-}
-
 static void test_link_tables(void)
 {
     struct cimfs_reader *reader;
@@ -493,19 +296,11 @@ static void test_link_tables(void)
 
 int main(void)
 {
-    api = cimfs_portable_api();
-    uint32_t state = 1;
-    for (size_t i = 0; i < sizeof noise; i++) {
-        state = state * 1664525u + 1013904223u;
-        noise[i] = (uint8_t)(state >> 24);
-    }
-    test_one_stream_at_a_time();
-    test_stream_cut_short();
-    test_bad_arguments();
+    memory_images_init();
+    test_calls();
+    test_readahead();
     test_scenarios();
     test_abandon_with_an_open_stream();
-    test_full_disk_leaves_an_image_that_can_only_be_closed();
-    test_sync();
     test_link_tables();
     test_writing_behind();
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {

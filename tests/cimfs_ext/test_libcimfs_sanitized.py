@@ -18,8 +18,16 @@ FLAGS = [
 @pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
 def test_scenarios_and_failing_file_operations(tmp_path: Path) -> None:
     program = tmp_path / "test_libcimfs"
-    names = ("test_libcimfs.c", "test_overlay.c", "test_behind.c", "memory_io.c")
-    sources = [ROOT / "tests" / "c" / name for name in names]
+    names = (
+        "test_libcimfs",
+        "test_calls",
+        "test_overlay",
+        "test_readahead",
+        "test_behind",
+        "memory_images",
+        "memory_io",
+    )
+    sources = [ROOT / "tests" / "c" / f"{name}.c" for name in names]
     sources += [
         source
         for source in sorted((ROOT / "cimfs_ext" / "libcimfs").glob("*.c"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cimfs_ext import errors, reader
+from cimfs_ext import cursor, errors
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.streamentry import StreamEntry
 from support import cimoracle
@@ -168,7 +168,7 @@ def test_reader_in_use_cannot_be_closed(tmp_path: Path) -> None:
 
 def test_stream_needs_an_image() -> None:
     with pytest.raises(TypeError):
-        reader._StreamCursor(None, "x", None)  # type: ignore[attr-defined]
+        cursor.StreamCursor(None, "x", None)  # type: ignore[arg-type]
 
 
 def test_threads_may_share_a_reader(sample: Path) -> None:

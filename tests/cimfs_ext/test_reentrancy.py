@@ -16,7 +16,7 @@ from uuid import UUID
 
 import pytest
 
-from cimfs_ext import backupstream, contentid, implementation, reader, tarindex, volumes
+from cimfs_ext import backupstream, contentid, cursor, implementation, tarindex, volumes
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.image import ImageWriter
 from cimfs_ext.importer import LayerImporter
@@ -209,7 +209,7 @@ def test_odd_arguments_in_odd_states(image: Path, tmp_path: Path) -> None:
         ImageReader(image),
         closed(ImageReader(image)),
         ImageReader(image).open("new"),
-        reader._StreamCursor(ImageReader(image), "new", None),  # type: ignore[attr-defined]
+        cursor.StreamCursor(ImageReader(image), "new", None),
         writer_alone(tmp_path),
         closed(writer_alone(tmp_path)),
         contentid.ContentHash(),
@@ -231,7 +231,7 @@ def test_odd_arguments_in_odd_states(image: Path, tmp_path: Path) -> None:
 
 def test_nothing_is_made_without_its_arguments(image: Path) -> None:
     kinds: list[Any] = [ImageReader, ImageWriter, backupstream.BackupStreamParser, tarindex.TarIndex]
-    kinds += [implementation.Implementation, LayerImporter, Hive, reader._StreamCursor]  # type: ignore[attr-defined]
+    kinds += [implementation.Implementation, LayerImporter, Hive, cursor.StreamCursor]
     for kind in kinds:
         for arguments in ((), (None,), (None, None), (None, None, None)):
             with pytest.raises((TypeError, AttributeError)):
@@ -246,7 +246,7 @@ def test_objects_with_handles_are_not_copied(image: Path, tmp_path: Path) -> Non
     opened = ImageReader(image)
     objects = [
         opened,
-        reader._StreamCursor(opened, "new", None),
+        cursor.StreamCursor(opened, "new", None),
         writer(tmp_path, None, "b.cim"),
         contentid.ContentHash(),
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cimfs_ext import backupstream, contentid, crc32c, names, reader, tarindex
+from cimfs_ext import backupstream, contentid, crc32c, cursor, names, tarindex
 from cimfs_ext.importer import LayerImporter
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.regf import Hive
@@ -100,7 +100,7 @@ def test_image_reader(image: Path, tmp_path: Path) -> None:
             "verify": lambda: opened.current.verify(lambda _: opened.current.close()),
             "compare": lambda: opened.current.compare_directories("d", base.current, "d", related=True),
             "compare unrelated": lambda: base.current.compare_directories("", opened.current, "", related=False),
-            "renew file": lambda: file.__init__(reader._StreamCursor(opened.current, "new", None)),  # type: ignore
+            "renew file": lambda: file.__init__(cursor.StreamCursor(opened.current, "new", None)),  # type: ignore
             "file": lambda: (file.seek(0), file.read(1000)),
         }
     )

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.tarheader import tar_header
-from cimlayer.blobs.outputs import Output, whole_writes
+from cimlayer.blobs.outputs import Output, whole_writes, widen_pipe
 from cimlayer.blobs.writebehind import WriteBehind
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken, ProgressCallback
@@ -72,6 +72,7 @@ def opened_output(output: str | os.PathLike[str] | BinaryIO) -> Iterator[Output]
     Only such a file is written in a thread: another one may be a pipe that keeps it waiting for good.
     """
     if not isinstance(output, (str, os.PathLike)):
+        widen_pipe(output)
         yield whole_writes(output)
         return
     file = open(output, "xb")  # noqa: SIM115  closing it may fail too: the disk is full

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.names import upcase_key
 from cimfs_ext.reader import ImageReader
-from cimlayer.errors import FormatError
+from cimlayer.errors import FormatError, PathNotFoundError
 from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.host.interrupts import deferred
 from cimlayer.image.compare import walk_differences
@@ -137,7 +137,13 @@ class _LayerExport:
         self._write_events(events, {upcase_key(path) for path in made}, {}, standard_name)
 
     def _ids_of(self, paths: Iterable[str]) -> set[int]:
-        return {self._image.stat(path).file_id for path in paths if self._image.exists(path)}
+        return {file_id for path in paths if (file_id := self._id_of(path)) is not None}
+
+    def _id_of(self, path: str) -> int | None:
+        try:
+            return self._image.stat(path).file_id
+        except PathNotFoundError:
+            return None
 
     def _write_changes(self) -> None:
         events = []
@@ -230,8 +236,7 @@ class _LayerExport:
                 entry.file_id in file_ids
                 and not entry.is_directory
                 and upcase_key(path) not in changed
-                and self._image.exists(path)
-                and self._image.stat(path).file_id == entry.file_id
+                and self._id_of(path) == entry.file_id
             ):
                 names.setdefault(entry.file_id, path)
         return names
