@@ -7,7 +7,7 @@ from cimfs_ext import entries, errors
 from cimfs_ext.imagepath import host_path, inner_path, split_path
 from cimfs_ext.streams import StreamReader
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from cimfs_ext.cimfs cimport CIMFS_E_PATH_NOT_FOUND, cimfs_error, cimfs_hresult
