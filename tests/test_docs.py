@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import hashlib
 import inspect
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
@@ -147,3 +149,35 @@ def test_the_page_of_the_architecture_says_what_each_dependency_is_for() -> None
     names = set(re.findall(r'"([\w.-]+)(?:\[\w+\])?[>=]=', listed))
     assert {"click", "Cython", "jsonschema", "ruff"} <= names
     assert {name for name in names if not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", libraries)} == set()
+
+
+# The names of what skips a test, and how the reason begins that each one makes of what it is given.
+SKIPS = {
+    "posix_only": "POSIX only: ",
+    "not_under_wine": "not under wine: ",
+    "skip": "",
+    "skipif": "",
+    "importorskip": "",
+}
+
+
+def skip_reasons(source: str) -> Iterator[str]:
+    """The reasons in a module of tests that stand there as they are reported."""
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call):
+            name = ast.unparse(call.func).rpartition(".")[2]
+            words = [word.value for word in call.keywords if word.arg == "reason"]
+            if name in ("posix_only", "not_under_wine", "skip"):
+                words += call.args[:1]
+            yield from (
+                SKIPS[name] + str(word.value) for word in words if name in SKIPS and isinstance(word, ast.Constant)
+            )
+
+
+def test_the_page_of_windows_has_every_reason_to_skip_a_test() -> None:
+    page = (ROOT / "docs" / "windows.md").read_text("utf-8")
+    modules = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")]
+    reasons = {reason for module in modules for reason in skip_reasons(module)}
+    assert len(reasons) > 50
+    kinds = re.compile(r".* is not installed|Windows only: .*")
+    assert {reason for reason in reasons if f"`{reason}`" not in page and not kinds.fullmatch(reason)} == set()
