@@ -19,9 +19,8 @@ from cimfs_ext.libcimfs cimport (
     get64,
 )
 from cimfs_ext.listing cimport Children, decode, reader_error
+from cimfs_ext.names cimport is_file_name
 from cimfs_ext.reader cimport ImageReader
-
-from cimfs_ext.names import is_file_name
 
 
 cdef extern from "hosterror.h":

@@ -46,6 +46,6 @@ def upcase_key(str name not None) -> bytes:
     return bytes(out)
 
 
-def is_file_name(str name not None):
+cpdef bint is_file_name(str name) except -1:
     """Whether a file of Windows can have this name, of those that a reader lets through: no separator, no NUL."""
-    return name not in (".", "..") and ":" not in name
+    return name != "." and name != ".." and ":" not in name

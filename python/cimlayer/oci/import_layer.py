@@ -90,7 +90,8 @@ def import_layer(
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
         plain = PlainTar.of(file) if sync else None  # sharing its blocks would wait for the disk
         # Reading takes little time, and bytes are used fastest by the core that read them: the second thread writes.
-        behind = expected_digest is None and plain_file(file) is not None and (jobs or available_cpus()) > 1
+        threads = jobs if jobs is not None else available_cpus()
+        behind = threads > 1 and expected_digest is None and plain_file(file) is not None
         with tar_pieces(
             file,
             cancel,

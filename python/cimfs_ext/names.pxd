@@ -1,0 +1,1 @@
+cpdef bint is_file_name(str name) except -1
