@@ -179,6 +179,8 @@ _CLICK = "import click, os; os._exit(0)"  # as the command ends, without freeing
 STARTS = {
     "start-ls": Start(_COMMAND, _CLICK, ("ls", "cim-layers/1.cim"), _prepare_tiny_image),
     "start-import": Start(_COMMAND, _CLICK, ("import", "--no-sync", "--jobs=1", "base.tar", "2"), _prepare_tiny_image),
+    "start-verify": Start(_COMMAND, _CLICK, ("verify", "cim-layers/1.cim"), _prepare_tiny_image),
+    "start-export": Start(_COMMAND, _CLICK, ("export", "1", "-o", "tar"), _prepare_tiny_image),
     "start-worker": Start("import cimlayer.oci.fleet.jobs, os; os._exit(0)", "import os; os._exit(0)"),
 }
 
