@@ -35,9 +35,9 @@ void layer_importer_cleanup(struct layer_importer *importer)
     free(importer->descriptor.data);
     free(importer->reparse.data);
     free(importer->ea.data);
-    for (size_t i = 0; i < LAYER_SDDL_CACHE; i++) {
-        free(importer->cache[i].text.data);
-        free(importer->cache[i].descriptor.data);
+    for (size_t i = 0; i < LAYER_KNOWN_DESCRIPTORS; i++) {
+        free(importer->known[i].text.data);
+        free(importer->known[i].descriptor.data);
     }
     memset(importer, 0, sizeof *importer);
 }
@@ -126,22 +126,6 @@ static const char *decode(struct layer_slice text, struct layer_buffer *to, cons
     return NULL;
 }
 
-static int cached_descriptor(struct layer_importer *importer)
-{
-    struct layer_slice text = importer->tar.entry.sddl;
-    for (size_t i = 0; i < LAYER_SDDL_CACHE; i++) {
-        const struct layer_sddl *known = &importer->cache[i];
-        if (known->text.size != text.size || memcmp(known->text.data, text.data, text.size) != 0)
-            continue;
-        if (layer_buffer_reserve(&importer->descriptor, known->descriptor.size + 1) < 0)
-            return 0;
-        memcpy(importer->descriptor.data, known->descriptor.data, known->descriptor.size);
-        importer->descriptor.size = known->descriptor.size;
-        return 1;
-    }
-    return 0;
-}
-
 static int fill(struct layer_buffer *buffer, const void *data, size_t size)
 {
     if (layer_buffer_reserve(buffer, size + 1) < 0)
@@ -152,14 +136,36 @@ static int fill(struct layer_buffer *buffer, const void *data, size_t size)
     return 0;
 }
 
+/* Base64 or SDDL. No text is both: SDDL has colons. */
+static struct layer_slice descriptor_text(const struct layer_entry *entry)
+{
+    return entry->raw_descriptor.data ? entry->raw_descriptor : entry->sddl;
+}
+
+/* Whether an entry before had the same descriptor; if so, it is taken from there. */
+static int recall_descriptor(struct layer_importer *importer, struct layer_slice text)
+{
+    for (size_t i = 0; i < LAYER_KNOWN_DESCRIPTORS; i++) {
+        const struct layer_known_descriptor *known = &importer->known[i];
+        if (known->text.size == text.size && memcmp(known->text.data, text.data, text.size) == 0)
+            return fill(&importer->descriptor, known->descriptor.data, known->descriptor.size) == 0;
+    }
+    return 0;
+}
+
+static int remember_descriptor(struct layer_importer *importer)
+{
+    struct layer_slice text = descriptor_text(&importer->tar.entry);
+    struct layer_known_descriptor *slot = &importer->known[importer->next_known++ % LAYER_KNOWN_DESCRIPTORS];
+    slot->text.size = 0;
+    if (fill(&slot->descriptor, importer->descriptor.data, importer->descriptor.size) < 0)
+        return -1;
+    return fill(&slot->text, text.data, text.size);
+}
+
 int layer_importer_descriptor(struct layer_importer *importer, const uint8_t *data, size_t size)
 {
-    struct layer_slice text = importer->tar.entry.sddl;
-    struct layer_sddl *slot = &importer->cache[importer->cache_next++ % LAYER_SDDL_CACHE];
-    slot->text.size = 0;
-    if (fill(&slot->descriptor, data, size) < 0 || fill(&slot->text, text.data, text.size) < 0)
-        return -1;
-    return fill(&importer->descriptor, data, size);
+    return fill(&importer->descriptor, data, size) < 0 ? -1 : remember_descriptor(importer);
 }
 
 static const char *take_link_target(struct layer_importer *importer)
@@ -290,6 +296,28 @@ static enum layer_import_event start_file(struct layer_importer *importer)
                      LAYER_IMPORT_NEED_INPUT);
 }
 
+/* All but the entry's descriptor is known. */
+static enum layer_import_event start_undescribed(struct layer_importer *importer)
+{
+    struct layer_slice raw = importer->tar.entry.raw_descriptor, text = descriptor_text(&importer->tar.entry);
+    importer->descriptor.size = 0;
+    if (text.size > 0 && recall_descriptor(importer, text))
+        return start_file(importer);
+    if (raw.data) {
+        const char *reason = decode(raw, &importer->descriptor,
+                                    "a security descriptor that is not base64, or longer than 65,535 bytes");
+        if (!reason && remember_descriptor(importer) < 0)
+            reason = "out of memory";
+        return reason ? bad(importer, reason) : start_file(importer);
+    }
+    if (text.size == 0)
+        return start_file(importer);
+    if (text.size > LAYER_MAX_SDDL)
+        return bad(importer, "a descriptor in SDDL of more than 262,144 bytes");
+    importer->state = AWAITING;
+    return LAYER_IMPORT_SDDL;
+}
+
 /* Where the entry is to go is known. */
 static enum layer_import_event start_placed(struct layer_importer *importer, const char *reason)
 {
@@ -314,19 +342,7 @@ static enum layer_import_event start_placed(struct layer_importer *importer, con
     if (entry->type == LAYER_HARD_LINK)
         return start_link(importer);
     reason = take_metadata(importer);
-    importer->descriptor.size = 0;
-    if (!reason && entry->raw_descriptor.data)
-        reason = decode(entry->raw_descriptor, &importer->descriptor,
-                        "a security descriptor that is not base64, or longer than 65,535 bytes");
-    if (reason)
-        return bad(importer, reason);
-    if (!entry->raw_descriptor.data && entry->sddl.size > LAYER_MAX_SDDL)
-        return bad(importer, "a descriptor in SDDL of more than 262,144 bytes");
-    if (!entry->raw_descriptor.data && entry->sddl.data && !cached_descriptor(importer)) {
-        importer->state = AWAITING;
-        return LAYER_IMPORT_SDDL;
-    }
-    return start_file(importer);
+    return reason ? bad(importer, reason) : start_undescribed(importer);
 }
 
 static enum layer_import_event start_entry(struct layer_importer *importer)

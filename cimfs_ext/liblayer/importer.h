@@ -11,7 +11,7 @@
 #include "builder.h"
 #include "tar.h"
 
-#define LAYER_SDDL_CACHE 64u
+#define LAYER_KNOWN_DESCRIPTORS 64u
 #define LAYER_LARGE (1u << 16)    /* bytes: of a file that is worth a call to share its blocks with the tar */
 #define LAYER_MAX_SDDL (1u << 18) /* bytes; a descriptor of 65,535 bytes takes less */
 
@@ -36,7 +36,8 @@ enum layer_import_event {
     LAYER_IMPORT_FAILED         /* builder->code: of a call on cimfs.h about path */
 };
 
-struct layer_sddl {
+/* As a tar says it, in base64 or SDDL, and self-relative. */
+struct layer_known_descriptor {
     struct layer_buffer text, descriptor;
 };
 
@@ -55,8 +56,8 @@ struct layer_importer {
     uint64_t zeros; /* to be written before the data that comes next */
     int has_data;   /* some of the entry's content was written to the image */
     struct layer_buffer descriptor, reparse, ea;
-    struct layer_sddl cache[LAYER_SDDL_CACHE];
-    size_t cache_next;
+    struct layer_known_descriptor known[LAYER_KNOWN_DESCRIPTORS];
+    size_t next_known;
 };
 
 /* -1 without memory. The builder must live as long as the importer. */

@@ -43,26 +43,16 @@ int layer_tar_number(const uint8_t *block, struct layer_tar_field field, int64_t
     return 0;
 }
 
-static int are_digits(struct layer_slice text)
-{
-    for (size_t i = 0; i < text.size; i++)
-        if (text.data[i] < '0' || text.data[i] > '9')
-            return 0;
-    return text.size > 0;
-}
-
 int layer_tar_decimal(struct layer_slice text, uint64_t *value)
 {
     *value = 0;
-    if (!are_digits(text))
-        return -1;
     for (size_t i = 0; i < text.size; i++) {
-        uint64_t digit = (uint64_t)(text.data[i] - '0');
-        if (*value > (UINT64_MAX - digit) / 10)
+        uint64_t digit = (uint8_t)(text.data[i] - '0');
+        if (digit > 9 || *value > (UINT64_MAX - digit) / 10)
             return -1;
         *value = *value * 10 + digit;
     }
-    return 0;
+    return text.size > 0 ? 0 : -1;
 }
 
 int64_t layer_tar_filetime(int64_t seconds, int64_t ticks)
@@ -79,24 +69,23 @@ int64_t layer_tar_filetime(int64_t seconds, int64_t ticks)
 
 int layer_tar_time(struct layer_slice text, int64_t *filetime)
 {
-    int negative = text.size > 0 && text.data[0] == '-';
-    size_t start = (size_t)negative, dot = start;
-    uint64_t seconds;
-    const uint64_t most = INT64_MAX;
-    int64_t ticks = 0, unit = TICKS;
-    while (dot < text.size && text.data[dot] != '.')
-        dot++;
-    struct layer_slice whole = {text.data + start, dot - start};
-    if (!are_digits(whole))
+    size_t negative = text.size > 0 && text.data[0] == '-', i = negative;
+    int64_t seconds = 0, ticks = 0, unit = TICKS;
+    for (; i < text.size && text.data[i] != '.'; i++) {
+        uint8_t digit = (uint8_t)(text.data[i] - '0');
+        if (digit > 9)
+            return -1;
+        seconds = seconds > (INT64_MAX - 9) / 10 ? INT64_MAX : seconds * 10 + digit; /* beyond all times anyway */
+    }
+    if (i == negative)
         return -1;
-    if (layer_tar_decimal(whole, &seconds) < 0 || seconds > most)
-        seconds = most;
-    for (size_t i = dot + 1; i < text.size; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9')
+    for (i++; i < text.size; i++) {
+        uint8_t digit = (uint8_t)(text.data[i] - '0');
+        if (digit > 9)
             return -1;
         unit /= 10; /* digits beyond 100 ns are cut */
-        ticks += (text.data[i] - '0') * unit;
+        ticks += digit * unit;
     }
-    *filetime = negative ? layer_tar_filetime(-(int64_t)seconds, -ticks) : layer_tar_filetime((int64_t)seconds, ticks);
+    *filetime = negative ? layer_tar_filetime(-seconds, -ticks) : layer_tar_filetime(seconds, ticks);
     return 0;
 }

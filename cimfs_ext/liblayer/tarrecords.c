@@ -16,29 +16,31 @@ void layer_tar_reset_records(struct layer_pax *pax)
     *pax = kept;
 }
 
+#define KEY(text, member) {text, sizeof text - 1, offsetof(struct layer_pax, member)}
 static const struct {
     const char *key;
+    size_t size;
     size_t field;
 } KEYS[] = {
-    {"path", offsetof(struct layer_pax, path)},
-    {"linkpath", offsetof(struct layer_pax, link_path)},
-    {"size", offsetof(struct layer_pax, size)},
-    {"mtime", offsetof(struct layer_pax, mtime)},
-    {"atime", offsetof(struct layer_pax, atime)},
-    {"ctime", offsetof(struct layer_pax, ctime)},
-    {"LIBARCHIVE.creationtime", offsetof(struct layer_pax, creation_time)},
-    {"MSWINDOWS.fileattr", offsetof(struct layer_pax, attributes)},
-    {"MSWINDOWS.rawsd", offsetof(struct layer_pax, raw_descriptor)},
-    {"MSWINDOWS.sd", offsetof(struct layer_pax, sddl)},
-    {"MSWINDOWS.mountpoint", offsetof(struct layer_pax, mount_point)},
-    {"CIMLAYER.reparse", offsetof(struct layer_pax, raw_reparse)},
-    {"CIMLAYER.ea", offsetof(struct layer_pax, raw_eas)},
-    {"GNU.sparse.major", offsetof(struct layer_pax, sparse_major)},
-    {"GNU.sparse.minor", offsetof(struct layer_pax, sparse_minor)},
-    {"GNU.sparse.name", offsetof(struct layer_pax, sparse_name)},
-    {"GNU.sparse.size", offsetof(struct layer_pax, sparse_size)},
-    {"GNU.sparse.realsize", offsetof(struct layer_pax, sparse_real_size)},
-    {"GNU.sparse.map", offsetof(struct layer_pax, sparse_map)},
+    KEY("path", path),
+    KEY("linkpath", link_path),
+    KEY("size", size),
+    KEY("mtime", mtime),
+    KEY("atime", atime),
+    KEY("ctime", ctime),
+    KEY("LIBARCHIVE.creationtime", creation_time),
+    KEY("MSWINDOWS.fileattr", attributes),
+    KEY("MSWINDOWS.rawsd", raw_descriptor),
+    KEY("MSWINDOWS.sd", sddl),
+    KEY("MSWINDOWS.mountpoint", mount_point),
+    KEY("CIMLAYER.reparse", raw_reparse),
+    KEY("CIMLAYER.ea", raw_eas),
+    KEY("GNU.sparse.major", sparse_major),
+    KEY("GNU.sparse.minor", sparse_minor),
+    KEY("GNU.sparse.name", sparse_name),
+    KEY("GNU.sparse.size", sparse_size),
+    KEY("GNU.sparse.realsize", sparse_real_size),
+    KEY("GNU.sparse.map", sparse_map),
 };
 static const char EA_PREFIX[] = "MSWINDOWS.xattr.";
 static const char SPARSE_OFFSET[] = "GNU.sparse.offset", SPARSE_SIZE[] = "GNU.sparse.numbytes";
@@ -79,7 +81,7 @@ static int take_record(struct layer_tar *tar, struct layer_pax *pax, struct laye
         return 0;
     }
     for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
-        if (is_key(key, KEYS[i].key)) {
+        if (KEYS[i].size == key.size && memcmp(KEYS[i].key, key.data, key.size) == 0) {
             memcpy((char *)pax + KEYS[i].field, &value, sizeof value);
             return 0;
         }
