@@ -63,7 +63,7 @@ cdef enum:
     RECORDS = 8  # of an ordinary entry at most
     MOST_OF_RECORD = LAYER_TAR_AROUND + 23 + LAYER_PAX_SECONDS  # without a path or a descriptor; the longest keyword
     FILE_ATTRIBUTE_NORMAL = 0x80
-    KEPT = 64  # descriptors
+    KEPT = 128  # descriptors
 
 
 cdef bint is_ordinary(const cimfs_record *record, const uint16_t *path, size_t length) noexcept nogil:
@@ -151,9 +151,7 @@ cdef size_t most_of_header(size_t length, size_t descriptor_size) noexcept nogil
 
 cdef size_t write_header(const uint16_t *path, size_t length, const cimfs_record *record,
                          const layer_buffer *descriptor, uint8_t *to) noexcept nogil:
-    """That of an ordinary entry, with the record of its descriptor; the bytes are those of ``tar_header``. Returns how
-    many.
-    """
+    """That of an ordinary entry, as ``tar_header`` has it; ``descriptor`` is a whole record. Returns how many bytes."""
     cdef bint directory = cimfs_is_directory(record)
     cdef uint64_t size = 0 if directory else cimfs_extent_of(record.data).length
     cdef uint64_t last_write = get64(record.last_write_time)
@@ -407,7 +405,7 @@ cdef class TarStream:
 
     cdef cimfs_hresult find_descriptor(self, const cimfs_record *record, cimfs_error *error,
                                        const layer_buffer **found) noexcept nogil:
-        """As a record; many entries share one."""
+        """The record of an entry's descriptor, which many entries share; it stays until the next one is looked for."""
         cdef uint64_t offset = get64(record.security_descriptor)
         cdef Descriptor *kept = &self.descriptors[offset // 8 % KEPT]
         cdef cimfs_hresult code
