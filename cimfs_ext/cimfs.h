@@ -202,6 +202,11 @@ struct cimfs_api {
                                        cimfs_image *image);
     /* From now on, a thread may write to the disk while others call. NULL where the implementation does not. */
     cimfs_hresult (*write_behind)(cimfs_image image);
+    /*
+     * Where the next bytes of the stream would be copied to, and how many: until the next call they may be put there
+     * and written from there. NULL if they would not lie in one place, or where the implementation has no such thing.
+     */
+    void *(*stream_room)(cimfs_stream stream, uint32_t *size);
 };
 
 /* Close a stream; OK where the system does not say. */

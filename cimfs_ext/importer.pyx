@@ -4,7 +4,7 @@ cimport cython
 
 from cimfs_ext import errors
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport intptr_t, uint8_t, uint64_t
 
 from cimfs_ext.builder cimport (
     LAYER_BEYOND,
@@ -82,6 +82,14 @@ cdef extern from "liblayer/importer.h" nogil:
     void layer_importer_place(layer_importer *, int)
     int layer_importer_descriptor(layer_importer *, const uint8_t *, size_t)
     layer_import_event layer_importer_finish(layer_importer *)
+    void *layer_importer_room(const layer_importer *, size_t *)
+
+
+cdef extern from "hosterror.h":
+    int raise_host_error(int, object) except -1
+
+cdef extern from "liblayer/hostfile.h" nogil:
+    int layer_host_read(intptr_t, void *, size_t, uint64_t, size_t *)
 
 
 cdef enum:
@@ -185,6 +193,43 @@ cdef class LayerImporter:
                 at = &view[0]
                 self.take(at, left)
             return self.ended
+        finally:
+            self.feeding = False
+
+    def read(self, intptr_t file, uint64_t offset, uint64_t size, buffer):
+        """Take the next bytes of the tar from an open file: ``size`` of them, or less at its end. Returns how many.
+
+        ``file`` is a descriptor, on Windows a handle; it is read at ``offset``, not where it stands. ``buffer`` is
+        overwritten. Content of large files is read to where it is written from, and is not copied, after
+        :meth:`~cimfs_ext.image.ImageWriter.write_behind`.
+        """
+        cdef unsigned char[::1] spare = buffer
+        cdef uint8_t *at
+        cdef uint64_t taken = 0
+        cdef size_t count, got = 1
+        cdef int failed
+        if spare.shape[0] == 0:
+            raise ValueError("an empty buffer")
+        self.enter()
+        try:
+            self.builder.image.check_open()
+            while taken < size and got > 0:
+                self.builder.enter()
+                with nogil:
+                    at = <uint8_t *>layer_importer_room(&self.importer, &count)
+                    if at == NULL:
+                        at = &spare[0]
+                        count = <size_t>spare.shape[0]
+                    if count > size - taken:
+                        count = <size_t>(size - taken)
+                    failed = layer_host_read(file, at, count, offset + taken, &got)
+                self.builder.leave()
+                if failed:
+                    raise_host_error(failed, None)
+                if got > 0 and not self.ended:
+                    self.take(at, got)
+                taken += got
+            return taken
         finally:
             self.feeding = False
 

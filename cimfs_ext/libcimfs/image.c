@@ -195,6 +195,13 @@ static cimfs_hresult CIMFS_CALL write_stream(cimfs_stream stream, const void *bu
     return fits < size ? cimfs_image_fail(image, CIMFS_E_HANDLE_EOF, "more data than the stream's size") : CIMFS_OK;
 }
 
+static void *stream_room(cimfs_stream stream, uint32_t *size)
+{
+    if (!stream || !stream->image->streaming || stream->image->state != CIMFS_IMAGE_OPEN || stream->is_directory)
+        return NULL;
+    return cimfs_object_room(&stream->writer, size);
+}
+
 static cimfs_hresult finish_stream(struct cimfs_stream_writer *stream)
 {
     struct cimfs_tree *tree = &stream->image->tree;
@@ -338,6 +345,7 @@ static const struct cimfs_api PORTABLE = {
     .delete_path = delete_path,
     .create_image_with = cimfs_image_open,
     .write_behind = write_behind,
+    .stream_room = stream_room,
 };
 
 const struct cimfs_api *cimfs_portable_api(void)

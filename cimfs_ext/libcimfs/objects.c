@@ -190,6 +190,15 @@ cimfs_hresult cimfs_object_write(struct cimfs_object_writer *writer, const void 
     return CIMFS_OK;
 }
 
+void *cimfs_object_room(const struct cimfs_object_writer *writer, uint32_t *size)
+{
+    uint64_t left = writer->size - writer->written;
+    void *room = writer->written > 0 ? cimfs_region_room(writer->region, size) : NULL; /* it is aligned by then */
+    if (room && *size > left)
+        *size = (uint32_t)left;
+    return room;
+}
+
 cimfs_hresult cimfs_object_end(struct cimfs_object_writer *writer, uint64_t *offset)
 {
     struct cimfs_objects *objects = writer->objects;

@@ -75,6 +75,8 @@ cimfs_hresult cimfs_objects_put(struct cimfs_objects *objects, enum cimfs_object
 
 /* Store content piece by piece. end fills up with zeros; after it offset is that of the object. */
 void cimfs_object_begin(struct cimfs_object_writer *writer, struct cimfs_objects *objects, uint64_t size);
+/* stream_room of cimfs.h. */
+void *cimfs_object_room(const struct cimfs_object_writer *writer, uint32_t *size);
 cimfs_hresult cimfs_object_write(struct cimfs_object_writer *writer, const void *data, size_t size);
 cimfs_hresult cimfs_object_end(struct cimfs_object_writer *writer, uint64_t *offset);
 

@@ -143,6 +143,12 @@ static cimfs_hresult write_buffer(struct cimfs_region *region)
     return CIMFS_OK;
 }
 
+void *cimfs_region_room(const struct cimfs_region *region, uint32_t *size)
+{
+    *size = CIMFS_REGION_BUFFER - region->used;
+    return region->worker ? region->buffer + region->used : NULL; /* without one, large data goes out as it lies */
+}
+
 cimfs_hresult cimfs_region_append(struct cimfs_region *region, const void *data, size_t size)
 {
     const uint8_t *from = data;
@@ -160,7 +166,8 @@ cimfs_hresult cimfs_region_append(struct cimfs_region *region, const void *data,
         }
         size_t room = CIMFS_REGION_BUFFER - region->used;
         size_t count = size < room ? size : room;
-        memcpy(region->buffer + region->used, from, count);
+        if (from != region->buffer + region->used) /* not put there already */
+            memcpy(region->buffer + region->used, from, count);
         region->used += (uint32_t)count;
         from += count;
         size -= count;

@@ -49,6 +49,8 @@ static inline uint64_t cimfs_region_end(const struct cimfs_region *region)
 
 /* Pad with zeros to a multiple of alignment, a power of two up to a page. */
 cimfs_hresult cimfs_region_align(struct cimfs_region *region, uint32_t alignment);
+/* Where the next bytes would be copied to, or NULL; append copies nothing that lies there. */
+void *cimfs_region_room(const struct cimfs_region *region, uint32_t *size);
 cimfs_hresult cimfs_region_append(struct cimfs_region *region, const void *data, size_t size);
 /* Take back everything from offset end on. */
 cimfs_hresult cimfs_region_cut(struct cimfs_region *region, uint64_t end);

@@ -341,6 +341,11 @@ enum layer_decision layer_builder_make_link(struct layer_builder *builder, struc
     return outcome(builder, result < 0 ? result : remember_added(builder, path, 0));
 }
 
+void *layer_builder_room(const struct layer_builder *builder, uint32_t *size)
+{
+    return builder->api->stream_room && *builder->stream ? builder->api->stream_room(*builder->stream, size) : NULL;
+}
+
 enum layer_decision layer_builder_write(struct layer_builder *builder, const void *data, size_t size)
 {
     const uint8_t *from = data;

@@ -93,6 +93,8 @@ enum layer_decision layer_builder_create(struct layer_builder *builder, struct l
                                          const struct cimfs_file_metadata *metadata);
 enum layer_decision layer_builder_make_link(struct layer_builder *builder, struct layer_path *path,
                                             const struct layer_path *target);
+/* stream_room of cimfs.h, for what is written next. */
+void *layer_builder_room(const struct layer_builder *builder, uint32_t *size);
 enum layer_decision layer_builder_write(struct layer_builder *builder, const void *data, size_t size);
 enum layer_decision layer_builder_close_stream(struct layer_builder *builder);
 

@@ -21,6 +21,8 @@ struct layer_host_times {
 
 /* A new file, to be written; sparse: what is not written shall take no room. */
 int layer_host_create(layer_host_file directory, const char *name, int sparse, layer_host_file *file);
+/* Less than size only at the end of the file. */
+int layer_host_read(layer_host_file file, void *data, size_t size, uint64_t position, size_t *got);
 int layer_host_write(layer_host_file file, const uint8_t *data, size_t size, uint64_t position);
 int layer_host_resize(layer_host_file file, uint64_t size);
 int layer_host_stamp(layer_host_file file, const struct layer_host_times *times);

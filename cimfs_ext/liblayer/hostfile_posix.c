@@ -38,6 +38,20 @@ int layer_host_create(layer_host_file directory, const char *name, int sparse, l
     return *file < 0 ? errno : 0;
 }
 
+int layer_host_read(layer_host_file file, void *data, size_t size, uint64_t position, size_t *got)
+{
+    uint8_t *to = data;
+    for (*got = 0; *got < size;) {
+        ssize_t count = pread((int)file, to + *got, size - *got, (off_t)(position + *got));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0)
+            return count < 0 ? errno : 0;
+        *got += (size_t)count;
+    }
+    return 0;
+}
+
 int layer_host_write(layer_host_file file, const uint8_t *data, size_t size, uint64_t position)
 {
     while (size > 0) {

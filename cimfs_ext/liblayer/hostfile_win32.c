@@ -19,6 +19,11 @@ int layer_host_create(layer_host_file directory, const char *name, int sparse, l
     return result;
 }
 
+int layer_host_read(layer_host_file file, void *data, size_t size, uint64_t position, size_t *got)
+{
+    return layer_win_read(file, data, size, position, got);
+}
+
 int layer_host_write(layer_host_file file, const uint8_t *data, size_t size, uint64_t position)
 {
     return layer_win_write(file, data, size, position);

@@ -304,8 +304,8 @@ static enum layer_import_event start_undescribed(struct layer_importer *importer
     if (text.size > 0 && recall_descriptor(importer, text))
         return start_file(importer);
     if (raw.data) {
-        const char *reason = decode(raw, &importer->descriptor,
-                                    "a security descriptor that is not base64, or longer than 65,535 bytes");
+        const char *reason =
+            decode(raw, &importer->descriptor, "a security descriptor that is not base64, or longer than 65,535 bytes");
         if (!reason && remember_descriptor(importer) < 0)
             reason = "out of memory";
         return reason ? bad(importer, reason) : start_file(importer);
@@ -451,6 +451,17 @@ enum layer_import_event layer_importer_next(struct layer_importer *importer, con
     if (event >= LAYER_IMPORT_BAD_ENTRY)
         importer->error = event;
     return event;
+}
+
+void *layer_importer_room(const struct layer_importer *importer, size_t *size)
+{
+    uint32_t room;
+    uint64_t left = layer_tar_content(&importer->tar);
+    if (importer->state != TO_IMAGE || importer->zeros > 0 || left < LAYER_LARGE)
+        return NULL;
+    void *to = layer_builder_room(importer->builder, &room);
+    *size = to && room < left ? room : (size_t)left;
+    return to;
 }
 
 enum layer_import_event layer_importer_finish(struct layer_importer *importer)

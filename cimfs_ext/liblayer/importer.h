@@ -67,6 +67,8 @@ void layer_importer_cleanup(struct layer_importer *importer);
 /* The next event; takes what it uses off the input. piece is set for STANDARD_DATA. */
 enum layer_import_event layer_importer_next(struct layer_importer *importer, const uint8_t **input, size_t *size,
                                             struct layer_slice *piece);
+/* Where the next bytes of the tar would be copied to, if they are content of a large file; else NULL. */
+void *layer_importer_room(const struct layer_importer *importer, size_t *size);
 /* The answer to PLACE: the entry goes to what path and target are by now, or is left out. */
 void layer_importer_place(struct layer_importer *importer, int leave_out);
 /* The answer to SDDL: a self-relative descriptor. */

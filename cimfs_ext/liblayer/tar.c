@@ -158,6 +158,11 @@ enum layer_tar_event layer_tar_next(struct layer_tar *tar, const uint8_t **input
     }
 }
 
+uint64_t layer_tar_content(const struct layer_tar *tar)
+{
+    return tar->state == DATA && !tar->entry.sparse ? tar->left : 0;
+}
+
 uint64_t layer_tar_skip(struct layer_tar *tar)
 {
     uint64_t count = tar->left;

@@ -136,6 +136,8 @@ void layer_tar_cleanup(struct layer_tar *tar);
 /* The next event; takes what it uses off the input. piece is set for DATA. */
 enum layer_tar_event layer_tar_next(struct layer_tar *tar, const uint8_t **input, size_t *size,
                                     struct layer_slice *piece);
+/* How many bytes of an entry's content come next, as they lie; 0 for a sparse file. */
+uint64_t layer_tar_content(const struct layer_tar *tar);
 /* Right behind ENTRY: its content is left out of the input. Returns how many bytes that are. */
 uint64_t layer_tar_skip(struct layer_tar *tar);
 /* The input has ended: 0, or -1 with reason and offset if it was cut inside an entry. */

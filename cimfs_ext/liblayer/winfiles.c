@@ -259,6 +259,23 @@ uint32_t layer_win_holder(layer_win_file file)
 
 /* ---- content ---- */
 
+int layer_win_read(layer_win_file file, void *data, size_t size, uint64_t position, size_t *got)
+{
+    uint8_t *to = data;
+    DWORD count = 1;
+    for (*got = 0; *got < size && count > 0; *got += count) {
+        OVERLAPPED where = cimfs_win_at(position + *got);
+        DWORD wanted = size - *got < PIECE ? (DWORD)(size - *got) : PIECE;
+        if (!ReadFile(handle_of(file), to + *got, wanted, &count, &where)) {
+            DWORD error = GetLastError();
+            if (error != ERROR_HANDLE_EOF)
+                return (int)error;
+            count = 0;
+        }
+    }
+    return 0;
+}
+
 int layer_win_write(layer_win_file file, const void *data, size_t size, uint64_t position)
 {
     const uint8_t *from = data;

@@ -67,6 +67,8 @@ uint32_t layer_win_holder(layer_win_file file);
 
 /* ---- content ---- */
 
+/* Less than size only at the end of the file. */
+int layer_win_read(layer_win_file file, void *data, size_t size, uint64_t position, size_t *got);
 int layer_win_write(layer_win_file file, const void *data, size_t size, uint64_t position);
 int layer_win_resize(layer_win_file file, uint64_t size);
 int layer_win_make_sparse(layer_win_file file);

@@ -110,6 +110,7 @@ cdef extern from "cimfs.h" nogil:
             const cimfs_wchar *, const cimfs_wchar *, const cimfs_wchar *,
             const cimfs_options *, cimfs_image *) noexcept nogil
         cimfs_hresult (*write_behind)(cimfs_image) noexcept nogil
+        void *(*stream_room)(cimfs_stream, uint32_t *) noexcept nogil
 
     cimfs_hresult cimfs_close_stream(const cimfs_api *, cimfs_stream)
     const cimfs_api *cimfs_portable_api()

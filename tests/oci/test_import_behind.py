@@ -1,4 +1,4 @@
-"""A plain tar that is a file: a thread writes its image while the caller's reads it."""
+"""A plain tar that is a file: a thread writes its image while the caller's reads it, to where it is written from."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from cimlayer.errors import ImageError
+from cimfs_ext.image import ImageWriter
+from cimfs_ext.importer import LayerImporter
+from cimlayer.errors import FormatError, ImageError, LimitError
+from cimlayer.limits import Limits
 from cimlayer.oci.import_layer import import_layer
 from support.faults import files_end_at
+from support.images import Node, assert_sound, read_tree
 from support.layers import add_base_hives
 from support.platforms import posix_only
 from support.tars import TarBuilder
 
+FILETIME = 133_000_000_000_000_000
 CONTENT = random.Random(3).randbytes(9 << 20)
 
 
@@ -45,6 +51,86 @@ def test_the_bytes_are_those_of_one_thread(tmp_path: Path) -> None:
         made.append(files_below(root))
     assert made[0] == made[1]
     assert max(map(len, made[0].values())) > 17 << 20
+
+
+def test_a_file_of_the_caller_is_read_where_it_stands_and_to_its_end(tmp_path: Path) -> None:
+    tar = layer_tar(tmp_path)
+    made = []
+    for name, before in {"path": b"", "file": b"before"}.items():
+        tar.write_bytes(before + tar.read_bytes())
+        with tar.open("rb", buffering=0) as file:
+            file.seek(len(before))
+            import_layer(
+                file if before else tar, tmp_path / name / "layer", jobs=2, reproducible=True, scratch_disks=False
+            )
+            assert file.tell() == (tar.stat().st_size if before else 0)
+        made.append(files_below(tmp_path / name))
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("cut", [700, 5 << 20, 12 << 20])
+def test_a_tar_that_is_cut_is_the_same_error(tmp_path: Path, cut: int) -> None:
+    tar = layer_tar(tmp_path)
+    os.truncate(tar, cut)
+    told = []
+    for jobs in (1, 2):
+        with pytest.raises(FormatError, match="ends inside an entry") as raised:
+            import_layer(tar, tmp_path / "root" / "layer", jobs=jobs)
+        told.append((str(raised.value), raised.value.offset))
+        assert not files_below(tmp_path / "root")
+    assert told[0] == told[1]
+
+
+def test_limits_hold(tmp_path: Path) -> None:
+    tar = layer_tar(tmp_path)
+    for jobs in (1, 2):
+        with pytest.raises(LimitError, match="limit"):
+            import_layer(tar, tmp_path / "root" / "layer", jobs=jobs, limits=Limits(bytes=20 << 20))
+        assert not files_below(tmp_path / "root")
+
+
+def handle_of(descriptor: int) -> int:
+    if sys.platform == "win32":
+        import msvcrt
+
+        return msvcrt.get_osfhandle(descriptor)
+    return descriptor
+
+
+def image_of(directory: Path, take: Callable[[LayerImporter], None]) -> Mapping[str, Node]:
+    directory.mkdir()
+    with ImageWriter(directory, None, "a.cim") as image:
+        image.write_behind()
+        importer = LayerImporter(image, object(), time=FILETIME)
+        take(importer)
+        importer.finish()
+        image.commit()
+    assert_sound(directory / "a.cim")
+    return read_tree(directory / "a.cim")
+
+
+@pytest.mark.parametrize(("at_once", "spare"), [(1 << 30, 1 << 19), (1 << 20, 1), (70_001, 513), (4 << 20, 3 << 20)])
+def test_what_is_read_is_what_is_fed(tmp_path: Path, at_once: int, spare: int) -> None:
+    tar = layer_tar(tmp_path)
+    fed = image_of(tmp_path / "fed", lambda importer: importer.feed(tar.read_bytes()) and None)
+
+    def read(importer: LayerImporter) -> None:
+        at, buffer = 0, bytearray(spare)
+        while count := importer.read(handle_of(file.fileno()), at, at_once, buffer):
+            assert count == min(at_once, tar.stat().st_size - at)
+            at += count
+
+    with tar.open("rb") as file:
+        assert image_of(tmp_path / "read", read) == fed
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with ImageWriter(tmp_path, None, "a.cim") as image, tmp_path.joinpath("out").open("wb") as unreadable:
+        importer = LayerImporter(image, object())
+        with pytest.raises(OSError, match=r"."):
+            importer.read(handle_of(unreadable.fileno()), 0, 1, bytearray(1))
+        with pytest.raises(ValueError, match="an empty buffer"):
+            importer.read(handle_of(unreadable.fileno()), 0, 1, bytearray())
 
 
 @posix_only("limits of a process")

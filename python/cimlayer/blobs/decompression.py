@@ -31,7 +31,7 @@ _NOT_TARS = (
     (_GZIP, "gzip, compressed twice"),
     (_ZSTD[0], "zstd, compressed twice"),
 )
-_BLOCK = 512  # bytes of a tar's header
+TAR_BLOCK = 512  # bytes of a tar's header
 _INPUT = 1 << 17  # bytes of a blob taken at a time
 _OUTPUT = 104 << 10  # bytes made at a time, a fifth of a piece: from 128 KiB on, malloc may map new memory each time
 _FIRST_INPUT = 1 << 14  # what is behind a member is copied, and members may be small
@@ -74,10 +74,10 @@ def decompressed(blob: ArrivingBlob, name: str = "") -> Readable:
 
 def check_tar_start(data: memoryview | bytes, name: str = "") -> None:
     """FormatError that says what the first bytes of a file are, where they cannot begin a tar; none at all may."""
-    block = bytes(data[:_BLOCK])
+    block = bytes(data[:TAR_BLOCK])
     if not block or block[257:262] == b"ustar" or not any(block) or _has_checksum(block):
         return
-    short = ": it ends inside an entry" if len(block) < _BLOCK else ""
+    short = ": it ends inside an entry" if len(block) < TAR_BLOCK else ""
     kind = next((f": {kind}" for magic, kind in _NOT_TARS if block.startswith(magic)), short)
     raise FormatError(f"not a tar{kind}", name, len(block) if kind is short and short else -1)
 
@@ -85,7 +85,7 @@ def check_tar_start(data: memoryview | bytes, name: str = "") -> None:
 def _has_checksum(block: bytes) -> bool:
     """Whether the header's checksum is the sum of its bytes, as POSIX has it (ustar Interchange Format)."""
     text = block[148:156].replace(b"\0", b" ").strip()
-    if len(block) < _BLOCK or not text or not all(digit in b"01234567" for digit in text):
+    if len(block) < TAR_BLOCK or not text or not all(digit in b"01234567" for digit in text):
         return False
     counted = block[:148] + b" " * 8 + block[156:]
     return int(text, 8) in (sum(counted), sum(counted) - 256 * sum(byte > 127 for byte in counted))

@@ -7,14 +7,15 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from cimfs_ext.cpus import available_cpus
 from cimfs_ext.implementation import Implementation
 from cimfs_ext.importer import LayerImporter
-from cimlayer.blobs.arrival import opened_source, source_name
-from cimlayer.blobs.decompression import plain_file
+from cimlayer.blobs.arrival import PIECE, STANDARD_INPUT, opened_source, source_name
+from cimlayer.blobs.decompression import TAR_BLOCK, check_tar_start, plain_file
 from cimlayer.blobs.digests import Digest
 from cimlayer.blobs.readahead import Piece, tar_pieces
 from cimlayer.errors import DigestMismatchError, FormatError, ImageError, LimitError
@@ -22,6 +23,7 @@ from cimlayer.events import CancellationToken, ProgressCallback
 from cimlayer.formats.fileinfo import Attachments, FileBasicInfo
 from cimlayer.formats.sddl import descriptor_from_sddl
 from cimlayer.host.interrupts import deferred
+from cimlayer.host.memory import whole_pages
 from cimlayer.layer.directory import write_through
 from cimlayer.layer.processing import UtilityVm
 from cimlayer.layer.writer import CimLayerWriter
@@ -32,6 +34,8 @@ from cimlayer.tasks import LayerTask
 from cimlayer.tracing import span
 
 Source = str | os.PathLike[str] | BinaryIO
+
+_AT_ONCE = 8 * PIECE  # bytes of a file between two looks at the cancellation token
 
 
 def import_layer(
@@ -91,16 +95,22 @@ def import_layer(
         plain = PlainTar.of(file) if sync else None  # sharing its blocks would wait for the disk
         # Reading takes little time, and bytes are used fastest by the core that read them: the second thread writes.
         threads = jobs if jobs is not None else available_cpus()
-        behind = threads > 1 and expected_digest is None and plain_file(file) is not None
-        with tar_pieces(
-            file,
-            cancel,
-            digest=expected_digest,
-            diff_id=expected_diff_id,
-            limits=limits,
-            jobs=1 if behind else jobs,
-            name=source_name(source),
-        ) as pieces:
+        found = plain_file(file) if threads > 1 and expected_digest is None else None
+        with contextlib.ExitStack() as stack:
+            tar: Iterator[Piece] | _TarFile
+            if found is not None and expected_diff_id is None and _is_opened_here(source):
+                tar = _TarFile(*found, source_name(source))
+            else:
+                pieces = tar_pieces(
+                    file,
+                    cancel,
+                    digest=expected_digest,
+                    diff_id=expected_diff_id,
+                    limits=limits,
+                    jobs=1 if found is not None else jobs,
+                    name=source_name(source),
+                )
+                tar = stack.enter_context(pieces)
             task.started()
             with CimLayerWriter(
                 layer_path,
@@ -113,9 +123,9 @@ def import_layer(
                 lock_timeout=lock_timeout,
                 cancel=cancel,
             ) as writer:
-                if behind:
+                if found is not None:
                     writer.image.write_behind()
-                file_bytes = write_layer(pieces, writer, task, limits, cancel, plain)
+                file_bytes = write_layer(tar, writer, task, limits, cancel, plain)
             if plain is not None:
                 plain.share_blocks(layer_path)
             finish_task(task, writer, file_bytes)
@@ -123,8 +133,17 @@ def import_layer(
     return ImportedLayer(path, None, diff_id, digest, False, file_bytes, seconds, result)
 
 
+@dataclass(frozen=True, slots=True)
+class _TarFile:
+    """A plain tar in a regular file, open as a descriptor, of which no digest is wanted. It begins at ``start``."""
+
+    descriptor: int
+    start: int
+    name: str
+
+
 def write_layer(
-    pieces: Iterator[Piece],
+    tar: Iterator[Piece] | _TarFile,
     writer: CimLayerWriter,
     task: LayerTask,
     limits: Limits,
@@ -146,7 +165,10 @@ def write_layer(
             max_path_depth=limits.path_depth,
         )
         try:
-            _feed(importer, pieces, task, cancel)
+            if isinstance(tar, _TarFile):
+                _read(importer, tar, task, limits, cancel)
+            else:
+                _feed(importer, tar, task, cancel)
         except DigestMismatchError:
             raise  # it names the layer already
         except (FormatError, ImageError) as error:
@@ -178,6 +200,19 @@ def _feed(importer: LayerImporter, pieces: Iterator[Piece], task: LayerTask, can
             for _ in pieces:  # where the blob is damaged, that is the error to tell
                 cancel.raise_if_cancelled()
         raise
+
+
+def _read(importer: LayerImporter, tar: _TarFile, task: LayerTask, limits: Limits, cancel: CancellationToken) -> None:
+    """As :func:`_feed`; nobody else needs the bytes, so content goes from the file to where it is written from."""
+    check_tar_start(os.pread(tar.descriptor, TAR_BLOCK, tar.start), tar.name)
+    buffer = whole_pages(PIECE)
+    size = 0
+    while count := importer.read(tar.descriptor, tar.start + size, _AT_ONCE, buffer):
+        cancel.raise_if_cancelled()
+        size += count
+        limits.check_tar(size, size)
+        task.read(size)
+    importer.finish()
 
 
 class _TarPolicy:
@@ -235,6 +270,11 @@ class _TarPolicy:
 
     def passed_over(self, name: str, what: str) -> None:
         self._task.warn(f"{name}: {what}, passed over")
+
+
+def _is_opened_here(source: Source) -> bool:
+    """If not, whoever opened it may look where it stands afterwards."""
+    return isinstance(source, (str, os.PathLike)) and source != STANDARD_INPUT
 
 
 def _size_of(file: BinaryIO) -> int | None:
