@@ -69,7 +69,6 @@ def test_only_pipes_are_widened(tmp_path: Path) -> None:
         widen_pipe(file)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="os.stat does not say how many blocks a file has there")
 def test_a_file_that_grew_keeps_no_blocks_beyond_its_end(tmp_path: Path) -> None:
     piece = bytes(range(256)) * (1 << 10)
     with (tmp_path / "file").open("xb") as file, growing(file) as output:
@@ -77,5 +76,5 @@ def test_a_file_that_grew_keeps_no_blocks_beyond_its_end(tmp_path: Path) -> None
             output.write(memoryview(piece))
         output.write(b"end")
     assert (tmp_path / "file").read_bytes() == piece * 50 + b"end"
-    allocated = (tmp_path / "file").stat().st_blocks * 512
+    allocated = getattr((tmp_path / "file").stat(), "st_blocks", 0) * 512  # Windows does not say
     assert allocated < 50 * len(piece) + (1 << 20)
