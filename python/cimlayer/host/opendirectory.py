@@ -71,7 +71,7 @@ class OpenDirectory:
 
     def _status(self, name: str) -> os.stat_result | None:
         try:
-            with _naming(self.path / name):
+            with _naming(self.path, name):
                 return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
@@ -83,20 +83,20 @@ class OpenDirectory:
 
     def make_directory(self, name: str) -> None:
         """Create a directory."""
-        with _naming(self.path / name):
+        with _naming(self.path, name):
             os.mkdir(self._at(name), dir_fd=self._fd)
 
     def create(self, name: str) -> io.FileIO:
         """A new file, opened for writing, unbuffered."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
-        with _naming(self.path / name):
+        with _naming(self.path, name):
             file = cast("io.FileIO", _file(os.open(self._at(name), flags, 0o666, dir_fd=self._fd), "wb", 0))
         file.name = str(self.path / name)  # it has but the descriptor's number
         return file
 
     def open(self, name: str) -> BinaryIO:
         """A regular file, opened for reading; never waits for a pipe in its place."""
-        with _naming(self.path / name):
+        with _naming(self.path, name):
             descriptor = os.open(self._at(name), os.O_RDONLY | _NO_LINK | _NO_WAIT, dir_fd=self._fd)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -109,22 +109,22 @@ class OpenDirectory:
     def remove(self, name: str) -> None:
         """Remove a file or an empty directory."""
         remove = os.rmdir if self.is_directory(name) else os.unlink
-        with _naming(self.path / name):
+        with _naming(self.path, name):
             remove(self._at(name), dir_fd=self._fd)
 
     def move(self, name: str, to: OpenDirectory, new_name: str) -> None:
         """Move a file; an existing file of that name is replaced."""
-        with _naming(self.path / name, to.path / new_name):
+        with _naming(self.path, name, to.path / new_name):
             os.replace(self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd)
 
     def link(self, name: str, to: OpenDirectory, new_name: str) -> None:
         """Create a hard link to a file; links are not followed."""
-        with _naming(self.path / name, to.path / new_name):
+        with _naming(self.path, name, to.path / new_name):
             os.link(self._at(name), to._at(new_name), src_dir_fd=self._fd, dst_dir_fd=to._fd, follow_symlinks=False)
 
     def sync(self, name: str = "") -> None:
         """Wait until a file's content, or the directory's names, are on disk."""
-        with _naming(self.path / name):
+        with _naming(self.path, name):
             if name:
                 descriptor = os.open(self._at(name), _TO_SYNC | _NO_LINK | _NO_WAIT, dir_fd=self._fd)
                 try:
@@ -145,12 +145,12 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def _naming(path: Path, new_path: Path | None = None) -> Iterator[None]:
+def _naming(directory: Path, name: str = "", new_path: Path | None = None) -> Iterator[None]:
     """Errors name the whole path: calls on an open directory know an entry's name at most."""
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        error.filename = str(directory / name)
         if new_path is not None:
             error.filename2 = str(new_path)
         raise

@@ -153,8 +153,6 @@ class LayerDirectory:
                     name = component
                     self._created.append("\\".join(done))
                     directory.make_directory(name)
-                elif not directory.is_directory(name):
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory.path / name))
                 directory = stack.enter_context(OpenDirectory(directory.path / name, directory))
             yield directory
 

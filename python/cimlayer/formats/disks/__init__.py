@@ -38,8 +38,7 @@ def create_scratch_disk(
     source = IdentitySource(seed)
     with _replacing(base, diff, sync=sync) as (base_file, diff_file):
         with errors_name(base):
-            identity = _write_formatted(base_file, size, source)
-            parent = vhdx.read_parent(base_file, str(base))
+            identity, parent = _write_formatted(base_file, size, source)
         with errors_name(diff):
             vhdx.write_differencing(diff_file, parent, _relative(base, diff), source)
     return identity
@@ -56,7 +55,8 @@ def create_formatted_disk(
     """
     target = Path(path)
     with _replacing(target, sync=sync) as (file,):
-        return _write_formatted(file, size, IdentitySource(seed))
+        identity, _ = _write_formatted(file, size, IdentitySource(seed))
+    return identity
 
 
 def create_differencing_disk(
@@ -79,7 +79,7 @@ def create_differencing_disk(
         vhdx.write_differencing(file, below, _relative(parent, target), IdentitySource(seed))
 
 
-def _write_formatted(file: BinaryIO, size: int, source: IdentitySource) -> DiskIdentity:
+def _write_formatted(file: BinaryIO, size: int, source: IdentitySource) -> tuple[DiskIdentity, vhdx.Parent]:
     if size % vhdx.BLOCK or size > vhdx.MAX_SIZE:
         raise ValueError(f"a disk has whole MiB, at most {vhdx.MAX_SIZE >> 40} TiB: not {size} bytes")
     identity = DiskIdentity(source.guid("disk"), source.guid("data partition"))
@@ -91,8 +91,7 @@ def _write_formatted(file: BinaryIO, size: int, source: IdentitySource) -> DiskI
     )
     reserved = source.guid("reserved partition")
     table = gpt.partition_table(size, identity.disk_guid, reserved, identity.partition_guid)
-    vhdx.write_dynamic(file, size, [*table, *shifted(volume, gpt.DATA_OFFSET)], source)
-    return identity
+    return identity, vhdx.write_dynamic(file, size, [*table, *shifted(volume, gpt.DATA_OFFSET)], source)
 
 
 def _relative(parent: Path, child: Path) -> str:

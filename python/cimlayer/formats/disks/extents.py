@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 SECTOR = 512
 MIB = 1 << 20
 
-Extent = tuple[int, bytes]
+Extent = tuple[int, bytes | bytearray]
 """Offset in bytes from the start of the disk or volume, and what stands there."""
 
 

@@ -154,11 +154,11 @@ def format_volume(size: int, *, first_sector: int, serial: int, created: int) ->
     if layout.clusters >= total:
         raise ValueError(f"{size} bytes are too few for an NTFS volume with {layout.clusters} clusters of its own")
 
-    root = _root_files(layout, total, security.size, created)
     extended = _extended_files(created)
+    root = _root_files(layout, total, security.size, extended, created)
     records = _records([*root, *extended], created)
     boot_sector = _boot_sector(size, first_sector, layout, serial)
-    contents = [
+    contents: list[tuple[Run, bytes | bytearray]] = [
         (layout.boot, boot_sector),
         (layout.mirror, records[: _MIRRORED_RECORDS * RECORD]),
         (layout.root_index, index_block(_sorted_entries(root, created))),
@@ -207,8 +207,10 @@ def _lay_out(size: int, total: int, security_size: int) -> _Layout:
     )
 
 
-def _root_files(layout: _Layout, total: int, security_size: int, created: int) -> list[_File]:
-    """Return the files of the root directory, itself among them."""
+def _root_files(
+    layout: _Layout, total: int, security_size: int, extended: Sequence[_File], created: int
+) -> list[_File]:
+    """Return the files of the root directory, itself among them; ``extended`` are those in ``$Extend``."""
 
     def plain(number: int, name: str, run: Run, size: int, *more: bytes) -> _File:
         data = nonresident(Attribute.DATA, run, size)
@@ -229,7 +231,7 @@ def _root_files(layout: _Layout, total: int, security_size: int, created: int) -
         ntfs_security.hash_index(),
         ntfs_security.id_index(),
     ]
-    extend = [index_root("$I30", Collation.FILE_NAME, _sorted_entries(_extended_files(created), created))]
+    extend = [index_root("$I30", Collation.FILE_NAME, _sorted_entries(extended, created))]
     directory = RecordFlag.IN_USE | RecordFlag.DIRECTORY
     view_index = RecordFlag.IN_USE | RecordFlag.VIEW_INDEX
     return [
@@ -263,16 +265,15 @@ def _sequence(number: int) -> int:
 
 
 def _records(files: Sequence[_File], created: int) -> bytes:
-    records = [file_record(number, _sequence(number)) for number in range(_RECORD_COUNT)]
+    records = {file.number: file.record(created) for file in files}
+    nameless = [
+        _standard_information(created, _HIDDEN_SYSTEM, ntfs_security.SYSTEM_FILE_ID),
+        resident(Attribute.DATA, b""),
+    ]
     for number in _RESERVED:
-        nameless = [
-            _standard_information(created, _HIDDEN_SYSTEM, ntfs_security.SYSTEM_FILE_ID),
-            resident(Attribute.DATA, b""),
-        ]
         records[number] = file_record(number, _sequence(number), RecordFlag.IN_USE, 0, nameless)
-    for file in files:
-        records[file.number] = file.record(created)
-    return b"".join(records)
+    numbers = range(_RECORD_COUNT)
+    return b"".join(records.get(number) or file_record(number, _sequence(number)) for number in numbers)
 
 
 def _extended_files(created: int) -> list[_File]:
@@ -330,7 +331,7 @@ def _table_bitmap() -> bytes:
     return bits.to_bytes(_RECORD_COUNT // 8, "little")
 
 
-def _cluster_bitmap(used: int, total: int) -> bytes:
+def _cluster_bitmap(used: int, total: int) -> bytearray:
     """Mark the first ``used`` clusters, and the bits after the volume's end."""
     size = _bitmap_size(total)
     bitmap = bytearray(size)
@@ -339,7 +340,7 @@ def _cluster_bitmap(used: int, total: int) -> bytes:
     bitmap[full] = (1 << rest) - 1
     tail = int.from_bytes(bitmap[-8:], "little") | ((1 << 64) - (1 << (total - (size - 8) * 8)))
     bitmap[-8:] = tail.to_bytes(8, "little")
-    return bytes(bitmap)
+    return bitmap
 
 
 def _boot_sector(size: int, first_sector: int, layout: _Layout, serial: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from dataclasses import dataclass
 
@@ -29,7 +30,8 @@ def _hash(descriptor: bytes) -> int:
     return total
 
 
-def _entries() -> list[tuple[bytes, bytes]]:
+@functools.cache
+def _entries() -> tuple[tuple[bytes, bytes], ...]:
     """Return each descriptor with the header that stands before it in ``$SDS`` and is its index data."""
     entries = []
     offset = 0
@@ -38,7 +40,7 @@ def _entries() -> list[tuple[bytes, bytes]]:
         size = _HEADER_SIZE + len(descriptor)
         entries.append((struct.pack("<IIQI", _hash(descriptor), security_id, offset, size), descriptor))
         offset += len(padded(bytes(size), 16))
-    return entries
+    return tuple(entries)
 
 
 @dataclass(frozen=True, slots=True)

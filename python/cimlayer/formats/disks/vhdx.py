@@ -73,8 +73,8 @@ class Parent:
     data_write_guid: UUID
 
 
-def write_dynamic(file: BinaryIO, size: int, extents: Iterable[Extent], source: IdentitySource) -> None:
-    """Write a disk of ``size`` bytes holding ``extents`` to the empty ``file``."""
+def write_dynamic(file: BinaryIO, size: int, extents: Iterable[Extent], source: IdentitySource) -> Parent:
+    """Write a disk of ``size`` bytes holding ``extents`` to the empty ``file``; returns it as one to build on."""
     blocks: dict[int, int] = {}
     geometry = Geometry(size, source.guid("base virtual disk"))
     table_size = _table_size(geometry)
@@ -85,11 +85,12 @@ def write_dynamic(file: BinaryIO, size: int, extents: Iterable[Extent], source: 
             next_block += BLOCK
         file.seek(blocks[number] + start)
         file.write(piece)
-    _write_structures(file, table_size, source, "base", _disk_metadata(geometry))
+    data_write_guid = _write_structures(file, table_size, source, "base", _disk_metadata(geometry))
     for number, offset in blocks.items():
         file.seek(_TABLE + 8 * (number + number // geometry.chunk_blocks))
         file.write(struct.pack("<Q", offset | _FULLY_PRESENT))
     file.truncate(next_block)
+    return Parent(geometry, data_write_guid)
 
 
 def write_differencing(file: BinaryIO, parent: Parent, parent_path: str, source: IdentitySource) -> None:
@@ -135,13 +136,16 @@ def _table_size(geometry: Geometry) -> int:
     return -(-chunks * (geometry.chunk_blocks + 1) * 8 // MIB) * MIB
 
 
-def _write_structures(file: BinaryIO, table_size: int, source: IdentitySource, disk: str, metadata: bytes) -> None:
+def _write_structures(file: BinaryIO, table_size: int, source: IdentitySource, disk: str, metadata: bytes) -> UUID:
+    """Write all but the blocks and their table; returns the GUID of the data written."""
+
     def put(offset: int, data: bytes) -> None:
         file.seek(offset)
         file.write(data)
 
     put(0, b"vhdxfile" + "cimlayer".encode("utf-16-le"))
-    guids = source.guid(f"{disk} file write").bytes_le + source.guid(f"{disk} data write").bytes_le
+    file_write_guid, data_write_guid = source.guid(f"{disk} file write"), source.guid(f"{disk} data write")
+    guids = file_write_guid.bytes_le + data_write_guid.bytes_le
     for sequence, offset in enumerate(_HEADERS):
         fields = struct.pack("<Q32s16sHHIQ", sequence, guids, _NO_GUID.bytes_le, 0, 1, MIB, _LOG)
         put(offset, _with_checksum(b"head", fields, _HEADER_SIZE))
@@ -152,6 +156,7 @@ def _write_structures(file: BinaryIO, table_size: int, source: IdentitySource, d
     for offset in _REGION_TABLES:
         put(offset, region_table)
     put(_METADATA, metadata)
+    return data_write_guid
 
 
 def _with_checksum(signature: bytes, fields: bytes, size: int) -> bytes:
