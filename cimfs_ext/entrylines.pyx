@@ -6,8 +6,9 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, strlen
 
 from cimfs_ext.cimfs cimport CIMFS_ATTRIBUTE_DIRECTORY, CIMFS_ATTRIBUTE_REPARSE_POINT
-from cimfs_ext.filetimes cimport DECIMAL, SECONDS, WHOLE, time_text, write_decimal, write_time
+from cimfs_ext.filetimes cimport SECONDS, WHOLE, time_text, write_time
 from cimfs_ext.libcimfs cimport cimfs_attributes_of, cimfs_extent_of, cimfs_record, get32, get64
+from cimfs_ext.liblayer cimport LAYER_DECIMAL, layer_decimal
 from cimfs_ext.listing cimport Walk, decode_units
 from cimfs_ext.reader cimport ImageReader
 
@@ -42,9 +43,9 @@ cdef Listed listed_record(uint32_t id, const cimfs_record *record) noexcept:
 
 
 cdef size_t write_number(uint64_t number, uint16_t *text) noexcept nogil:
-    """In decimal, at most ``DECIMAL`` code units; returns how many."""
-    cdef uint8_t[DECIMAL] digits
-    cdef size_t count = write_decimal(number, digits), i
+    """In decimal, at most ``LAYER_DECIMAL`` code units; returns how many."""
+    cdef uint8_t[LAYER_DECIMAL] digits
+    cdef size_t count = layer_decimal(number, digits), i
     for i in range(count):
         text[i] = digits[i]
     return count
@@ -266,7 +267,7 @@ cdef class EntryLines:
 
     cdef int put_number(self, uint64_t number, size_t width) except -1:
         """In decimal, on the right of that many columns."""
-        cdef uint16_t[DECIMAL] text
+        cdef uint16_t[LAYER_DECIMAL] text
         cdef size_t count = write_number(number, text)
         if count < width:
             self.put_spaces(width - count)

@@ -3,7 +3,8 @@
 
 from cpython.unicode cimport PyUnicode_2BYTE_KIND, PyUnicode_FromKindAndData
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+
+from cimfs_ext.liblayer cimport LAYER_PAX_SECONDS, layer_pax_seconds
 
 cdef enum:
     TICKS = 10_000_000  # of 100 ns in a second
@@ -80,38 +81,6 @@ def iso_time(filetime):
     return PyUnicode_FromKindAndData(PyUnicode_2BYTE_KIND, text, WHOLE)
 
 
-cdef size_t write_decimal(uint64_t number, uint8_t *text) noexcept nogil:
-    """At most ``DECIMAL`` characters; returns how many."""
-    cdef uint8_t[DECIMAL] digits
-    cdef size_t count = 0
-    while number or not count:
-        count += 1
-        digits[DECIMAL - count] = <uint8_t>(c"0" + number % 10)
-        number //= 10
-    memcpy(text, &digits[DECIMAL - count], count)
-    return count
-
-
-cdef size_t write_pax_seconds(int64_t filetime, uint8_t *text) noexcept nogil:
-    """As ``pax_seconds`` has them, at most ``PAX_SECONDS`` characters; returns how many."""
-    cdef bint negative = filetime < UNIX_EPOCH
-    cdef uint64_t ticks = <uint64_t>filetime - <uint64_t>UNIX_EPOCH
-    cdef uint64_t fraction
-    cdef size_t count
-    if negative:
-        ticks = 0 - ticks
-        text[0] = c"-"
-    count = negative + write_decimal(ticks // TICKS, text + negative)
-    fraction = ticks % TICKS
-    if fraction:
-        write_decimal(TICKS + fraction, text + count)  # whose leading 1 makes room for the point
-        text[count] = c"."
-        count += 8
-        while text[count - 1] == c"0":
-            count -= 1
-    return count
-
-
 cdef uint64_t unix_seconds(int64_t filetime) noexcept nogil:
     """Whole seconds since 1970, 0 before that."""
     return <uint64_t>((filetime - UNIX_EPOCH) // TICKS) if filetime > UNIX_EPOCH else 0
@@ -122,6 +91,6 @@ def pax_seconds(filetime):
 
     A number that does not fit in 64 bits counts as the nearest one that does.
     """
-    cdef uint8_t[PAX_SECONDS] text
-    cdef size_t count = write_pax_seconds(min(max(filetime, INT64_MIN), INT64_MAX), text)
+    cdef uint8_t[LAYER_PAX_SECONDS] text
+    cdef size_t count = layer_pax_seconds(min(max(filetime, INT64_MIN), INT64_MAX), text)
     return (<const char *>text)[:count].decode("ascii")

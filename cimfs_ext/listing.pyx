@@ -112,7 +112,7 @@ cdef Children open_children(const cimfs_reader *reader, str image, const cimfs_r
 cdef class Children:
     """Those of one directory, in the order of their names. Not for Python code, which cannot keep the image open."""
 
-    cdef bint advance(self) except -1:
+    cdef bint advance(self) except -1 nogil:
         """Go on to the next child; False behind the last one."""
         cdef uint32_t index = self.next
         cdef cimfs_error error
@@ -129,7 +129,8 @@ cdef class Children:
         if code >= 0:
             code = cimfs_reader_record(self.reader, self.id, &error, &self.record)
         if code < 0:
-            raise reader_error(self.reader, code, &error, "list directory", self.image)
+            with gil:
+                raise reader_error(self.reader, code, &error, "list directory", self.image)
         return True
 
     cdef object entry(self):
@@ -232,21 +233,26 @@ cdef class Walk:
     def __dealloc__(self):
         free(self.path)
 
-    cdef bint advance(self) except -1:
+    cdef bint advance(self) except -1 nogil:
         """Go on to the next entry; False behind the last one."""
+        cdef uint32_t start
+        cdef const cimfs_link *link
         if self.deep and self.here.link != NULL and cimfs_is_directory(&self.here.record):
-            self.descend()
+            with gil:
+                self.descend()
         while not self.here.advance():
-            if not self.outer:
-                return False
-            self.here = self.outer.pop()
+            with gil:
+                if not self.outer:
+                    return False
+                self.here = self.outer.pop()
             self.above -= 1
             while self.above > 0 and self.path[self.above] != u"\\":
                 self.above -= 1
-        cdef uint32_t start = self.above + 1 if self.above else 0
-        cdef const cimfs_link *link = self.here.link
+        start = self.above + 1 if self.above else 0
+        link = self.here.link
         if start + link.length > CIMFS_MAX_PATH:
-            raise self.corrupt("a path longer than 32,767 code units", self.above)
+            with gil:
+                raise self.corrupt("a path longer than 32,767 code units", self.above)
         if start:
             self.path[self.above] = u"\\"
         memcpy(self.path + start, link.units, link.length * sizeof(uint16_t))

@@ -14,7 +14,7 @@ cdef class Children:
     cdef cimfs_link *link  # NULL: behind the last one
     cdef uint32_t id
     cdef cimfs_record record
-    cdef bint advance(self) except -1
+    cdef bint advance(self) except -1 nogil
     cdef object entry(self)
     cdef list rest(self)
 
@@ -26,7 +26,7 @@ cdef class Walk:
     cdef uint16_t *path  # that of the entry, from the root
     cdef uint32_t length  # of the path
     cdef uint32_t above  # of that, the directory's path, without the separator
-    cdef bint advance(self) except -1
+    cdef bint advance(self) except -1 nogil
     cdef int descend(self) except -1
     cdef object corrupt(self, str reason, uint32_t length)
 

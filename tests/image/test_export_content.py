@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import random
 import tarfile
@@ -11,7 +12,7 @@ import pytest
 
 import cimlayer
 from cimlayer.errors import CorruptImageError
-from support.images import DIRECTORY, add, make_image, writer
+from support.images import DIRECTORY, NULL_DACL, add, make_image, writer
 
 SIZES = (0, 1, 100, 4095, 4096, 4097, 65_535, 65_536, 65_537, 300_000)
 
@@ -75,3 +76,19 @@ def test_region_that_was_cut_is_an_error_of_the_first_file_beyond(tmp_path: Path
     with pytest.raises(CorruptImageError, match="beyond the end of its region") as caught:
         cimlayer.export_image_as_tar(image, tmp_path / "tar")
     assert caught.value.path == "7"
+
+
+def test_each_entry_has_its_own_descriptor(tmp_path: Path) -> None:
+    """Of more different ones than are kept, which come by turns with others that were written before."""
+    descriptors = [NULL_DACL + number.to_bytes(4, "little") * (1 + number % 5) for number in range(300)]
+    order = [*range(len(descriptors)), 1, 0, 2, 1, 0, *random.Random(1).choices(range(len(descriptors)), k=500)]
+    with writer(tmp_path, None, "image.cim") as image:
+        for number, which in enumerate(order):
+            add(image, f"{number:04d}", security_descriptor=descriptors[which])
+        image.commit()
+    output = io.BytesIO()
+    cimlayer.export_image_as_tar(tmp_path / "image.cim", output)
+    output.seek(0)
+    with tarfile.open(fileobj=output) as tar:
+        records = [info.pax_headers.get("MSWINDOWS.rawsd", "") for info in tar]
+    assert [base64.b64decode(record) for record in records] == [descriptors[which] for which in order]
