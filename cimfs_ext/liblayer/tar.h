@@ -143,6 +143,8 @@ uint64_t layer_tar_skip(struct layer_tar *tar);
 /* The input has ended: 0, or -1 with reason and offset if it was cut inside an entry. */
 int layer_tar_finish(struct layer_tar *tar);
 
+/* Of a block's bytes, unsigned: what a header's checksum is, where its own field counts as spaces. */
+uint32_t layer_tar_sum(const uint8_t *block);
 /* PAX decimal seconds since 1970 as the nearest FILETIME that there is, cut to 100 ns; -1 if malformed. */
 int layer_tar_time(struct layer_slice text, int64_t *filetime);
 

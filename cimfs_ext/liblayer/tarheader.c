@@ -25,21 +25,10 @@ static uint32_t count_negative(const uint8_t *block)
     return count;
 }
 
-static uint32_t sum_of_bytes(const uint8_t *block)
-{
-    const uint64_t every_other = 0x00FF00FF00FF00FF;
-    uint64_t sums = 0, eight; /* four of 16 bits, which 128 bytes each do not fill */
-    for (uint32_t i = 0; i < LAYER_TAR_BLOCK; i += sizeof eight) {
-        memcpy(&eight, block + i, sizeof eight);
-        sums += (eight & every_other) + (eight >> 8 & every_other);
-    }
-    return (uint32_t)((sums & 0xFFFF) + (sums >> 16 & 0xFFFF) + (sums >> 32 & 0xFFFF) + (sums >> 48));
-}
-
 static int checksum_fits(const uint8_t *block)
 {
     int64_t expected;
-    uint32_t sum = sum_of_bytes(block);
+    uint32_t sum = layer_tar_sum(block);
     if (layer_tar_number(block, CHECKSUM, &expected) < 0)
         return 0;
     for (uint32_t i = CHECKSUM.offset; i < CHECKSUM.offset + CHECKSUM.width; i++) /* this field counts as spaces */

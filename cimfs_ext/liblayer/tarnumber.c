@@ -43,6 +43,17 @@ int layer_tar_number(const uint8_t *block, struct layer_tar_field field, int64_t
     return 0;
 }
 
+uint32_t layer_tar_sum(const uint8_t *block)
+{
+    const uint64_t every_other = 0x00FF00FF00FF00FF;
+    uint64_t sums = 0, eight; /* four of 16 bits, which 128 bytes each do not fill */
+    for (size_t i = 0; i < LAYER_TAR_BLOCK; i += sizeof eight) {
+        memcpy(&eight, block + i, sizeof eight);
+        sums += (eight & every_other) + (eight >> 8 & every_other);
+    }
+    return (uint32_t)((sums & 0xFFFF) + (sums >> 16 & 0xFFFF) + (sums >> 32 & 0xFFFF) + (sums >> 48));
+}
+
 int layer_tar_decimal(struct layer_slice text, uint64_t *value)
 {
     *value = 0;

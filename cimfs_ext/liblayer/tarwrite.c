@@ -64,19 +64,6 @@ static void write_octal(uint64_t number, size_t digits, uint8_t *to)
         to[--digits] = (uint8_t)('0' + (number & 7));
 }
 
-/* Of the bytes of a block: four sums at a time, which do not overflow in 16 bits. */
-static uint32_t sum_of(const uint8_t *block)
-{
-    const uint64_t every_other = 0x00FF00FF00FF00FF;
-    uint64_t sums = 0;
-    for (size_t i = 0; i < LAYER_TAR_BLOCK; i += sizeof sums) {
-        uint64_t bytes;
-        memcpy(&bytes, block + i, sizeof bytes);
-        sums += (bytes & every_other) + (bytes >> 8 & every_other);
-    }
-    return (uint32_t)((sums & 0xFFFF) + (sums >> 16 & 0xFFFF) + (sums >> 32 & 0xFFFF) + (sums >> 48));
-}
-
 static size_t cut_off(size_t length)
 {
     return length < LAYER_TAR_NAME ? length : LAYER_TAR_NAME;
@@ -95,7 +82,7 @@ uint8_t *layer_tar_write_header(const struct layer_tar_header *header, uint8_t *
     to[KIND] = header->kind;
     memcpy(to + LINK, header->link, cut_off(header->link_length));
     memcpy(to + MAGIC, "ustar\00000", 8);
-    write_octal(sum_of(to), 6, to + CHECKSUM);
+    write_octal(layer_tar_sum(to), 6, to + CHECKSUM);
     to[CHECKSUM + 6] = 0;
     return to + LAYER_TAR_BLOCK;
 }

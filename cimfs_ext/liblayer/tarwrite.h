@@ -30,8 +30,7 @@ static inline int layer_tar_fits(uint64_t number)
 
 /* Returns how many characters. */
 size_t layer_decimal(uint64_t number, uint8_t *to);
-/* A FILETIME as the seconds since 1970 of a record, exact to 100 ns, as short as can be. Returns how many characters.
- */
+/* A FILETIME as the seconds since 1970 of a record, exact to 100 ns and as short as can be; returns the same. */
 size_t layer_pax_seconds(int64_t filetime, uint8_t *to);
 
 /* One block; returns the end of it. */

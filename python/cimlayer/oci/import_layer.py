@@ -35,8 +35,6 @@ from cimlayer.tracing import span
 
 Source = str | os.PathLike[str] | BinaryIO
 
-_AT_ONCE = 8 * PIECE  # bytes of a file between two looks at the cancellation token
-
 
 def import_layer(
     source: Source,
@@ -207,7 +205,7 @@ def _read(importer: LayerImporter, tar: _TarFile, task: LayerTask, limits: Limit
     check_tar_start(os.pread(tar.descriptor, TAR_BLOCK, tar.start), tar.name)
     buffer = whole_pages(PIECE)
     size = 0
-    while count := importer.read(tar.descriptor, tar.start + size, _AT_ONCE, buffer):
+    while count := importer.read(tar.descriptor, tar.start + size, PIECE, buffer):
         cancel.raise_if_cancelled()
         size += count
         limits.check_tar(size, size)
