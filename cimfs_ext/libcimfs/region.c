@@ -4,11 +4,12 @@
 
 #include "error.h"
 #include "guid.h"
-#include "reserve.h"
 
-#define WRITE_BACK (8u << 20)  /* the disk works while the rest is made */
-#define BEHIND_FROM (4u << 20) /* a smaller file needs no thread */
-#define BUFFERS 4              /* in turn: one is filled, the others are written */
+#define RESERVE_FROM (4u << 20)     /* a smaller file is not worth the call */
+#define RESERVE_AT_MOST (64u << 20) /* beyond what is written */
+#define WRITE_BACK (8u << 20)       /* the disk works while the rest is made */
+#define BEHIND_FROM (4u << 20)      /* a smaller file needs no thread */
+#define BUFFERS 4                   /* in turn: one is filled, the others are written */
 
 static cimfs_hresult get_buffers(struct cimfs_region *region, size_t count)
 {
@@ -81,13 +82,17 @@ void cimfs_region_close(struct cimfs_region *region)
 }
 
 /*
- * Write whole pages, for good unless they are cut. What this changes of the region is the worker's alone while it has
- * something to do.
+ * Write whole pages, for good unless they are cut. A large file reserves as much as it has again, up to a limit. What
+ * this changes of the region is the worker's alone while it has something to do.
  */
 static cimfs_hresult write_pages(struct cimfs_region *region, const uint8_t *data, size_t size, uint64_t offset)
 {
     uint64_t end = offset + size;
-    cimfs_reserve_ahead(region->io, region->file, offset, size, &region->reserved);
+    if (region->io->reserve && end > region->reserved && offset >= RESERVE_FROM) {
+        uint64_t ahead = offset < RESERVE_AT_MOST ? offset : RESERVE_AT_MOST;
+        region->io->reserve(region->file, offset, size + ahead);
+        region->reserved = end + ahead;
+    }
     CIMFS_TRY(region->io->write(region->file, data, size, offset));
     if (region->sync && region->io->write_back && end - region->on_its_way >= WRITE_BACK) {
         region->io->write_back(region->file, region->on_its_way, end - region->on_its_way);

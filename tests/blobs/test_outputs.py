@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cimlayer.blobs.outputs import growing, whole_writes, widen_pipe
+from cimlayer.blobs.outputs import whole_writes, widen_pipe
 
 DATA = bytes(range(256)) * 3
 
@@ -67,14 +67,3 @@ def test_only_pipes_are_widened(tmp_path: Path) -> None:
     widen_pipe(Slow())  # type: ignore[arg-type]
     with (tmp_path / "file").open("wb") as file:
         widen_pipe(file)
-
-
-def test_a_file_that_grew_keeps_no_blocks_beyond_its_end(tmp_path: Path) -> None:
-    piece = bytes(range(256)) * (1 << 10)
-    with (tmp_path / "file").open("xb") as file, growing(file) as output:
-        for _ in range(50):
-            output.write(memoryview(piece))
-        output.write(b"end")
-    assert (tmp_path / "file").read_bytes() == piece * 50 + b"end"
-    allocated = getattr((tmp_path / "file").stat(), "st_blocks", 0) * 512  # Windows does not say
-    assert allocated < 50 * len(piece) + (1 << 20)

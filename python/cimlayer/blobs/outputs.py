@@ -6,11 +6,8 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, BinaryIO, Protocol
-
-from cimfs_ext.growing import Reservation
 
 if sys.platform == "linux":
     import fcntl
@@ -43,27 +40,6 @@ class _Unbuffered:
 def whole_writes(file: BinaryIO) -> Output:
     """The file, if a write to it takes everything, as those of buffered files do; else one that does."""
     return _Unbuffered(file) if isinstance(file, io.RawIOBase) else file
-
-
-class _Growing:
-    """Reserves disk blocks for what it writes to a new file, and for some of what is to come."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._size = 0
-        self._reservation = Reservation(file.fileno())
-
-    def write(self, data: Any, /) -> None:
-        self._reservation.extend(self._size, len(data))
-        self._file.write(data)
-        self._size += len(data)
-
-
-@contextmanager
-def growing(file: BinaryIO) -> Iterator[Output]:
-    """A new file that gets many bytes; at the end it has no more disk blocks than it needs."""
-    yield _Growing(file)
-    file.truncate()
 
 
 def widen_pipe(file: BinaryIO) -> None:

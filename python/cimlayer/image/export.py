@@ -12,7 +12,7 @@ from typing import BinaryIO
 from cimfs_ext.entries import ImageEntry
 from cimfs_ext.reader import ImageReader
 from cimfs_ext.tarheader import tar_header
-from cimlayer.blobs.outputs import Output, growing, whole_writes, widen_pipe
+from cimlayer.blobs.outputs import Output, whole_writes, widen_pipe
 from cimlayer.blobs.writebehind import WriteBehind
 from cimlayer.errors import FormatError
 from cimlayer.events import CancellationToken, ProgressCallback
@@ -77,7 +77,7 @@ def opened_output(output: str | os.PathLike[str] | BinaryIO) -> Iterator[Output]
         return
     file = open(output, "xb")  # noqa: SIM115  closing it may fail too: the disk is full
     try:
-        with errors_name(output), file, growing(file) as grown, WriteBehind(grown) as behind:
+        with errors_name(output), file, WriteBehind(file) as behind:
             yield behind
     except BaseException:
         Path(output).unlink()
