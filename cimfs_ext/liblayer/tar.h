@@ -14,7 +14,9 @@
 #include <string.h>
 
 #define LAYER_TAR_BLOCK 512u
-#define LAYER_TAR_MAX_RECORDS (8u << 20) /* bytes of PAX records or of a GNU long name */
+#define LAYER_UNIX_EPOCH INT64_C(116444736000000000) /* 1970-01-01 as a FILETIME */
+#define LAYER_TICKS INT64_C(10000000)                /* FILETIME units in a second */
+#define LAYER_TAR_MAX_RECORDS (8u << 20)             /* bytes of PAX records or of a GNU long name */
 /* Bytes of global PAX records: every entry that follows has to look through them. */
 #define LAYER_TAR_MAX_GLOBALS (1u << 13)
 #define LAYER_TAR_MAX_REGIONS (1u << 20) /* of data in a sparse file */

@@ -1,8 +1,5 @@
 #include "tarparts.h"
 
-static const int64_t UNIX_EPOCH = 116444736000000000; /* 1970-01-01 as a FILETIME */
-static const int64_t TICKS = 10000000;                /* FILETIME units in a second */
-
 static int64_t parse_base256(const uint8_t *field, size_t width)
 {
     /* The first bit marks the form, the second is the sign. */
@@ -68,11 +65,11 @@ int layer_tar_decimal(struct layer_slice text, uint64_t *value)
 
 int64_t layer_tar_filetime(int64_t seconds, int64_t ticks)
 {
-    if (seconds > (INT64_MAX - UNIX_EPOCH) / TICKS)
+    if (seconds > (INT64_MAX - LAYER_UNIX_EPOCH) / LAYER_TICKS)
         return INT64_MAX;
-    if (seconds < -UNIX_EPOCH / TICKS)
+    if (seconds < -LAYER_UNIX_EPOCH / LAYER_TICKS)
         return 0;
-    int64_t whole = UNIX_EPOCH + seconds * TICKS;
+    int64_t whole = LAYER_UNIX_EPOCH + seconds * LAYER_TICKS;
     if (ticks > INT64_MAX - whole)
         return INT64_MAX;
     return whole + ticks < 0 ? 0 : whole + ticks;
@@ -81,7 +78,7 @@ int64_t layer_tar_filetime(int64_t seconds, int64_t ticks)
 int layer_tar_time(struct layer_slice text, int64_t *filetime)
 {
     size_t negative = text.size > 0 && text.data[0] == '-', i = negative;
-    int64_t seconds = 0, ticks = 0, unit = TICKS;
+    int64_t seconds = 0, ticks = 0, unit = LAYER_TICKS;
     for (; i < text.size && text.data[i] != '.'; i++) {
         uint8_t digit = (uint8_t)(text.data[i] - '0');
         if (digit > 9)

@@ -2,9 +2,6 @@
 
 enum { MODE = 100, UID = 108, GID = 116, SIZE = 124, MTIME = 136, CHECKSUM = 148, KIND = 156, LINK = 157, MAGIC = 257 };
 
-static const uint64_t TICKS = 10000000; /* of 100 ns in a second */
-static const uint64_t UNIX_EPOCH = 116444736000000000;
-
 /* ---- numbers ---- */
 
 /* The last `count` digits of a number. */
@@ -40,16 +37,16 @@ size_t layer_pax_seconds(int64_t filetime, uint8_t *to)
 {
     enum { DECIMALS = 7 };
     size_t count = 0;
-    uint64_t ticks = (uint64_t)filetime - UNIX_EPOCH;
-    if (filetime < (int64_t)UNIX_EPOCH) {
+    uint64_t ticks = (uint64_t)filetime - LAYER_UNIX_EPOCH;
+    if (filetime < LAYER_UNIX_EPOCH) {
         ticks = 0 - ticks;
         to[count++] = '-';
     }
-    count += layer_decimal(ticks / TICKS, to + count);
-    if (ticks % TICKS == 0)
+    count += layer_decimal(ticks / LAYER_TICKS, to + count);
+    if (ticks % LAYER_TICKS == 0)
         return count;
     to[count] = '.';
-    write_digits(ticks % TICKS, DECIMALS, to + count + 1);
+    write_digits(ticks % LAYER_TICKS, DECIMALS, to + count + 1);
     count += 1 + DECIMALS;
     while (to[count - 1] == '0')
         count--;
