@@ -18,12 +18,11 @@ from cimlayer.errors import FormatError, ImageError, LimitError
 from cimlayer.limits import Limits
 from cimlayer.oci.import_layer import import_layer
 from support.faults import files_end_at
-from support.images import Node, assert_sound, read_tree
+from support.images import TIME, Node, assert_sound, read_tree
 from support.layers import add_base_hives
 from support.platforms import posix_only
 from support.tars import TarBuilder
 
-FILETIME = 133_000_000_000_000_000
 CONTENT = random.Random(3).randbytes(9 << 20)
 
 
@@ -101,7 +100,7 @@ def image_of(directory: Path, take: Callable[[LayerImporter], None]) -> Mapping[
     directory.mkdir()
     with ImageWriter(directory, None, "a.cim") as image:
         image.write_behind()
-        importer = LayerImporter(image, object(), time=FILETIME)
+        importer = LayerImporter(image, object(), time=TIME)
         take(importer)
         importer.finish()
         image.commit()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cimlayer.blobs.decompression import plain_file
 from cimlayer.image.inspect import Contents, inspect_image
 from cimlayer.oci.import_layer import import_layer
 from cimlayer.oci.plaintar import PlainTar
@@ -89,7 +90,7 @@ def test_a_tar_that_has_changed_is_not_shared(volume: Path) -> None:
     (volume / "layer.tar").write_bytes(tar)
     before = image_bytes(volume)
     with (volume / "layer.tar").open("rb") as file:
-        plain = PlainTar.of(file)
+        plain = PlainTar.of(plain_file(file))
         assert plain is not None
         plain.aligned_file(r"Files\aligned", at)
         assert plain.share_blocks(volume / "layer") == 0

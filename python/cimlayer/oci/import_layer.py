@@ -90,14 +90,15 @@ def import_layer(
     name = Path(os.path.abspath(layer_path)).name
     with deferred(cancel), opened_source(source) as file, span("import_layer", layer=name):
         task = LayerTask(name, 1, 1, digest or diff_id, _size_of(file), progress)
-        plain = PlainTar.of(file) if sync else None  # sharing its blocks would wait for the disk
+        found = plain_file(file)
+        plain = PlainTar.of(found) if sync else None  # sharing its blocks would wait for the disk
         # Reading takes little time, and bytes are used fastest by the core that read them: the second thread writes.
         threads = jobs if jobs is not None else available_cpus()
-        found = plain_file(file) if threads > 1 and expected_digest is None else None
+        behind = found if threads > 1 and expected_digest is None else None
         with contextlib.ExitStack() as stack:
             tar: Iterator[Piece] | _TarFile
-            if found is not None and expected_diff_id is None and _is_opened_here(source):
-                tar = _TarFile(*found, source_name(source))
+            if behind is not None and expected_diff_id is None and _is_opened_here(source):
+                tar = _TarFile(*behind, source_name(source))
             else:
                 pieces = tar_pieces(
                     file,
@@ -105,7 +106,7 @@ def import_layer(
                     digest=expected_digest,
                     diff_id=expected_diff_id,
                     limits=limits,
-                    jobs=1 if found is not None else jobs,
+                    jobs=1 if behind is not None else jobs,
                     name=source_name(source),
                 )
                 tar = stack.enter_context(pieces)
@@ -121,7 +122,7 @@ def import_layer(
                 lock_timeout=lock_timeout,
                 cancel=cancel,
             ) as writer:
-                if found is not None:
+                if behind is not None:
                     writer.image.write_behind()
                 file_bytes = write_layer(tar, writer, task, limits, cancel, plain)
             if plain is not None:

@@ -7,10 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from cimfs_ext.reader import REGION_SHIFT, ImageReader
-from cimlayer.blobs.decompression import plain_file
 from cimlayer.host.reflinks import BLOCK, share_blocks
 from cimlayer.layer.paths import get_cim_path_from_layer
 
@@ -23,9 +21,8 @@ class PlainTar:
         self._aligned: dict[str, int] = {}  # path in the image -> offset in the file
 
     @classmethod
-    def of(cls, source: BinaryIO) -> PlainTar | None:
-        """None for what is compressed or no regular file, or cannot have anything on a block boundary."""
-        found = plain_file(source)
+    def of(cls, found: tuple[int, int] | None) -> PlainTar | None:
+        """Of what ``plain_file`` found; None for nothing, or what cannot have anything on a block boundary."""
         return cls(*found) if found is not None and found[1] % BLOCK == 0 and sys.platform == "linux" else None
 
     def aligned_file(self, path: str, offset: int) -> None:
